@@ -1,0 +1,1 @@
+//! A neural network as a weighted graph: layers, outlets, cuts, fragments, costs.

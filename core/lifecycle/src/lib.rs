@@ -1,0 +1,1 @@
+//! One request from arrival to answer, as a pure state machine.

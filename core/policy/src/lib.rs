@@ -1,0 +1,1 @@
+//! Which arm answers a request: bandits and fixed policies behind one trait.

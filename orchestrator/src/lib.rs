@@ -1,0 +1,1 @@
+//! The centre: inference API, control sessions, decisions, store.

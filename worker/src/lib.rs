@@ -1,0 +1,1 @@
+//! The node daemon: engine, queues, fragments, forwarding.
