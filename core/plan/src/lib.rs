@@ -1,1 +1,16 @@
 //! Where every fragment runs: the plan as a value, and the strategies that make one.
+//!
+//! A [`Plan`] is immutable, numbered by its [`Generation`] and names its parent. It leaves no choice
+//! to whoever carries it out: every arm that may answer a request is there with its routes, every
+//! route with its hops, every hop with its node and its fragment.
+//!
+//! Strategies do not see plans. They solve a small dense [`problem::Problem`] and answer with a
+//! [`problem::Solution`]; the caller, who knows models and files, translates.
+//!
+//! Reading order: [`value`], [`diff`], [`merge`], [`problem`], [`strategy`], [`lint`], [`predict`].
+
+pub mod value;
+
+pub use value::{
+    ArmKind, ArmPlan, FragmentId, Generation, Hop, ModelName, ModelPlan, Plan, Route, RouteId,
+};

@@ -1,0 +1,229 @@
+//! The plan as a value.
+
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
+
+use splitplace_fleet::NodeId;
+
+/// The name of a served model. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelName(Arc<str>);
+
+impl ModelName {
+    /// Names a model.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(Arc::from(name))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for ModelName {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl Borrow<str> for ModelName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// The content of a fragment: the SHA-256 of its ONNX bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FragmentId(pub [u8; 32]);
+
+impl FragmentId {
+    /// The id whose bytes these are, when there are 32 of them.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The whole hash in hexadecimal.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl fmt::Display for FragmentId {
+    /// The first six bytes: enough to tell fragments apart in a table or a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..6]
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for FragmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "fragment {self}")
+    }
+}
+
+/// The number of a plan. Later plans have larger numbers; workers refuse to go back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// The one after this.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A route's number within its generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteId(pub u32);
+
+/// How an arm runs the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ArmKind {
+    /// One fragment on one node.
+    Whole,
+    /// Fragments one after another: a layer-wise split.
+    Chain,
+    /// Branches side by side over groups of classes: a semantic split.
+    Semantic,
+}
+
+impl ArmKind {
+    /// The word for it in answers, tables and metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Chain => "chain",
+            Self::Semantic => "semantic",
+        }
+    }
+}
+
+/// One step of a route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hop {
+    /// Where it runs.
+    pub node: NodeId,
+    /// What runs.
+    pub fragment: FragmentId,
+    /// Which segments of the variant's chain the fragment covers; `0..1` when it was not cut.
+    pub segments: Range<usize>,
+    /// Bytes that the fragment is expected to take on the node.
+    pub memory_bytes: u64,
+    /// Expected service time of one sample on the node.
+    pub service: Duration,
+    /// Names of the tensors handed on: made here, or passed through for a later hop.
+    pub forward: Vec<String>,
+}
+
+/// The way of one branch, from the centre through its hops and back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Its number.
+    pub id: RouteId,
+    /// At least one.
+    pub hops: Vec<Hop>,
+}
+
+/// One way to answer a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArmPlan {
+    /// Unique within the model: `base/chain`, `semantic`.
+    pub name: String,
+    /// The variant in the package.
+    pub variant: String,
+    /// How it runs.
+    pub kind: ArmKind,
+    /// Validated share of correct answers, when the package says.
+    pub accuracy: Option<f64>,
+    /// Expected response of one sample in an idle system.
+    pub predicted: Duration,
+    /// One for whole and chain; one for each class group of a semantic variant, in its order.
+    pub branches: Vec<Route>,
+}
+
+impl ArmPlan {
+    /// Every node that has a part in this arm, each once.
+    #[must_use]
+    pub fn nodes(&self) -> BTreeSet<&NodeId> {
+        self.branches
+            .iter()
+            .flat_map(|route| &route.hops)
+            .map(|hop| &hop.node)
+            .collect()
+    }
+}
+
+/// The arms of one model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelPlan {
+    /// The package's version.
+    pub version: String,
+    /// The arms that may answer; none when nothing fits.
+    pub arms: Vec<ArmPlan>,
+}
+
+/// Everything that runs, under one number.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Plan {
+    /// Its number.
+    pub generation: Generation,
+    /// The plan that it was made from.
+    pub parent: Option<Generation>,
+    /// The served models.
+    pub models: BTreeMap<ModelName, ModelPlan>,
+    /// Why it is what it is, in a sentence or two for an operator.
+    pub explanation: String,
+}
+
+impl Plan {
+    /// Every route of the plan.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.models
+            .values()
+            .flat_map(|model| &model.arms)
+            .flat_map(|arm| &arm.branches)
+    }
+
+    /// The fragments that `node` holds under this plan, each once.
+    #[must_use]
+    pub fn fragments_on(&self, node: &NodeId) -> BTreeSet<FragmentId> {
+        self.routes()
+            .flat_map(|route| &route.hops)
+            .filter(|hop| hop.node == *node)
+            .map(|hop| hop.fragment)
+            .collect()
+    }
+}
