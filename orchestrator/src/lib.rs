@@ -1,1 +1,5 @@
 //! The centre: inference API, control sessions, decisions, store.
+//!
+//! Reading order: [`face`] (what is asked of the centre).
+
+pub mod face;
