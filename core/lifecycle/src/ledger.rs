@@ -397,7 +397,11 @@ impl Ledger {
         } else {
             entry.expiry
         };
-        effects.push(Effect::WakeAt { request, at: next });
+        let at = match entry.state {
+            State::Waiting { until } => next.min(until),
+            State::Deciding | State::Running { .. } => next,
+        };
+        effects.push(Effect::WakeAt { request, at });
     }
 
     fn deciding(&mut self, request: RequestId, attempt: u32) -> Option<&mut Entry> {
