@@ -144,6 +144,8 @@ pub struct Hop {
     pub memory_bytes: u64,
     /// Expected service time of one sample on the node.
     pub service: Duration,
+    /// Bytes of one sample that arrive over the link before this hop.
+    pub bytes_in: u64,
     /// Names of the tensors handed on: made here, or passed through for a later hop.
     pub forward: Vec<String>,
 }
@@ -155,6 +157,8 @@ pub struct Route {
     pub id: RouteId,
     /// At least one.
     pub hops: Vec<Hop>,
+    /// Bytes of one sample that the last hop sends back to the centre.
+    pub bytes_out: u64,
 }
 
 /// One way to answer a request.
