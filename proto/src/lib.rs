@@ -10,6 +10,7 @@ pub mod inference {
         unused_qualifications,
         clippy::all,
         clippy::missing_errors_doc,
+        clippy::allow_attributes_without_reason,
         reason = "generated from the protocol's own schema"
     )]
     tonic::include_proto!("inference");
@@ -22,6 +23,7 @@ pub mod data {
         unused_qualifications,
         clippy::all,
         clippy::missing_errors_doc,
+        clippy::allow_attributes_without_reason,
         reason = "generated; the schema carries the comments"
     )]
     tonic::include_proto!("splitplace.data.v1");
@@ -34,6 +36,7 @@ pub mod control {
         unused_qualifications,
         clippy::all,
         clippy::missing_errors_doc,
+        clippy::allow_attributes_without_reason,
         reason = "generated; the schema carries the comments"
     )]
     tonic::include_proto!("splitplace.control.v1");
@@ -46,6 +49,7 @@ pub mod center {
         unused_qualifications,
         clippy::all,
         clippy::missing_errors_doc,
+        clippy::allow_attributes_without_reason,
         reason = "generated; the schema carries the comments"
     )]
     tonic::include_proto!("splitplace.center.v1");
@@ -58,6 +62,7 @@ pub mod store {
         unused_qualifications,
         clippy::all,
         clippy::missing_errors_doc,
+        clippy::allow_attributes_without_reason,
         reason = "generated; the schema carries the comments"
     )]
     tonic::include_proto!("splitplace.store.v1");
