@@ -1,0 +1,163 @@
+//! The graph as a sequence of segments: what a layer-wise split chooses from.
+
+use std::ops::Range;
+
+use crate::graph::{Graph, OutletId};
+
+/// What crosses between two segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boundary {
+    /// Number of layers of the canonical order before it.
+    pub position: usize,
+    /// What later layers need.
+    pub outlets: Vec<OutletId>,
+    /// Finished outputs on their way to whoever answers.
+    pub carried: Vec<OutletId>,
+    /// Bytes of one sample of both.
+    pub bytes: u64,
+}
+
+/// The layers between two neighbouring boundaries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Positions of its layers in the canonical order.
+    pub layers: Range<usize>,
+    /// Multiply-accumulates for one sample.
+    pub macs: u64,
+    /// Bytes of its weights.
+    pub parameter_bytes: u64,
+    /// Largest number of bytes live at once while it runs, weights not counted.
+    pub activation_bytes: u64,
+}
+
+/// Segments and the boundaries around them: `boundaries.len() == segments.len() + 1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// From the inputs (0) to the outputs (last).
+    pub boundaries: Vec<Boundary>,
+    /// `segments[i]` lies between `boundaries[i]` and `boundaries[i + 1]`.
+    pub segments: Vec<Segment>,
+}
+
+impl Chain {
+    /// Number of segments.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Whether there is nothing to split.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Positions of the layers that a range of segments covers.
+    #[must_use]
+    pub fn layers(&self, segments: Range<usize>) -> Range<usize> {
+        self.boundaries[segments.start].position..self.boundaries[segments.end].position
+    }
+
+    /// The same chain with at most `most` segments: boundaries are dropped one at a time, the dearest
+    /// first, where dear is bytes on the link and, among equals, an uneven share of the work.
+    ///
+    /// O(n²) for n segments.
+    #[must_use]
+    pub fn coarsen(&self, graph: &Graph, most: usize) -> Self {
+        let most = most.max(1);
+        let mut kept: Vec<usize> = (0..self.boundaries.len()).collect();
+        while kept.len() > most + 1 {
+            let drop = (1..kept.len() - 1)
+                .max_by_key(|&place| {
+                    let work = graph.macs(
+                        self.boundaries[kept[place - 1]].position
+                            ..self.boundaries[kept[place + 1]].position,
+                    );
+                    // A merger that stays small is preferred: less resolution is lost.
+                    (self.boundaries[kept[place]].bytes, u64::MAX - work)
+                })
+                .expect("there is an inner boundary while more than one segment is left");
+            kept.remove(drop);
+        }
+        let positions: Vec<usize> = kept.iter().map(|&k| self.boundaries[k].position).collect();
+        graph.chain_at(&positions)
+    }
+}
+
+impl Graph {
+    /// The chain over every cut of one outlet. O(cuts (V + E)).
+    #[must_use]
+    pub fn chain(&self) -> Chain {
+        let mut positions = vec![0];
+        positions.extend(self.single_positions());
+        positions.push(self.layers().len());
+        self.chain_at(&positions)
+    }
+
+    /// The chain with boundaries after these numbers of layers, ascending from 0 to all of them.
+    #[must_use]
+    pub fn chain_at(&self, positions: &[usize]) -> Chain {
+        let last = self.layers().len();
+        let boundaries: Vec<Boundary> = positions
+            .iter()
+            .filter_map(|&position| {
+                let cut = self.prefix_cut(position)?;
+                let bytes = cut.bytes(self);
+                let (outlets, carried) = if position == last {
+                    (self.outputs().to_vec(), Vec::new())
+                } else {
+                    (cut.outlets, cut.carried)
+                };
+                Some(Boundary {
+                    position,
+                    outlets,
+                    carried,
+                    bytes,
+                })
+            })
+            .collect();
+        let peaks = self.live_bytes();
+        let segments = boundaries
+            .windows(2)
+            .map(|pair| {
+                let layers = pair[0].position..pair[1].position;
+                Segment {
+                    macs: self.macs(layers.clone()),
+                    parameter_bytes: self.parameter_bytes(layers.clone()),
+                    activation_bytes: peaks[layers.clone()].iter().copied().max().unwrap_or(0),
+                    layers,
+                }
+            })
+            .collect();
+        Chain {
+            boundaries,
+            segments,
+        }
+    }
+
+    /// Bytes live while each layer runs, in canonical order. O(V + E).
+    fn live_bytes(&self) -> Vec<u64> {
+        let count = self.layers().len();
+        let mut change = vec![0i128; count + 1];
+        for (number, outlet) in self.outlets().iter().enumerate() {
+            let from = match outlet.producer {
+                Some(producer) => producer,
+                None if self.inputs().contains(&OutletId(number)) => 0,
+                None => continue,
+            };
+            let until = outlet.consumers.last().copied().unwrap_or(from) + 1;
+            if from < count {
+                change[from] += i128::from(outlet.bytes);
+                change[until.min(count)] -= i128::from(outlet.bytes);
+            }
+        }
+        let mut live = 0;
+        change[..count]
+            .iter()
+            .map(|step| {
+                live += step;
+                u64::try_from(live).unwrap_or(u64::MAX)
+            })
+            .collect()
+    }
+}
