@@ -3,3 +3,4 @@
 //! Reading order: [`face`] (what is asked of the centre).
 
 pub mod face;
+pub mod store;
