@@ -3,4 +3,5 @@
 //! Reading order: [`face`] (what is asked of the centre).
 
 pub mod face;
+pub mod measured;
 pub mod store;

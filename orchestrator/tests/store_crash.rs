@@ -4,6 +4,7 @@
 //! was acknowledged. After a seeded number of lines it is killed; the store must then hold everything
 //! that was said, and whatever was being written must be there whole or not at all. The next round
 //! goes on in the same folder.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     collections::BTreeMap,
@@ -47,7 +48,7 @@ fn package(step: u64) -> (PackageRecord, BTreeMap<Digest, Bytes>) {
         version: step.to_string(),
         manifest: String::new(),
         parts: vec![part],
-        loaded: step % 2 == 0,
+        loaded: step.is_multiple_of(2),
     };
     (record, BTreeMap::from([(digest, content.into())]))
 }

@@ -1,0 +1,352 @@
+//! What fragments really took, where, and what that says about fragments that have not run yet.
+//!
+//! One table: (fragment, node) to the mean and variance of the service time of one sample and the
+//! memory taken. Runs are forgotten exponentially, so that a node that has slowed down is believed
+//! after a few hundred runs. From it come estimates, the best that is known first:
+//!
+//! 1. [`Source::Observed`]: the very fragment ran on the very node.
+//! 2. [`Source::Scaled`]: it ran on another node; time scales with the ratio of the stated speeds.
+//! 3. [`Source::Profiled`]: its segments were measured one by one. The sum counts the cost of calling
+//!    the engine once for each segment and misses what the engine gains from seeing them together;
+//!    where the whole part was measured beside its segments, their ratio corrects for both.
+//! 4. [`Source::Computed`]: multiply-accumulates over stated speed, with an allowance for everything
+//!    that is not multiplying. Good enough to choose where to measure first, and said so.
+//!
+//! Values in, values out: no clock, and the same observations in the same order give the same table.
+
+mod estimate;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use splitplace_fleet::{Node, NodeId};
+use splitplace_plan::FragmentId;
+
+pub use self::estimate::{Atom, Estimate, OnNode, PartFacts, Source};
+use crate::store::MeasurementRecord;
+
+/// What may be chosen about measurements and estimates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MeasuredSettings {
+    /// After this many further runs, a run counts half.
+    pub half_life_runs: f64,
+    /// Records kept; the one untouched for longest makes room.
+    pub records: usize,
+    /// Share of its stated speed that a node is assumed to reach on layers that were never measured.
+    /// The speed is stated for a dense convolution that fits the cache; depthwise and small layers
+    /// reach a third to a half of it.
+    pub efficiency: f64,
+    /// Time to call the engine for one fragment, for fragments that were never measured.
+    pub call: Duration,
+    /// Time for each layer beside its multiply-accumulates, at [`Self::reference_speed`]: activations,
+    /// additions, memory traffic.
+    pub layer: Duration,
+    /// Multiply-accumulates a second of the node for which [`Self::call`] and [`Self::layer`] hold.
+    pub reference_speed: f64,
+    /// Bytes in memory for each byte of weights, before it was measured: the engine keeps packed
+    /// copies of some.
+    pub weights_factor: f64,
+    /// Bytes in memory for each byte of the largest live activations, before it was measured.
+    pub activations_factor: f64,
+    /// Bytes that any fragment takes, before it was measured.
+    pub base_bytes: u64,
+}
+
+impl Default for MeasuredSettings {
+    fn default() -> Self {
+        Self {
+            half_life_runs: 200.0,
+            records: 100_000,
+            efficiency: 0.4,
+            call: Duration::from_micros(20),
+            layer: Duration::from_micros(3),
+            reference_speed: 1e10,
+            weights_factor: 2.0,
+            activations_factor: 2.0,
+            base_bytes: 256 << 10,
+        }
+    }
+}
+
+/// Service times of several runs, checked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ServiceTime {
+    count: u64,
+    mean: f64,
+    variance: f64,
+}
+
+impl ServiceTime {
+    /// Longest mean that is believed, in seconds.
+    const LONGEST: f64 = 86_400.0;
+
+    /// `count` runs with this mean (seconds) and variance (seconds squared); `None` when there were no
+    /// runs or the numbers cannot be times.
+    #[must_use]
+    pub fn new(count: u64, mean_seconds: f64, variance_seconds2: f64) -> Option<Self> {
+        let is_time = (0.0..=Self::LONGEST).contains(&mean_seconds)
+            && (0.0..=Self::LONGEST * Self::LONGEST).contains(&variance_seconds2);
+        (count > 0 && is_time).then_some(Self {
+            count,
+            mean: mean_seconds,
+            variance: variance_seconds2,
+        })
+    }
+}
+
+/// What is kept for one fragment on one node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Entry {
+    macs_per_second: f64,
+    weight: f64,
+    mean: f64,
+    variance: f64,
+    memory_bytes: Option<u64>,
+    touched: u64,
+}
+
+/// The table.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    settings: MeasuredSettings,
+    by_fragment: BTreeMap<FragmentId, BTreeMap<NodeId, Entry>>,
+    count: usize,
+    /// Counts observations, for finding the record untouched for longest.
+    ticks: u64,
+    changed: BTreeSet<(FragmentId, NodeId)>,
+}
+
+impl Measured {
+    /// An empty table.
+    #[must_use]
+    pub const fn new(settings: MeasuredSettings) -> Self {
+        Self {
+            settings,
+            by_fragment: BTreeMap::new(),
+            count: 0,
+            ticks: 0,
+            changed: BTreeSet::new(),
+        }
+    }
+
+    /// The table that these records describe; impossible ones are left out.
+    #[must_use]
+    pub fn restore(settings: MeasuredSettings, records: &[MeasurementRecord]) -> Self {
+        let mut measured = Self::new(settings);
+        for record in records {
+            let is_sane = record.weight.is_finite()
+                && record.weight >= 0.0
+                && ServiceTime::new(1, record.mean_seconds, record.variance_seconds2).is_some();
+            if is_sane {
+                measured.ticks += 1;
+                let entry = Entry {
+                    macs_per_second: record.macs_per_second,
+                    weight: record.weight,
+                    mean: record.mean_seconds,
+                    variance: record.variance_seconds2,
+                    memory_bytes: record.memory_bytes,
+                    touched: measured.ticks,
+                };
+                measured.insert(record.fragment, &record.node, entry);
+            }
+        }
+        measured
+    }
+
+    /// What was chosen.
+    #[must_use]
+    pub const fn settings(&self) -> &MeasuredSettings {
+        &self.settings
+    }
+
+    /// Takes in runs of `fragment` on `node` and the memory it takes there, whichever is told.
+    /// O(log records), O(records) when the bound makes another record go.
+    pub fn observe(
+        &mut self,
+        node: &Node,
+        fragment: FragmentId,
+        service: Option<ServiceTime>,
+        memory_bytes: Option<u64>,
+    ) {
+        if service.is_none() && memory_bytes.is_none() {
+            return;
+        }
+        self.ticks += 1;
+        let before = self.entry(fragment, &node.id);
+        let mut entry = before.map_or(
+            Entry {
+                macs_per_second: node.macs_per_second,
+                weight: 0.0,
+                mean: 0.0,
+                variance: 0.0,
+                memory_bytes: None,
+                touched: 0,
+            },
+            |before| before.at_speed(node.macs_per_second),
+        );
+        if let Some(service) = service {
+            entry.merge(service, self.settings.half_life_runs);
+        }
+        entry.memory_bytes = memory_bytes.or(entry.memory_bytes);
+        entry.touched = self.ticks;
+        self.insert(fragment, &node.id, entry);
+        self.changed.insert((fragment, node.id.clone()));
+    }
+
+    /// Number of records.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether nothing was ever measured.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether `fragment` has run anywhere.
+    #[must_use]
+    pub fn knows(&self, fragment: &FragmentId) -> bool {
+        self.by_fragment
+            .get(fragment)
+            .is_some_and(|nodes| nodes.values().any(|entry| entry.weight > 0.0))
+    }
+
+    /// Every record, by fragment and node.
+    #[must_use]
+    pub fn records(&self) -> Vec<MeasurementRecord> {
+        self.by_fragment
+            .iter()
+            .flat_map(|(fragment, nodes)| {
+                nodes
+                    .iter()
+                    .map(|(node, entry)| entry.record(*fragment, node))
+            })
+            .collect()
+    }
+
+    /// The records that changed since this was last called: what the store does not have yet.
+    pub fn take_changed(&mut self) -> Vec<MeasurementRecord> {
+        let changed = std::mem::take(&mut self.changed);
+        changed
+            .into_iter()
+            .filter_map(|(fragment, node)| {
+                let entry = self.entry(fragment, &node)?;
+                Some(entry.record(fragment, &node))
+            })
+            .collect()
+    }
+
+    /// Forgets every fragment that is not in `fragments`; returns what was forgotten.
+    pub fn keep_only(&mut self, fragments: &BTreeSet<FragmentId>) -> Vec<(FragmentId, NodeId)> {
+        let mut gone = Vec::new();
+        self.by_fragment.retain(|fragment, nodes| {
+            let keep = fragments.contains(fragment);
+            if !keep {
+                gone.extend(nodes.keys().map(|node| (*fragment, node.clone())));
+            }
+            keep
+        });
+        self.count -= gone.len();
+        for key in &gone {
+            self.changed.remove(key);
+        }
+        gone
+    }
+
+    fn entry(&self, fragment: FragmentId, node: &NodeId) -> Option<Entry> {
+        self.by_fragment.get(&fragment)?.get(node).copied()
+    }
+
+    fn insert(&mut self, fragment: FragmentId, node: &NodeId, entry: Entry) {
+        let nodes = self.by_fragment.entry(fragment).or_default();
+        if nodes.insert(node.clone(), entry).is_none() {
+            self.count += 1;
+        }
+        while self.count > self.settings.records.max(1) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let oldest = self
+            .by_fragment
+            .iter()
+            .flat_map(|(fragment, nodes)| {
+                nodes
+                    .iter()
+                    .map(|(node, entry)| (entry.touched, *fragment, node.clone()))
+            })
+            .min();
+        let Some((_, fragment, node)) = oldest else {
+            return;
+        };
+        if let Some(nodes) = self.by_fragment.get_mut(&fragment) {
+            nodes.remove(&node);
+            if nodes.is_empty() {
+                self.by_fragment.remove(&fragment);
+            }
+        }
+        self.changed.remove(&(fragment, node));
+        self.count -= 1;
+    }
+}
+
+impl Entry {
+    /// The same runs as they would have been at another stated speed.
+    fn at_speed(self, macs_per_second: f64) -> Self {
+        let ratio = speed_ratio(self.macs_per_second, macs_per_second);
+        Self {
+            macs_per_second,
+            mean: self.mean * ratio,
+            variance: self.variance * ratio * ratio,
+            ..self
+        }
+    }
+
+    /// Takes in a batch of runs. With `f` the factor by which one further run lessens the weight of
+    /// those before it, a batch of `n` leaves `f^n` of the old weight and adds `1 + f + … + f^(n-1)`;
+    /// means and variances combine as those of two weighted sets.
+    fn merge(&mut self, batch: ServiceTime, half_life_runs: f64) {
+        #[expect(clippy::cast_precision_loss, reason = "a count of runs")]
+        let count = batch.count as f64;
+        let fade = (-1.0 / half_life_runs.max(1e-3)).exp2();
+        let left = fade.powf(count);
+        let old = self.weight * left;
+        let new = (1.0 - left) / (1.0 - fade);
+        let weight = old + new;
+        let apart = batch.mean - self.mean;
+        self.mean += apart * new / weight;
+        self.variance = (old * self.variance + new * batch.variance) / weight
+            + apart * apart * old * new / (weight * weight);
+        self.weight = weight;
+    }
+
+    fn record(self, fragment: FragmentId, node: &NodeId) -> MeasurementRecord {
+        MeasurementRecord {
+            fragment,
+            node: node.clone(),
+            macs_per_second: self.macs_per_second,
+            weight: self.weight,
+            mean_seconds: self.mean,
+            variance_seconds2: self.variance,
+            memory_bytes: self.memory_bytes,
+        }
+    }
+}
+
+/// Factor on time when moving from a node of one stated speed to another; 1 when either is unknown.
+fn speed_ratio(from: f64, to: f64) -> f64 {
+    let ratio = from / to;
+    if from > 0.0 && ratio.is_finite() && ratio > 0.0 {
+        ratio
+    } else {
+        1.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! Means that forget, and estimates that take the best there is.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use splitplace_fleet::NodeState;
+
+use super::*;
+
+fn node(name: &str, macs_per_second: f64) -> Node {
+    Node {
+        id: name.into(),
+        state: NodeState::Alive,
+        cores: 1,
+        macs_per_second,
+        memory_bytes: 1 << 30,
+        labels: BTreeMap::new(),
+        emulated: false,
+    }
+}
+
+fn id(number: u8) -> FragmentId {
+    FragmentId([number; 32])
+}
+
+/// Four segments of 1, 2, 3 and 4 million multiply-accumulates; fragments 1 to 4 alone, 9 together.
+fn part() -> PartFacts {
+    let atoms = (1..=4u8).map(|number| Atom {
+        fragment: Some(id(number)),
+        macs: u64::from(number) * 1_000_000,
+        parameter_bytes: u64::from(number) * 1_000,
+        activation_bytes: 10_000 * u64::from(5 - number),
+        layers: 2,
+    });
+    PartFacts {
+        atoms: atoms.collect(),
+        whole: id(9),
+    }
+}
+
+fn runs(mean: f64) -> Option<ServiceTime> {
+    ServiceTime::new(10, mean, mean * mean / 100.0)
+}
+
+fn new() -> Measured {
+    Measured::new(MeasuredSettings::default())
+}
+
+fn assert_close(found: f64, wanted: f64) {
+    assert!(
+        (found - wanted).abs() <= 1e-6 * wanted.abs().max(1e-9),
+        "{found} is not {wanted}"
+    );
+}
+
+#[test]
+fn impossible_times_are_not_taken() {
+    for (count, mean, variance) in [
+        (0, 1.0, 1.0),
+        (1, -1.0, 0.0),
+        (1, f64::NAN, 0.0),
+        (1, 1.0, f64::INFINITY),
+        (1, 1e9, 0.0),
+        (1, 1.0, -1e-9),
+    ] {
+        assert_eq!(ServiceTime::new(count, mean, variance), None);
+    }
+}
+
+#[test]
+fn batches_combine_like_the_runs_themselves_and_old_runs_fade() {
+    let settings = MeasuredSettings {
+        half_life_runs: 10.0,
+        ..MeasuredSettings::default()
+    };
+    let (a, mut measured) = (node("a", 1e9), Measured::new(settings));
+    measured.observe(&a, id(1), ServiceTime::new(1_000, 1.0, 0.0), None);
+    // After as many further runs as the half life, old and new weigh the same.
+    measured.observe(&a, id(1), ServiceTime::new(10, 3.0, 0.0), None);
+    let record = &measured.records()[0];
+    assert_close(record.mean_seconds, 2.0);
+    // Half at 1, half at 3: the variance is that of a fair coin between the two.
+    assert_close(record.variance_seconds2, 1.0);
+    measured.observe(&a, id(1), ServiceTime::new(1_000, 3.0, 0.25), None);
+    let record = &measured.records()[0];
+    assert_close(record.mean_seconds, 3.0);
+    assert_close(record.variance_seconds2, 0.25);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Without forgetting, any division into batches gives the moments of all runs together.
+    #[test]
+    fn moments_do_not_depend_on_the_batches(
+        batches in proptest::collection::vec(proptest::collection::vec(0.001..10.0f64, 1..8), 1..8)
+    ) {
+        let settings = MeasuredSettings { half_life_runs: 1e12, ..MeasuredSettings::default() };
+        let mut measured = Measured::new(settings);
+        let moments = |runs: &[f64]| {
+            let count = runs.len() as f64;
+            let mean = runs.iter().sum::<f64>() / count;
+            let variance = runs.iter().map(|run| (run - mean).powi(2)).sum::<f64>() / count;
+            (mean, variance)
+        };
+        for batch in &batches {
+            let (mean, variance) = moments(batch);
+            let service = ServiceTime::new(batch.len() as u64, mean, variance);
+            measured.observe(&node("a", 1e9), id(1), service, None);
+        }
+        let (mean, variance) = moments(&batches.concat());
+        let record = &measured.records()[0];
+        prop_assert!((record.mean_seconds - mean).abs() < 1e-3 * mean);
+        prop_assert!((record.variance_seconds2 - variance).abs() < 1e-3 * variance.max(1e-3));
+    }
+}
+
+#[test]
+fn the_best_knowledge_is_used() {
+    let (fast, slow) = (node("fast", 2e9), node("slow", 1e9));
+    let (part, mut measured) = (part(), new());
+    let ask = |measured: &Measured, node: &Node, range: Range<usize>, fragment| {
+        let estimate = measured.on(&part, node).service(range, fragment);
+        (estimate.service.as_secs_f64(), estimate.source)
+    };
+    use std::ops::Range;
+
+    // Nothing ran: 3 million MACs at 40 % of 1e9 a second, 4 layers and a call at a tenth of the
+    // reference speed.
+    let (seconds, source) = ask(&measured, &slow, 0..2, Some(id(50)));
+    assert_eq!(source, Source::Computed);
+    assert_close(seconds, 3e6 / 4e8 + 4.0 * 30e-6 + 200e-6);
+    let (twice, _) = ask(&measured, &fast, 0..2, Some(id(50)));
+    assert_close(twice, seconds / 2.0);
+
+    // Segments ran on one node: summed there, scaled elsewhere.
+    for number in 1..=4u8 {
+        measured.observe(&fast, id(number), runs(0.001 * f64::from(number)), None);
+    }
+    let (seconds, source) = ask(&measured, &fast, 1..3, Some(id(50)));
+    assert_eq!(source, Source::Profiled);
+    assert_close(seconds, 0.005);
+    assert_close(ask(&measured, &slow, 1..3, None).0, 0.010);
+
+    // The whole ran beside them, 20 % faster than its pieces: so will other ranges, but not one alone.
+    measured.observe(&fast, id(9), runs(0.008), None);
+    assert_close(ask(&measured, &fast, 1..3, None).0, 0.004);
+    assert_close(ask(&measured, &fast, 1..2, None).0, 0.002);
+
+    // The fragment itself ran elsewhere, then here.
+    measured.observe(&fast, id(50), runs(0.003), None);
+    let (seconds, source) = ask(&measured, &slow, 1..3, Some(id(50)));
+    assert_eq!(source, Source::Scaled);
+    assert_close(seconds, 0.006);
+    measured.observe(&slow, id(50), runs(0.020), None);
+    let (seconds, source) = ask(&measured, &slow, 1..3, Some(id(50)));
+    assert_eq!(source, Source::Observed);
+    assert_close(seconds, 0.020);
+    let spread = measured
+        .on(&part, &slow)
+        .service(1..3, Some(id(50)))
+        .deviation;
+    assert_close(spread.as_secs_f64(), 0.002);
+}
+
+#[test]
+fn a_part_measured_in_half_is_computed_where_it_was_not() {
+    let (a, part, mut measured) = (node("a", 1e9), part(), new());
+    measured.observe(&a, id(1), runs(0.5), None);
+    let on = measured.on(&part, &a);
+    assert_eq!(on.service(0..1, None).source, Source::Profiled);
+    let both = on.service(0..2, None);
+    assert_eq!(both.source, Source::Computed);
+    assert!(both.service > Duration::from_millis(500), "{both:?}");
+}
+
+#[test]
+fn among_other_nodes_the_one_of_nearest_speed_is_scaled_from() {
+    let (part, mut measured) = (part(), new());
+    measured.observe(&node("near", 1.1e9), id(50), runs(1.1), None);
+    measured.observe(&node("far", 1e10), id(50), runs(7.0), None);
+    let here = node("here", 1e9);
+    let seconds = measured
+        .on(&part, &here)
+        .service(0..2, Some(id(50)))
+        .service;
+    assert_close(seconds.as_secs_f64(), 1.21);
+}
+
+#[test]
+fn a_node_that_comes_back_slower_has_its_old_runs_scaled() {
+    let (part, mut measured) = (part(), new());
+    measured.observe(&node("a", 2e9), id(50), runs(1.0), None);
+    let slower = node("a", 1e9);
+    let seconds = measured
+        .on(&part, &slower)
+        .service(0..2, Some(id(50)))
+        .service;
+    assert_close(seconds.as_secs_f64(), 2.0);
+    measured.observe(&slower, id(50), None, Some(7));
+    assert_close(measured.records()[0].mean_seconds, 2.0);
+}
+
+#[test]
+fn a_node_without_speed_is_slow_for_ever_but_does_not_panic() {
+    let (part, measured) = (part(), new());
+    for speed in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let node = node("a", speed);
+        let estimate = measured.on(&part, &node).service(0..4, None);
+        assert!(
+            estimate.service <= Duration::from_secs(86_401),
+            "{estimate:?}"
+        );
+        if speed.is_nan() || speed <= 0.0 {
+            assert!(
+                estimate.service > Duration::from_secs(3_600),
+                "{speed}: {estimate:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn memory_is_measured_here_or_the_most_elsewhere_or_computed() {
+    let (a, b, part) = (node("a", 1e9), node("b", 1e9), part());
+    let mut measured = new();
+    // Weights of 5000 bytes twice, the largest activations of the two segments twice, and the base.
+    let computed = 2 * 5_000 + 2 * 30_000 + (256 << 10);
+    assert_eq!(
+        measured.on(&part, &a).memory(1..3, Some(id(50))),
+        (computed, Source::Computed)
+    );
+    measured.observe(&b, id(50), None, Some(70_000));
+    measured.observe(&node("c", 1e9), id(50), None, Some(90_000));
+    assert_eq!(
+        measured.on(&part, &a).memory(1..3, Some(id(50))),
+        (90_000, Source::Scaled)
+    );
+    assert_eq!(
+        measured.on(&part, &b).memory(1..3, Some(id(50))),
+        (70_000, Source::Observed)
+    );
+    // Memory alone says nothing about time.
+    assert!(!measured.knows(&id(50)));
+    let service = measured.on(&part, &b).service(1..3, Some(id(50)));
+    assert_eq!(service.source, Source::Computed);
+}
+
+#[test]
+fn what_changed_is_told_once_and_what_is_restored_is_the_same() {
+    let (a, b) = (node("a", 1e9), node("b", 2e9));
+    let mut measured = new();
+    measured.observe(&a, id(1), runs(0.1), Some(5));
+    measured.observe(&b, id(2), runs(0.2), None);
+    measured.observe(&b, id(2), None, None);
+    assert_eq!(measured.take_changed(), measured.records());
+    assert_eq!(measured.take_changed(), []);
+    measured.observe(&a, id(1), runs(0.3), None);
+    assert_eq!(measured.take_changed().len(), 1);
+    let restored = Measured::restore(*measured.settings(), &measured.records());
+    assert_eq!(restored.records(), measured.records());
+    assert!(restored.knows(&id(1)) && !restored.knows(&id(7)));
+}
+
+#[test]
+fn records_are_bounded_and_can_be_forgotten() {
+    let settings = MeasuredSettings {
+        records: 2,
+        ..MeasuredSettings::default()
+    };
+    let (a, mut measured) = (node("a", 1e9), Measured::new(settings));
+    for number in [1, 2, 1, 3] {
+        measured.observe(&a, id(number), runs(0.1), None);
+    }
+    assert_eq!(measured.len(), 2);
+    assert!(measured.knows(&id(1)) && !measured.knows(&id(2)) && measured.knows(&id(3)));
+    let gone = measured.keep_only(&BTreeSet::from([id(3)]));
+    assert_eq!(gone, [(id(1), NodeId::from("a"))]);
+    assert_eq!((measured.len(), measured.take_changed().len()), (1, 1));
+}
