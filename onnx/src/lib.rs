@@ -1,1 +1,23 @@
-//! ONNX models: import as a cost graph, cut into valid fragments, packages on disk.
+//! ONNX models: import as a cost graph, cut into valid fragments, run, packages on disk.
+//!
+//! Reading order: [`model`] (a file, checked and made whole), [`shapes`] (what every tensor looks
+//! like), [`import`] (the cost graph), [`cut`] (fragments as ONNX files of their own), [`engine`]
+//! (running one), [`package`] (a folder with several ways to run a network).
+//!
+//! The inference engine is named in `engine` and `shapes` only. Everything from outside is bounded
+//! before it is handed on: file sizes, tensor sizes, numbers of nodes, paths.
+
+pub mod cut;
+pub mod engine;
+mod error;
+pub mod import;
+pub mod model;
+pub mod package;
+pub mod shapes;
+
+pub use cut::{Fragment, Port, cut_layers, cut_many};
+pub use engine::{Prepared, Value, prepare};
+pub use error::{Error, Result};
+pub use import::{Imported, import};
+pub use model::{Limits, Model};
+pub use package::{Accuracy, Merge, Package, Part, TensorSpec, Variant, VariantKind};
