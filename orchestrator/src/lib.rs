@@ -2,6 +2,7 @@
 //!
 //! Reading order: [`face`] (what is asked of the centre).
 
+pub mod catalog;
 pub mod face;
 pub mod measured;
 pub mod store;
