@@ -312,3 +312,52 @@ fn what_is_not_yet_measured_is_to_be_profiled() {
     }
     assert_eq!(profile_plan(&loaded, &measured).unwrap(), plan[..1]);
 }
+
+/// Graphs of every shape: residual, dense and inception blocks, attention, several inputs and outputs,
+/// external data. Tensors that pass by a fragment are carried by the frame.
+#[test]
+fn chains_of_the_test_models_hold_together() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/testdata");
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(StoreLimits::default()));
+    let catalog = Catalog::new(vec![folder], store, LoadSettings::default());
+    let listed = catalog.list().unwrap();
+    assert!(listed.len() >= 8, "{listed:?}");
+    let mut longest = 0;
+    for listing in listed {
+        let loaded = catalog.load(&listing.name).unwrap();
+        assert_eq!(
+            catalog.restore(&listing.name).unwrap().fragment_ids(),
+            loaded.fragment_ids()
+        );
+        let part = &loaded.variants()[0].parts[0];
+        longest = longest.max(part.segments());
+        assert!(part.segments() <= LoadSettings::default().segments);
+        for segment in 0..part.segments() {
+            let fragment = loaded.fragment(0, 0, segment..segment + 1).unwrap();
+            let arrives = part.crossing(segment);
+            for port in &fragment.inputs {
+                assert!(
+                    arrives.contains(&port.name),
+                    "{}: {}",
+                    listing.name,
+                    port.name
+                );
+            }
+            for name in part.crossing(segment + 1) {
+                let is_made = fragment.outputs.iter().any(|port| port.name == *name);
+                assert!(
+                    is_made || arrives.contains(name),
+                    "{}: {name}",
+                    listing.name
+                );
+            }
+        }
+        let outputs: Vec<_> = loaded
+            .outputs()
+            .into_iter()
+            .map(|facts| facts.name)
+            .collect();
+        assert_eq!(part.crossing(part.segments()), outputs);
+    }
+    assert!(longest > 4, "{longest}");
+}
