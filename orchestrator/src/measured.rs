@@ -45,8 +45,8 @@ pub struct MeasuredSettings {
     pub layer: Duration,
     /// Multiply-accumulates a second of the node for which [`Self::call`] and [`Self::layer`] hold.
     pub reference_speed: f64,
-    /// Bytes in memory for each byte of weights, before it was measured: the engine keeps packed
-    /// copies of some.
+    /// Bytes in memory for each byte of weights, before it was measured: the file, the engine's own
+    /// copy and the packed one are there together while it loads.
     pub weights_factor: f64,
     /// Bytes in memory for each byte of the largest live activations, before it was measured.
     pub activations_factor: f64,
@@ -63,7 +63,7 @@ impl Default for MeasuredSettings {
             call: Duration::from_micros(20),
             layer: Duration::from_micros(3),
             reference_speed: 1e10,
-            weights_factor: 2.0,
+            weights_factor: 3.0,
             activations_factor: 2.0,
             base_bytes: 256 << 10,
         }

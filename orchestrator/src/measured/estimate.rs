@@ -221,7 +221,8 @@ impl OnNode<'_> {
     }
 
     /// Bytes that `segments` are expected to take on the node, and how that is known: measured here,
-    /// the most measured elsewhere, or weights and activations times what the engine makes of them.
+    /// the most measured elsewhere, the sum of its segments' measurements but no more than the whole
+    /// part took, or weights and activations times what the engine makes of them.
     ///
     /// # Panics
     /// When `segments` reaches beyond the part.

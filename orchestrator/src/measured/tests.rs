@@ -224,12 +224,20 @@ fn a_node_without_speed_is_slow_for_ever_but_does_not_panic() {
 fn memory_is_measured_here_or_the_most_elsewhere_or_computed() {
     let (a, b, part) = (node("a", 1e9), node("b", 1e9), part());
     let mut measured = new();
-    // Weights of 5000 bytes twice, the largest activations of the two segments twice, and the base.
-    let computed = 2 * 5_000 + 2 * 30_000 + (256 << 10);
+    // Weights of 5000 bytes three times, the largest activations of the two segments twice, and the base.
+    let computed = 3 * 5_000 + 2 * 30_000 + (256 << 10);
     assert_eq!(
         measured.on(&part, &a).memory(1..3, Some(id(50))),
         (computed, Source::Computed)
     );
+    // Each segment alone; the whole takes less than their sum, and so does what lies between.
+    for number in 1..=4u8 {
+        measured.observe(&b, id(number), None, Some(100_000 * u64::from(number)));
+    }
+    let profiled = |measured: &Measured| measured.on(&part, &a).memory(1..3, Some(id(50)));
+    assert_eq!(profiled(&measured), (500_000, Source::Profiled));
+    measured.observe(&b, id(9), None, Some(450_000));
+    assert_eq!(profiled(&measured), (450_000, Source::Profiled));
     measured.observe(&b, id(50), None, Some(70_000));
     measured.observe(&node("c", 1e9), id(50), None, Some(90_000));
     assert_eq!(
