@@ -5,12 +5,20 @@
 //! route with its hops, every hop with its node and its fragment.
 //!
 //! Strategies do not see plans. They solve a small dense [`problem::Problem`] and answer with a
-//! [`problem::Solution`]; the caller, who knows models and files, translates.
+//! [`problem::Solution`]; the caller, who knows models and files, translates. [`lint`] checks the
+//! translated plan by rules of its own, sharing nothing with the strategies.
 //!
-//! Reading order: [`value`], [`diff`], [`merge`], [`problem`], [`strategy`], [`lint`], [`predict`].
+//! Reading order: [`value`], [`problem`], [`strategy`], [`lint`].
 
+pub mod lint;
+pub mod problem;
+pub mod strategy;
 pub mod value;
 
+pub use problem::{
+    ArmProblem, ChainProblem, NodeSpec, Outcome, Placed, Problem, SegmentSpec, Solution, Stage,
+};
+pub use strategy::{Exact, Strategy};
 pub use value::{
     ArmKind, ArmPlan, FragmentId, Generation, Hop, ModelName, ModelPlan, Plan, Route, RouteId,
 };

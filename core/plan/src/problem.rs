@@ -1,0 +1,153 @@
+//! The placement problem in dense numbers, and what a solution says.
+//!
+//! Nodes are numbered from 0; the number after the last node is the centre. Times are seconds, sizes
+//! bytes, everything for one sample.
+
+use std::ops::Range;
+
+use crate::ArmKind;
+
+/// One node's capacity.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NodeSpec {
+    /// Bytes that fragments may take, what is taken already subtracted.
+    pub memory_bytes: u64,
+}
+
+/// One segment of a chain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SegmentSpec {
+    /// Bytes of weights: they add up over a fragment.
+    pub weight_bytes: u64,
+    /// Bytes live while it runs: a fragment needs the largest.
+    pub activation_bytes: u64,
+    /// Seconds on each node.
+    pub service: Vec<f64>,
+}
+
+/// What one branch runs: segments and the boundaries around them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChainProblem {
+    /// In order.
+    pub segments: Vec<SegmentSpec>,
+    /// Bytes that cross: before the first segment, between, and after the last.
+    pub boundaries: Vec<u64>,
+}
+
+/// One way to run a model, to be placed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArmProblem {
+    /// For explanations.
+    pub name: String,
+    /// How it runs.
+    pub kind: ArmKind,
+    /// Fewest and most fragments of each chain; `1..=1` for whole and semantic.
+    pub parts: (usize, usize),
+    /// One for whole and chain, one for each branch of a semantic variant.
+    pub chains: Vec<ChainProblem>,
+    /// Requests a second that it should carry; 0 for an idle system.
+    pub arrival_rate: f64,
+}
+
+/// Everything that a placement depends on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    /// Capacity of each node.
+    pub nodes: Vec<NodeSpec>,
+    /// `links[from][to]` as (bytes a second, delay in seconds); the last row and column is the centre.
+    pub links: Vec<Vec<(f64, f64)>>,
+    /// What is to be placed, as far as memory allows.
+    pub arms: Vec<ArmProblem>,
+    /// Bytes that every fragment takes beside weights and activations.
+    pub overhead_bytes: u64,
+    /// How much slower a node counts that another arm uses already, as a share: it spreads arms over
+    /// the fleet, so that the loss of one node leaves another arm, unless that costs more than this.
+    pub spread: f64,
+}
+
+/// One fragment on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Segments that it covers.
+    pub segments: Range<usize>,
+    /// Where.
+    pub node: usize,
+}
+
+/// A placed arm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placed {
+    /// The stages of each branch, in order.
+    pub branches: Vec<Vec<Stage>>,
+    /// Expected response of one sample, in seconds.
+    pub latency: f64,
+    /// Busiest stage, in seconds: its inverse is the arm's rate.
+    pub bottleneck: f64,
+}
+
+/// What became of an arm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It has its places.
+    Placed(Placed),
+    /// It does not fit; the arithmetic in words.
+    Unplaced(String),
+}
+
+/// What became of each arm, in the problem's order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Solution {
+    /// One for each arm.
+    pub arms: Vec<Outcome>,
+}
+
+impl Problem {
+    /// The centre's number.
+    #[must_use]
+    pub fn center(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Seconds for `bytes` from one place to another; nothing within a place.
+    #[must_use]
+    pub fn transfer(&self, from: usize, to: usize, bytes: u64) -> f64 {
+        if from == to {
+            return 0.0;
+        }
+        let (rate, delay) = self.links[from][to];
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a tensor is far below 2^53 bytes"
+        )]
+        let bytes = bytes as f64;
+        delay + bytes / rate
+    }
+
+    /// Bytes that a fragment of these segments takes.
+    #[must_use]
+    pub fn memory(&self, chain: &ChainProblem, segments: Range<usize>) -> u64 {
+        let segments = &chain.segments[segments];
+        let weights = segments
+            .iter()
+            .fold(0u64, |n, s| n.saturating_add(s.weight_bytes));
+        let live = segments
+            .iter()
+            .map(|s| s.activation_bytes)
+            .max()
+            .unwrap_or(0);
+        self.overhead_bytes
+            .saturating_add(weights)
+            .saturating_add(live)
+    }
+
+    /// Expected seconds at a stage: service, and the wait of an M/D/1 queue at the arm's own rate
+    /// (Pollaczek–Khinchine with constant service: `λ s² / 2(1 - λ s)`); infinite when it cannot keep up.
+    #[must_use]
+    pub fn sojourn(&self, arm: &ArmProblem, service: f64) -> f64 {
+        let load = arm.arrival_rate * service;
+        if 1.0 <= load {
+            return f64::INFINITY;
+        }
+        service + arm.arrival_rate * service * service / (2.0 * (1.0 - load))
+    }
+}

@@ -1,0 +1,454 @@
+//! Strategies: from a problem to a solution.
+//!
+//! [`Exact`] is optimal arm by arm for fleets of up to [`Exact::NODES`] nodes; larger fleets are first
+//! reduced to the nodes that an arm could use best, which is stated as what it is.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    ArmKind,
+    problem::{ArmProblem, ChainProblem, Outcome, Placed, Problem, Solution, Stage},
+};
+
+/// Solves placement problems. The same problem and seed give the same solution.
+pub trait Strategy: Send + Sync {
+    /// Its name in configuration and tables.
+    fn name(&self) -> &'static str;
+
+    /// Places what fits and says of the rest why it does not.
+    fn solve(&self, problem: &Problem, seed: u64) -> Solution;
+}
+
+/// Least expected latency under memory limits.
+///
+/// A chain of `k` fragments lies on `k` distinct nodes. For one chain the optimum is found by dynamic
+/// programming over (nodes used, segments done, last node): latency is a sum over stages and links, so
+/// the best way to reach a state is part of the best way through it. With N nodes, S segments and at
+/// most K parts this costs O(C(N, ≤K) · K · S² · N), some 10⁵ steps for 5 nodes and 24 segments.
+///
+/// The branches of a semantic variant are assigned by exhaustive search with pruning (N^B); branches on
+/// one node add up. Arms share memory, so the order in which they are placed matters: every order of up
+/// to [`Exact::ORDERS`] arms is tried, and the one that places most arms, then with least total latency,
+/// wins; ties go to the earlier order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exact;
+
+impl Exact {
+    /// Most nodes considered for one arm.
+    pub const NODES: usize = 10;
+    /// Most arms whose orders are all tried; beyond, they are placed as they come.
+    pub const ORDERS: usize = 5;
+}
+
+impl Strategy for Exact {
+    fn name(&self) -> &'static str {
+        "exact"
+    }
+
+    fn solve(&self, problem: &Problem, _seed: u64) -> Solution {
+        let count = problem.arms.len();
+        let mut best: Option<(usize, f64, Vec<Outcome>)> = None;
+        for order in orders(count) {
+            let outcomes = in_order(problem, &order);
+            let (mut placed, mut total) = (0, 0.0);
+            for outcome in &outcomes {
+                if let Outcome::Placed(one) = outcome {
+                    placed += 1;
+                    total += one.latency;
+                }
+            }
+            let is_better = best.as_ref().is_none_or(|(most, least, _)| {
+                placed > *most || (placed == *most && total < least * (1.0 - 1e-9))
+            });
+            if is_better {
+                best = Some((placed, total, outcomes));
+            }
+        }
+        Solution {
+            arms: best.map_or_else(Vec::new, |(_, _, outcomes)| outcomes),
+        }
+    }
+}
+
+/// Every order of `count` things, the natural one first; only that one when there are too many.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    if Exact::ORDERS < count {
+        return vec![(0..count).collect()];
+    }
+    let mut all = vec![Vec::new()];
+    for _ in 0..count {
+        all = all
+            .into_iter()
+            .flat_map(|order: Vec<usize>| {
+                (0..count)
+                    .filter(|next| !order.contains(next))
+                    .map(|next| {
+                        let mut longer = order.clone();
+                        longer.push(next);
+                        longer
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+    }
+    all
+}
+
+fn in_order(problem: &Problem, order: &[usize]) -> Vec<Outcome> {
+    let mut free: Vec<u64> = problem.nodes.iter().map(|node| node.memory_bytes).collect();
+    let mut used = vec![false; problem.nodes.len()];
+    let mut outcomes: Vec<Option<Outcome>> = vec![None; problem.arms.len()];
+    for &index in order {
+        let arm = &problem.arms[index];
+        let outcome = place(problem, arm, &free, &used);
+        if let Outcome::Placed(placed) = &outcome {
+            for (chain, stages) in arm.chains.iter().zip(&placed.branches) {
+                for stage in stages {
+                    free[stage.node] -= problem.memory(chain, stage.segments.clone());
+                    used[stage.node] = true;
+                }
+            }
+        }
+        outcomes[index] = Some(outcome);
+    }
+    outcomes.into_iter().flatten().collect()
+}
+
+fn place(problem: &Problem, arm: &ArmProblem, free: &[u64], used: &[bool]) -> Outcome {
+    let nodes = candidates(problem, arm, free);
+    let factor = |node: usize| {
+        if used[node] {
+            1.0 + problem.spread
+        } else {
+            1.0
+        }
+    };
+    let found = match (&arm.kind, arm.chains.as_slice()) {
+        (ArmKind::Semantic, chains) => fan_out(problem, arm, chains, free, &nodes, &factor),
+        (_, [chain]) => line(problem, arm, chain, free, &nodes, &factor).map(|one| vec![one]),
+        (_, _) => None,
+    };
+    match found {
+        Some(branches) => {
+            let (latency, bottleneck) = cost(problem, arm, &branches);
+            if latency.is_finite() {
+                Outcome::Placed(Placed {
+                    branches,
+                    latency,
+                    bottleneck,
+                })
+            } else {
+                Outcome::Unplaced(format!(
+                    "{}: no placement keeps up with {} requests a second",
+                    arm.name, arm.arrival_rate
+                ))
+            }
+        }
+        None => Outcome::Unplaced(why_not(problem, arm, free)),
+    }
+}
+
+/// The nodes worth considering: all of them, or those on which the arm's segments would run fastest
+/// among those that can hold at least one.
+fn candidates(problem: &Problem, arm: &ArmProblem, free: &[u64]) -> Vec<usize> {
+    let fits = |node: usize| {
+        arm.chains.iter().any(|chain| {
+            (0..chain.segments.len()).any(|k| problem.memory(chain, k..k + 1) <= free[node])
+        })
+    };
+    let mut nodes: Vec<usize> = (0..problem.nodes.len())
+        .filter(|&node| fits(node))
+        .collect();
+    if Exact::NODES < nodes.len() {
+        let speed = |node: usize| -> f64 {
+            let work: f64 = arm
+                .chains
+                .iter()
+                .flat_map(|chain| &chain.segments)
+                .map(|s| s.service[node])
+                .sum();
+            work + problem.transfer(problem.center(), node, arm.chains[0].boundaries[0])
+        };
+        nodes.sort_by(|&a, &b| speed(a).total_cmp(&speed(b)).then(a.cmp(&b)));
+        nodes.truncate(Exact::NODES);
+        nodes.sort_unstable();
+    }
+    nodes
+}
+
+/// The best chain over distinct nodes.
+fn line(
+    problem: &Problem,
+    arm: &ArmProblem,
+    chain: &ChainProblem,
+    free: &[u64],
+    nodes: &[usize],
+    factor: &dyn Fn(usize) -> f64,
+) -> Option<Vec<Stage>> {
+    let (fewest, most) = arm.parts;
+    let count = chain.segments.len();
+    let center = problem.center();
+    let sums = prefix_sums(chain, nodes);
+    // Longest range that fits each node from each start, so that memory is computed once.
+    let mut reach = vec![vec![0usize; count]; nodes.len()];
+    for (n, &node) in nodes.iter().enumerate() {
+        for start in 0..count {
+            let mut end = start;
+            while end < count && problem.memory(chain, start..end + 1) <= free[node] {
+                end += 1;
+            }
+            reach[n][start] = end;
+        }
+    }
+    // State: (nodes used, segments done, last node) -> (cost, state before).
+    type State = (u32, usize, usize);
+    let mut layer: BTreeMap<State, f64> = BTreeMap::new();
+    let mut before: BTreeMap<State, (State, usize)> = BTreeMap::new();
+    let mut best: Option<(f64, State)> = None;
+    for part in 1..=most.min(nodes.len()).min(count) {
+        let mut next: BTreeMap<State, f64> = BTreeMap::new();
+        let mut visit = |from: Option<(State, f64)>| {
+            let (mask, start, from_node, spent) = match from {
+                Some(((mask, done, last), spent)) => (mask, done, nodes[last], spent),
+                None => (0, 0, center, 0.0),
+            };
+            for (n, &node) in nodes.iter().enumerate() {
+                if mask >> n & 1 == 1 {
+                    continue;
+                }
+                let arrive = spent + problem.transfer(from_node, node, chain.boundaries[start]);
+                for end in start + 1..=reach[n][start] {
+                    let service = (sums[n][end] - sums[n][start]) * factor(node);
+                    let total = arrive + problem.sojourn(arm, service);
+                    let state = (mask | 1 << n, end, n);
+                    let known = next.get(&state).copied().unwrap_or(f64::INFINITY);
+                    if total < known {
+                        next.insert(state, total);
+                        if let Some((previous, _)) = from {
+                            before.insert(state, (previous, start));
+                        } else {
+                            before.remove(&state);
+                        }
+                    }
+                }
+            }
+        };
+        if part == 1 {
+            visit(None);
+        } else {
+            for (&state, &spent) in &layer {
+                if state.1 < count {
+                    visit(Some((state, spent)));
+                }
+            }
+        }
+        if fewest <= part {
+            for (&state, &spent) in next.iter().filter(|(state, _)| state.1 == count) {
+                let back = problem.transfer(nodes[state.2], center, chain.boundaries[count]);
+                if best.is_none_or(|(least, _)| spent + back < least) {
+                    best = Some((spent + back, state));
+                }
+            }
+        }
+        layer = next;
+    }
+    let (_, mut state) = best?;
+    let mut stages = Vec::new();
+    loop {
+        let (previous, start) = match before.get(&state) {
+            Some(&(previous, start)) => (Some(previous), start),
+            None => (None, 0),
+        };
+        stages.push(Stage {
+            segments: start..state.1,
+            node: nodes[state.2],
+        });
+        match previous {
+            Some(previous) => state = previous,
+            None => break,
+        }
+    }
+    stages.reverse();
+    Some(stages)
+}
+
+fn prefix_sums(chain: &ChainProblem, nodes: &[usize]) -> Vec<Vec<f64>> {
+    nodes
+        .iter()
+        .map(|&node| {
+            let mut sums = vec![0.0];
+            for segment in &chain.segments {
+                sums.push(sums[sums.len() - 1] + segment.service[node]);
+            }
+            sums
+        })
+        .collect()
+}
+
+/// The best assignment of branches to nodes: least time of the slowest.
+fn fan_out(
+    problem: &Problem,
+    arm: &ArmProblem,
+    chains: &[ChainProblem],
+    free: &[u64],
+    nodes: &[usize],
+    factor: &dyn Fn(usize) -> f64,
+) -> Option<Vec<Vec<Stage>>> {
+    struct Search<'a> {
+        problem: &'a Problem,
+        arm: &'a ArmProblem,
+        chains: &'a [ChainProblem],
+        nodes: &'a [usize],
+        factor: &'a dyn Fn(usize) -> f64,
+        best: Option<(f64, Vec<usize>)>,
+        steps: usize,
+    }
+    impl Search<'_> {
+        fn visit(&mut self, chosen: &mut Vec<usize>, free: &mut [u64]) {
+            // A bound on the search: beyond it the best found so far stands.
+            self.steps += 1;
+            if 200_000 < self.steps {
+                return;
+            }
+            let latency = self.latency(chosen);
+            if self
+                .best
+                .as_ref()
+                .is_some_and(|(least, _)| *least <= latency)
+            {
+                return;
+            }
+            let Some(chain) = self.chains.get(chosen.len()) else {
+                self.best = Some((latency, chosen.clone()));
+                return;
+            };
+            let need = self.problem.memory(chain, 0..chain.segments.len());
+            for &node in self.nodes {
+                if need <= free[node] {
+                    free[node] -= need;
+                    chosen.push(node);
+                    self.visit(chosen, free);
+                    chosen.pop();
+                    free[node] += need;
+                }
+            }
+        }
+
+        /// Slowest of the branches placed so far; grows with every further branch.
+        fn latency(&self, chosen: &[usize]) -> f64 {
+            let branches: Vec<Vec<Stage>> = chosen
+                .iter()
+                .zip(self.chains)
+                .map(|(&node, chain)| {
+                    vec![Stage {
+                        segments: 0..chain.segments.len(),
+                        node,
+                    }]
+                })
+                .collect();
+            slowest(self.problem, self.arm, &branches, self.factor)
+        }
+    }
+    let mut free = free.to_vec();
+    let mut search = Search {
+        problem,
+        arm,
+        chains,
+        nodes,
+        factor,
+        best: None,
+        steps: 0,
+    };
+    search.visit(&mut Vec::new(), &mut free);
+    let (_, chosen) = search.best?;
+    let branches = chosen
+        .into_iter()
+        .zip(chains)
+        .map(|(node, chain)| {
+            vec![Stage {
+                segments: 0..chain.segments.len(),
+                node,
+            }]
+        })
+        .collect();
+    Some(branches)
+}
+
+/// Expected seconds of the slowest branch; services on one node add up.
+fn slowest(
+    problem: &Problem,
+    arm: &ArmProblem,
+    branches: &[Vec<Stage>],
+    factor: &dyn Fn(usize) -> f64,
+) -> f64 {
+    let service = |chain: &ChainProblem, stage: &Stage| -> f64 {
+        let segments = &chain.segments[stage.segments.clone()];
+        segments.iter().map(|s| s.service[stage.node]).sum::<f64>() * factor(stage.node)
+    };
+    let mut load: BTreeMap<usize, f64> = BTreeMap::new();
+    for (chain, stages) in arm.chains.iter().zip(branches) {
+        for stage in stages {
+            *load.entry(stage.node).or_default() += service(chain, stage);
+        }
+    }
+    let center = problem.center();
+    let mut most = 0.0f64;
+    for (chain, stages) in arm.chains.iter().zip(branches) {
+        let (mut from, mut seconds) = (center, 0.0);
+        for stage in stages {
+            seconds += problem.transfer(from, stage.node, chain.boundaries[stage.segments.start]);
+            seconds += problem.sojourn(arm, load[&stage.node]);
+            from = stage.node;
+        }
+        let last = chain.boundaries.last().copied().unwrap_or(0);
+        seconds += problem.transfer(from, center, last);
+        most = most.max(seconds);
+    }
+    most
+}
+
+/// Latency and busiest stage, without the penalty for shared nodes.
+fn cost(problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) -> (f64, f64) {
+    let latency = slowest(problem, arm, branches, &|_| 1.0);
+    let mut load: BTreeMap<usize, f64> = BTreeMap::new();
+    for (chain, stages) in arm.chains.iter().zip(branches) {
+        for stage in stages {
+            let segments = &chain.segments[stage.segments.clone()];
+            *load.entry(stage.node).or_default() +=
+                segments.iter().map(|s| s.service[stage.node]).sum::<f64>();
+        }
+    }
+    (latency, load.into_values().fold(0.0, f64::max))
+}
+
+/// Why an arm has no place, with the numbers.
+fn why_not(problem: &Problem, arm: &ArmProblem, free: &[u64]) -> String {
+    let largest = free.iter().copied().max().unwrap_or(0);
+    let whole: u64 = arm
+        .chains
+        .iter()
+        .map(|chain| problem.memory(chain, 0..chain.segments.len()))
+        .fold(0, u64::saturating_add);
+    let (fewest, most) = arm.parts;
+    let shape = match arm.kind {
+        ArmKind::Whole => "in one piece".to_owned(),
+        ArmKind::Chain => format!("in {fewest} to {most} pieces on distinct nodes"),
+        ArmKind::Semantic => format!("in {} branches", arm.chains.len()),
+    };
+    format!(
+        "{} needs {:.1} MB {shape}; {} nodes have room, the largest {:.1} MB, together {:.1} MB",
+        arm.name,
+        megabytes(whole),
+        free.iter().filter(|&&bytes| 0 < bytes).count(),
+        megabytes(largest),
+        megabytes(free.iter().fold(0, |n, &b| n.saturating_add(b))),
+    )
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! The exact strategy against every placement there is.
+
+use proptest::prelude::{ProptestConfig, Strategy as _, prop_assert, prop_assert_eq, proptest};
+
+use super::{Strategy as _, *};
+use crate::problem::{NodeSpec, SegmentSpec};
+
+fn problem(nodes: usize) -> impl proptest::strategy::Strategy<Value = Problem> {
+    let chain = proptest::collection::vec(
+        (
+            1u64..40,
+            0u64..10,
+            proptest::collection::vec(0.1f64..5.0, nodes),
+            0u64..1000,
+        ),
+        1..5,
+    )
+    .prop_map(|draws| ChainProblem {
+        boundaries: draws.iter().map(|d| d.3).chain([10]).collect(),
+        segments: draws
+            .into_iter()
+            .map(|(weight_bytes, activation_bytes, service, _)| SegmentSpec {
+                weight_bytes,
+                activation_bytes,
+                service,
+            })
+            .collect(),
+    });
+    let links = proptest::collection::vec(
+        proptest::collection::vec((50.0f64..5000.0, 0.0f64..1.0), nodes + 1),
+        nodes + 1,
+    );
+    let memory = proptest::collection::vec(1u64..120, nodes);
+    let arm = (
+        0usize..3,
+        proptest::collection::vec(chain, 2..3),
+        0.0f64..0.1,
+    );
+    (memory, links, arm).prop_map(|(memory, links, (kind, chains, arrival_rate))| {
+        let (kind, parts, chains) = match kind {
+            0 => (ArmKind::Whole, (1, 1), chains[..1].to_vec()),
+            1 => (ArmKind::Chain, (2, 3), chains[..1].to_vec()),
+            _ => (ArmKind::Semantic, (1, 1), chains),
+        };
+        Problem {
+            nodes: memory
+                .into_iter()
+                .map(|memory_bytes| NodeSpec { memory_bytes })
+                .collect(),
+            links,
+            arms: vec![ArmProblem {
+                name: "a".into(),
+                kind,
+                parts,
+                chains,
+                arrival_rate,
+            }],
+            overhead_bytes: 2,
+            spread: 0.0,
+        }
+    })
+}
+
+/// Every split of `count` segments into stages on the given sequence lengths, with every node.
+fn all_chains(count: usize, nodes: usize, parts: (usize, usize)) -> Vec<Vec<Stage>> {
+    fn go(
+        start: usize,
+        count: usize,
+        nodes: usize,
+        most: usize,
+        stages: &mut Vec<Stage>,
+        all: &mut Vec<Vec<Stage>>,
+    ) {
+        if start == count {
+            all.push(stages.clone());
+            return;
+        }
+        if stages.len() == most {
+            return;
+        }
+        for end in start + 1..=count {
+            for node in 0..nodes {
+                if stages.iter().all(|stage| stage.node != node) {
+                    stages.push(Stage {
+                        segments: start..end,
+                        node,
+                    });
+                    go(end, count, nodes, most, stages, all);
+                    stages.pop();
+                }
+            }
+        }
+    }
+    let mut all = Vec::new();
+    go(0, count, nodes, parts.1, &mut Vec::new(), &mut all);
+    all.retain(|stages| parts.0 <= stages.len());
+    all
+}
+
+/// The least latency there is, by trying everything; infinite when nothing fits.
+fn brute_force(problem: &Problem) -> f64 {
+    let arm = &problem.arms[0];
+    let nodes = problem.nodes.len();
+    let mut choices: Vec<Vec<Vec<Stage>>> = vec![vec![]];
+    for chain in &arm.chains {
+        let ways = all_chains(chain.segments.len(), nodes, arm.parts);
+        choices = choices
+            .iter()
+            .flat_map(|before| {
+                ways.iter().map(|way| {
+                    let mut more = before.clone();
+                    more.push(way.clone());
+                    more
+                })
+            })
+            .collect();
+    }
+    let mut least = f64::INFINITY;
+    for branches in choices {
+        let mut taken = vec![0u64; nodes];
+        for (chain, stages) in arm.chains.iter().zip(&branches) {
+            for stage in stages {
+                taken[stage.node] += problem.memory(chain, stage.segments.clone());
+            }
+        }
+        if taken
+            .iter()
+            .zip(&problem.nodes)
+            .all(|(taken, node)| *taken <= node.memory_bytes)
+        {
+            least = least.min(slowest(problem, arm, &branches, &|_| 1.0));
+        }
+    }
+    least
+}
+
+fn latency(problem: &Problem) -> f64 {
+    match &Exact.solve(problem, 0).arms[0] {
+        Outcome::Placed(placed) => placed.latency,
+        Outcome::Unplaced(_) => f64::INFINITY,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn nothing_is_better_than_exact(problem in problem(4)) {
+        let (found, best) = (latency(&problem), brute_force(&problem));
+        prop_assert!(found == best || (found - best).abs() < 1e-9 * best, "{} {}", found, best);
+    }
+
+    #[test]
+    fn more_memory_or_speed_or_bandwidth_never_hurts(problem in problem(4), which in 0usize..4) {
+        let before = latency(&problem);
+        let mut richer = problem.clone();
+        richer.nodes[which].memory_bytes += 50;
+        prop_assert!(latency(&richer) <= before * (1.0 + 1e-9));
+        let mut faster = problem.clone();
+        for segment in faster.arms[0].chains.iter_mut().flat_map(|chain| &mut chain.segments) {
+            segment.service[which] *= 0.5;
+        }
+        prop_assert!(latency(&faster) <= before * (1.0 + 1e-9));
+        let mut wider = problem.clone();
+        for link in &mut wider.links[which] {
+            link.0 *= 2.0;
+        }
+        prop_assert!(latency(&wider) <= before * (1.0 + 1e-9));
+    }
+
+    #[test]
+    fn memory_is_never_exceeded_by_several_arms(a in problem(4), b in problem(4), c in problem(4)) {
+        let mut all = a.clone();
+        all.arms.extend(b.arms);
+        all.arms.extend(c.arms);
+        let solution = Exact.solve(&all, 0);
+        prop_assert_eq!(&solution, &Exact.solve(&all, 0));
+        let mut taken = [0u64; 4];
+        for (arm, outcome) in all.arms.iter().zip(&solution.arms) {
+            let Outcome::Placed(placed) = outcome else { continue };
+            for (chain, stages) in arm.chains.iter().zip(&placed.branches) {
+                prop_assert_eq!(stages[0].segments.start, 0);
+                prop_assert_eq!(stages[stages.len() - 1].segments.end, chain.segments.len());
+                for pair in stages.windows(2) {
+                    prop_assert_eq!(pair[0].segments.end, pair[1].segments.start);
+                }
+                for stage in stages {
+                    taken[stage.node] += all.memory(chain, stage.segments.clone());
+                }
+            }
+        }
+        for (taken, node) in taken.iter().zip(&all.nodes) {
+            prop_assert!(*taken <= node.memory_bytes);
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_explained_with_numbers() {
+    let segment = SegmentSpec {
+        weight_bytes: 3_000_000,
+        activation_bytes: 0,
+        service: vec![1.0],
+    };
+    let arm = ArmProblem {
+        name: "base/whole".into(),
+        kind: ArmKind::Whole,
+        parts: (1, 1),
+        chains: vec![ChainProblem {
+            segments: vec![segment],
+            boundaries: vec![1, 1],
+        }],
+        arrival_rate: 0.0,
+    };
+    let problem = Problem {
+        nodes: vec![NodeSpec {
+            memory_bytes: 1_000_000,
+        }],
+        links: vec![vec![(1e6, 0.0); 2]; 2],
+        arms: vec![arm],
+        overhead_bytes: 0,
+        spread: 0.0,
+    };
+    let Outcome::Unplaced(why) = &Exact.solve(&problem, 0).arms[0] else {
+        panic!("it fits")
+    };
+    assert!(
+        why.contains("needs 3.0 MB in one piece") && why.contains("largest 1.0 MB"),
+        "{why}"
+    );
+}
