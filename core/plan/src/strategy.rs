@@ -191,13 +191,13 @@ fn line(
     let sums = prefix_sums(chain, nodes);
     // Longest range that fits each node from each start, so that memory is computed once.
     let mut reach = vec![vec![0usize; count]; nodes.len()];
-    for (n, &node) in nodes.iter().enumerate() {
-        for start in 0..count {
+    for (ends, &node) in reach.iter_mut().zip(nodes) {
+        for (start, slot) in ends.iter_mut().enumerate() {
             let mut end = start;
             while end < count && problem.memory(chain, start..end + 1) <= free[node] {
                 end += 1;
             }
-            reach[n][start] = end;
+            *slot = end;
         }
     }
     // State: (nodes used, segments done, last node) -> (cost, state before).

@@ -160,7 +160,7 @@ proptest! {
             segment.service[which] *= 0.5;
         }
         prop_assert!(latency(&faster) <= before * (1.0 + 1e-9));
-        let mut wider = problem.clone();
+        let mut wider = problem;
         for link in &mut wider.links[which] {
             link.0 *= 2.0;
         }
@@ -169,7 +169,7 @@ proptest! {
 
     #[test]
     fn memory_is_never_exceeded_by_several_arms(a in problem(4), b in problem(4), c in problem(4)) {
-        let mut all = a.clone();
+        let mut all = a;
         all.arms.extend(b.arms);
         all.arms.extend(c.arms);
         let solution = Exact.solve(&all, 0);
