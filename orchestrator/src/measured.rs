@@ -6,9 +6,10 @@
 //!
 //! 1. [`Source::Observed`]: the very fragment ran on the very node.
 //! 2. [`Source::Scaled`]: it ran on another node; time scales with the ratio of the stated speeds.
-//! 3. [`Source::Profiled`]: its segments were measured one by one. The sum counts the cost of calling
-//!    the engine once for each segment and misses what the engine gains from seeing them together;
-//!    where the whole part was measured beside its segments, their ratio corrects for both.
+//! 3. [`Source::Profiled`]: its segments were measured one by one. Their sum counts the cost of calling
+//!    the engine once for each and misses what the engine gains from seeing them together, and it knows
+//!    nothing of what else the node is doing. So the sum is corrected by what fragments of several
+//!    segments take on this node against theirs, else by what the whole part took anywhere.
 //! 4. [`Source::Computed`]: multiply-accumulates over stated speed, with an allowance for everything
 //!    that is not multiplying. Good enough to choose where to measure first, and said so.
 //!

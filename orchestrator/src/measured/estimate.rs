@@ -77,10 +77,12 @@ pub struct OnNode<'a> {
     measured: &'a Measured,
     part: &'a PartFacts,
     node: &'a Node,
-    /// Sums over the first segments: seconds, variance, whether each was measured.
+    /// Sums over the first segments.
     sums: Vec<Sum>,
-    /// Whole part over the sum of its segments, where both were measured.
-    correction: f64,
+    /// Fragments of several segments over the sum of those segments.
+    time_factor: f64,
+    /// What the whole part took over what would be computed for it; `None` when it never told.
+    memory_factor: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,9 +94,19 @@ struct Sum {
 }
 
 impl Measured {
-    /// Prepares estimates for ranges of segments of `part` on `node`. O(segments log records).
+    /// Prepares estimates for ranges of segments of `part` on `node`. `ran` names fragments of the part
+    /// that are running: what they take on the node, against the sum of their segments, is what other
+    /// fragments will take against theirs. O((segments + ran) log records).
+    ///
+    /// # Panics
+    /// When a range in `ran` reaches beyond the part.
     #[must_use]
-    pub fn on<'a>(&'a self, part: &'a PartFacts, node: &'a Node) -> OnNode<'a> {
+    pub fn on<'a>(
+        &'a self,
+        part: &'a PartFacts,
+        node: &'a Node,
+        ran: &[(Range<usize>, FragmentId)],
+    ) -> OnNode<'a> {
         let mut sums = vec![Sum::default()];
         let mut sum = Sum::default();
         for atom in &part.atoms {
@@ -113,12 +125,57 @@ impl Measured {
             sums.push(sum);
         }
         OnNode {
+            time_factor: self
+                .factor_here(part, node, ran, &sums)
+                .unwrap_or_else(|| self.factor_anywhere(part)),
+            memory_factor: self.memory_factor(part),
             measured: self,
             part,
             node,
             sums,
-            correction: self.correction(part),
         }
+    }
+
+    /// Running fragments of several segments on this very node, over the sums of their segments.
+    fn factor_here(
+        &self,
+        part: &PartFacts,
+        node: &Node,
+        ran: &[(Range<usize>, FragmentId)],
+        sums: &[Sum],
+    ) -> Option<f64> {
+        let whole = (0..part.atoms.len(), part.whole);
+        let (mut together, mut alone) = (0.0, 0.0);
+        for (segments, id) in ran.iter().chain([&whole]) {
+            let entry = self.entry(*id, &node.id).filter(|entry| entry.weight > 0.0);
+            if let Some(entry) = entry.filter(|_| segments.len() > 1) {
+                together += entry.at_speed(node.macs_per_second).mean;
+                alone += sums[segments.end].seconds - sums[segments.start].seconds;
+            }
+        }
+        let is_measured = sums.last().is_some_and(|sum| sum.unmeasured == 0);
+        ratio(together, alone).filter(|_| is_measured)
+    }
+
+    /// What the whole part takes over what is computed for it, where it takes most.
+    fn memory_factor(&self, part: &PartFacts) -> Option<f64> {
+        let whole = self.most_memory(part.whole)?;
+        let weights = part.atoms.iter().map(|atom| atom.parameter_bytes);
+        let weights = weights.fold(0, u64::saturating_add);
+        let live = part.atoms.iter().map(|atom| atom.activation_bytes).max();
+        let computed = self.computed_memory(weights, live.unwrap_or(0));
+        Some((as_f64(whole) / as_f64(computed).max(1.0)).clamp(0.05, 20.0))
+    }
+
+    fn most_memory(&self, fragment: FragmentId) -> Option<u64> {
+        let nodes = self.by_fragment.get(&fragment)?;
+        nodes.values().filter_map(|entry| entry.memory_bytes).max()
+    }
+
+    fn computed_memory(&self, weights: u64, live: u64) -> u64 {
+        scaled_bytes(weights, self.settings.weights_factor)
+            .saturating_add(scaled_bytes(live, self.settings.activations_factor))
+            .saturating_add(self.settings.base_bytes)
     }
 
     /// The best entry for `fragment`, as it would be on `node`, and whether it is from there.
@@ -158,8 +215,8 @@ impl Measured {
         }
     }
 
-    /// Mean over the nodes on which the whole part and all of its segments ran.
-    fn correction(&self, part: &PartFacts) -> f64 {
+    /// The whole part over the sum of its segments, on the nodes on which all of them ran.
+    fn factor_anywhere(&self, part: &PartFacts) -> f64 {
         let Some(nodes) = self.by_fragment.get(&part.whole) else {
             return 1.0;
         };
@@ -179,12 +236,13 @@ impl Measured {
                 alone += segments;
             }
         }
-        if alone > 0.0 && together > 0.0 {
-            (together / alone).clamp(0.2, 2.0)
-        } else {
-            1.0
-        }
+        ratio(together, alone).unwrap_or(1.0)
     }
+}
+
+/// Bounded, so that one odd measurement does not make a node look free or useless.
+fn ratio(together: f64, alone: f64) -> Option<f64> {
+    (alone > 0.0 && together > 0.0).then(|| (together / alone).clamp(0.1, 10.0))
 }
 
 impl OnNode<'_> {
@@ -211,8 +269,12 @@ impl OnNode<'_> {
         if unmeasured == 0 && !segments.is_empty() {
             // One segment alone is what was measured; what the engine gains comes with company.
             let is_alone = segments.len() == 1;
-            let correction = if is_alone { 1.0 } else { self.correction };
-            return estimate(seconds * correction, variance, Source::Profiled);
+            let factor = if is_alone { 1.0 } else { self.time_factor };
+            return estimate(
+                seconds * factor,
+                variance * factor * factor,
+                Source::Profiled,
+            );
         }
         let settings = &self.measured.settings;
         let slowness = speed_ratio(settings.reference_speed, self.node.macs_per_second);
@@ -220,42 +282,68 @@ impl OnNode<'_> {
         estimate(seconds + call, variance, Source::Computed)
     }
 
+    /// Seconds that one segment adds to a fragment of several.
+    ///
+    /// # Panics
+    /// When there is no such segment.
+    #[must_use]
+    pub fn share_of(&self, segment: usize) -> f64 {
+        let seconds = self.sums[segment + 1].seconds - self.sums[segment].seconds;
+        (seconds * self.time_factor).clamp(0.0, LONGEST)
+    }
+
     /// Bytes that `segments` are expected to take on the node, and how that is known: measured here,
-    /// the most measured elsewhere, the sum of its segments' measurements but no more than the whole
-    /// part took, or weights and activations times what the engine makes of them.
+    /// the most measured elsewhere, or weights and activations times what the engine makes of them,
+    /// corrected by what the whole part took if it was measured.
     ///
     /// # Panics
     /// When `segments` reaches beyond the part.
     #[must_use]
     pub fn memory(&self, segments: Range<usize>, fragment: Option<FragmentId>) -> (u64, Source) {
-        let ran = fragment.and_then(|id| self.measured.by_fragment.get(&id));
-        if let Some(nodes) = ran {
-            if let Some(bytes) = nodes
-                .get(&self.node.id)
-                .and_then(|entry| entry.memory_bytes)
-            {
+        if let Some(id) = fragment {
+            let here = self.measured.entry(id, &self.node.id);
+            if let Some(bytes) = here.and_then(|entry| entry.memory_bytes) {
                 return (bytes, Source::Observed);
             }
-            let most = nodes.values().filter_map(|entry| entry.memory_bytes).max();
-            if let Some(bytes) = most {
+            if let Some(bytes) = self.measured.most_memory(id) {
                 return (bytes, Source::Scaled);
             }
         }
         let (before, after) = (self.sums[segments.start], self.sums[segments.end]);
         let weights = after.parameter_bytes.saturating_sub(before.parameter_bytes);
-        let atoms = &self.part.atoms[segments];
-        let activations = atoms.iter().map(|atom| atom.activation_bytes).max();
-        let settings = &self.measured.settings;
-        let bytes = as_f64(weights) * settings.weights_factor
-            + as_f64(activations.unwrap_or(0)) * settings.activations_factor
-            + as_f64(settings.base_bytes);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "not negative, and the cast saturates"
-        )]
-        (bytes as u64, Source::Computed)
+        let atoms = self.part.atoms[segments].iter();
+        let live = atoms.map(|atom| atom.activation_bytes).max();
+        let computed = self.measured.computed_memory(weights, live.unwrap_or(0));
+        match self.memory_factor {
+            Some(factor) => (scaled_bytes(computed, factor), Source::Profiled),
+            None => (computed, Source::Computed),
+        }
     }
+
+    /// Bytes of memory that one segment adds to a fragment, and those that the fragment needs once, of
+    /// which the largest among its segments counts.
+    ///
+    /// # Panics
+    /// When there is no such segment.
+    #[must_use]
+    pub fn memory_of(&self, segment: usize) -> (u64, u64) {
+        let (atom, settings) = (&self.part.atoms[segment], &self.measured.settings);
+        let factor = self.memory_factor.unwrap_or(1.0);
+        let live = scaled_bytes(atom.activation_bytes, settings.activations_factor);
+        (
+            scaled_bytes(atom.parameter_bytes, settings.weights_factor * factor),
+            scaled_bytes(live.saturating_add(settings.base_bytes), factor),
+        )
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "never negative, and the cast saturates"
+)]
+fn scaled_bytes(bytes: u64, factor: f64) -> u64 {
+    (as_f64(bytes) * factor) as u64
 }
 
 fn estimate(seconds: f64, variance: f64, source: Source) -> Estimate {
