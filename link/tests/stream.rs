@@ -1,0 +1,198 @@
+//! Both ends over real sockets, and against stock gRPC code.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use splitplace_link::{
+    Events, Frame, LinkShape, Receiver, SendError, Sender, SenderConfig, Sink, Tensor, WireLimits,
+};
+use splitplace_proto::data::{self, DType, data_plane_client::DataPlaneClient};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
+
+struct Into(mpsc::UnboundedSender<(String, Frame)>);
+
+impl Sink for Into {
+    fn frame(&self, peer: &str, frame: Frame) {
+        let _ = self.0.send((peer.to_owned(), frame));
+    }
+}
+
+struct Lost(mpsc::UnboundedSender<(String, Vec<Frame>)>);
+
+impl Events for Lost {
+    fn lost(&self, peer: &str, frames: Vec<Frame>) {
+        let _ = self.0.send((peer.to_owned(), frames));
+    }
+}
+
+type Frames = mpsc::UnboundedReceiver<(String, Frame)>;
+
+async fn serve(limits: WireLimits) -> (SocketAddr, Frames, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tx, rx) = mpsc::unbounded_channel();
+    let receiver = Receiver::new(Arc::new(Into(tx)), limits);
+    let server = tokio::spawn(async move {
+        tonic::transport::Server::builder()
+            .max_frame_size(splitplace_link::HTTP2_FRAME_BYTES)
+            .initial_stream_window_size(splitplace_link::HTTP2_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(splitplace_link::HTTP2_CONNECTION_WINDOW_BYTES)
+            .add_service(receiver)
+            .serve_with_incoming(TcpListenerStream::new(listener))
+            .await
+            .unwrap();
+    });
+    (address, rx, server)
+}
+
+fn config(address: SocketAddr) -> SenderConfig {
+    SenderConfig {
+        own_name: "alpha".into(),
+        address: address.to_string(),
+        security: None,
+        queue_frames: 64,
+        shape: None,
+        seed: 1,
+        pause_max: Duration::from_millis(100),
+    }
+}
+
+fn open(config: SenderConfig) -> (Sender, mpsc::UnboundedReceiver<(String, Vec<Frame>)>) {
+    let (tx, rx) = mpsc::unbounded_channel();
+    (
+        Sender::open(config, "beta", Arc::new(Lost(tx))).unwrap(),
+        rx,
+    )
+}
+
+async fn stock(address: SocketAddr) -> DataPlaneClient<tonic::transport::Channel> {
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    DataPlaneClient::new(endpoint.connect().await.unwrap())
+}
+
+fn frame(request: u64, size: usize) -> Frame {
+    let bytes: Bytes = (0..size).map(|k| k as u8).collect::<Vec<_>>().into();
+    let shape = vec![1, i64::try_from(size).unwrap()];
+    let tensor = Tensor {
+        name: "x".into(),
+        dtype: DType::Uint8,
+        shape,
+        chunks: vec![bytes],
+    };
+    Frame {
+        request,
+        tensors: vec![tensor],
+        ..Frame::default()
+    }
+}
+
+#[tokio::test]
+async fn frames_of_any_size_arrive_in_order() {
+    let (address, mut frames, _server) = serve(WireLimits::default()).await;
+    let (sender, _lost) = open(config(address));
+    for (request, size) in [(0, 0), (1, 10), (2, 5_000_000), (3, 8192), (4, 1_000_000)] {
+        sender.send(frame(request, size)).unwrap();
+    }
+    for (request, size) in [(0, 0), (1, 10), (2, 5_000_000), (3, 8192), (4, 1_000_000)] {
+        let (peer, found) = frames.recv().await.unwrap();
+        assert_eq!((peer.as_str(), found.request), ("alpha", request));
+        assert_eq!(
+            found.tensors[0].contiguous(),
+            frame(request, size).tensors[0].chunks[0]
+        );
+        assert!(found.sent_unix_us > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_stock_client_is_understood() {
+    let (address, mut frames, _server) = serve(WireLimits::default()).await;
+    let mut client = stock(address).await;
+    let stock = data::Frame {
+        request: 9,
+        tensors: vec![data::TensorHeader {
+            name: "x".into(),
+            dtype: DType::Fp32.into(),
+            shape: vec![2],
+            codec: data::Codec::Raw.into(),
+            bytes: 8,
+        }],
+        payload: Bytes::from_static(&[1, 2, 3, 4, 5, 6, 7, 8]),
+        ..data::Frame::default()
+    };
+    let sent = tokio_stream::iter([stock.clone(), stock]);
+    let answers = client.stream(sent).await.unwrap().into_inner();
+    assert_eq!(answers.collect::<Vec<_>>().await.len(), 0);
+    for _ in 0..2 {
+        let (_, found) = frames.recv().await.unwrap();
+        assert_eq!(
+            found.tensors[0].contiguous(),
+            Bytes::from_static(&[1, 2, 3, 4, 5, 6, 7, 8])
+        );
+    }
+}
+
+#[tokio::test]
+async fn nonsense_ends_the_stream_with_a_status() {
+    let limits = WireLimits {
+        frame_bytes: 100,
+        ..WireLimits::default()
+    };
+    let (address, _frames, _server) = serve(limits).await;
+    let mut client = stock(address).await;
+    let big = data::Frame {
+        trace_parent: "x".repeat(200),
+        ..data::Frame::default()
+    };
+    let mut answers = client
+        .stream(tokio_stream::iter([big]))
+        .await
+        .unwrap()
+        .into_inner();
+    let status = answers.next().await.unwrap().unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    assert!(status.message().contains("limit is 100"));
+}
+
+#[tokio::test]
+async fn a_peer_that_cannot_be_reached_gives_the_frames_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let (sender, mut lost) = open(config(address));
+    sender.send(frame(5, 100)).unwrap();
+    let (peer, frames) = lost.recv().await.unwrap();
+    assert_eq!((peer.as_str(), frames[0].request), ("beta", 5));
+    assert!(sender.is_lost());
+    assert!(matches!(sender.send(frame(6, 1)), Err(SendError::Lost(f)) if f.request == 6));
+}
+
+#[tokio::test]
+async fn an_emulated_link_takes_its_time_and_keeps_order() {
+    let (address, mut frames, _server) = serve(WireLimits::default()).await;
+    let shape = LinkShape {
+        rate_bytes_per_second: 1e6,
+        delay: Duration::from_millis(20),
+        jitter: Duration::from_millis(2),
+    };
+    let (sender, _lost) = open(SenderConfig {
+        shape: Some(shape),
+        ..config(address)
+    });
+    let begin = Instant::now();
+    for request in 0..5 {
+        sender.send(frame(request, 10_000)).unwrap();
+    }
+    for request in 0..5 {
+        assert_eq!(frames.recv().await.unwrap().1.request, request);
+    }
+    // Five times 10 ms on the link, and at least most of one delay: a lower bound, never an upper one.
+    assert!(begin.elapsed() >= Duration::from_millis(50 + 10));
+}
