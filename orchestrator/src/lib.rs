@@ -5,4 +5,5 @@
 pub mod catalog;
 pub mod face;
 pub mod measured;
+pub mod planning;
 pub mod store;

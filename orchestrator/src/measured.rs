@@ -39,12 +39,10 @@ pub struct MeasuredSettings {
     /// The speed is stated for a dense convolution that fits the cache; depthwise and small layers
     /// reach a third to a half of it.
     pub efficiency: f64,
-    /// Time to call the engine for one fragment, for fragments that were never measured.
-    pub call: Duration,
     /// Time for each layer beside its multiply-accumulates, at [`Self::reference_speed`]: activations,
     /// additions, memory traffic.
     pub layer: Duration,
-    /// Multiply-accumulates a second of the node for which [`Self::call`] and [`Self::layer`] hold.
+    /// Multiply-accumulates a second of the node for which [`Self::layer`] holds.
     pub reference_speed: f64,
     /// Bytes in memory for each byte of weights, before it was measured: the file, the engine's own
     /// copy and the packed one are there together while it loads.
@@ -61,7 +59,6 @@ impl Default for MeasuredSettings {
             half_life_runs: 200.0,
             records: 100_000,
             efficiency: 0.4,
-            call: Duration::from_micros(20),
             layer: Duration::from_micros(3),
             reference_speed: 1e10,
             weights_factor: 3.0,

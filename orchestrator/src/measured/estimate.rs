@@ -266,20 +266,13 @@ impl OnNode<'_> {
         let seconds = after.seconds - before.seconds;
         let variance = after.variance - before.variance;
         let unmeasured = after.unmeasured - before.unmeasured;
-        if unmeasured == 0 && !segments.is_empty() {
-            // One segment alone is what was measured; what the engine gains comes with company.
-            let is_alone = segments.len() == 1;
-            let factor = if is_alone { 1.0 } else { self.time_factor };
-            return estimate(
-                seconds * factor,
-                variance * factor * factor,
-                Source::Profiled,
-            );
-        }
-        let settings = &self.measured.settings;
-        let slowness = speed_ratio(settings.reference_speed, self.node.macs_per_second);
-        let call = settings.call.as_secs_f64() * slowness;
-        estimate(seconds + call, variance, Source::Computed)
+        let source = if unmeasured == 0 {
+            Source::Profiled
+        } else {
+            Source::Computed
+        };
+        let factor = self.time_factor;
+        estimate(seconds * factor, variance * factor * factor, source)
     }
 
     /// Seconds that one segment adds to a fragment of several.

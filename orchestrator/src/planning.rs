@@ -1,0 +1,236 @@
+//! From a fleet, loaded models and measurements to the next plan.
+//!
+//! [`plan`] is a function of values: it asks no clock and draws nothing but from its seed. It
+//!
+//! 1. lists the arms that each model could have (`candidates`): every whole variant in one piece and as
+//!    a chain, every semantic variant in its branches;
+//! 2. writes them as one dense problem and lets a [`Strategy`] solve it (`solve`);
+//! 3. where every arm of a model needs the same node, moves one arm off it if that costs no more than
+//!    [`PlanningSettings::resilience`] allows (`spread`): losing one node then leaves an arm that
+//!    answers while the next plan is made. Beyond that, disjointness is a tie-break: the problem counts
+//!    a node that another arm uses a little slower;
+//! 4. keeps the parent's places unless the new ones are better by [`PlanningSettings::inertia`]
+//!    (`keep`): moving costs loading, and measurements are noisy;
+//! 5. cuts, numbers the routes, says why (`explain`), and has the result judged by the linter, which
+//!    shares nothing with the strategy. A plan with findings is not handed out.
+
+mod candidates;
+mod explain;
+mod keep;
+mod solve;
+mod spread;
+mod translate;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use splitplace_fleet::Snapshot;
+use splitplace_onnx::Fragment;
+use splitplace_plan::{
+    ArmKind, FragmentId, Generation, ModelName, ModelPlan, Plan, RouteId, Strategy,
+    lint::{Finding, lint},
+};
+
+use crate::{
+    catalog::{CatalogError, Loaded},
+    measured::Measured,
+};
+
+/// What may be chosen about planning.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PlanningSettings {
+    /// Most fragments of a chain.
+    pub max_parts: usize,
+    /// How much slower a node counts that another arm uses already, as a share.
+    pub spread: f64,
+    /// How many times its least latency an arm may take so that the loss of one node leaves an arm. At
+    /// half as long again an arm still serves; much slower, it would be a bad answer all the time to a
+    /// loss that a new plan mends within a second.
+    pub resilience: f64,
+    /// Share of their latency by which arms must get faster together before running ones are moved.
+    pub inertia: f64,
+}
+
+impl Default for PlanningSettings {
+    fn default() -> Self {
+        Self {
+            max_parts: 4,
+            spread: 0.05,
+            resilience: 1.5,
+            inertia: 0.1,
+        }
+    }
+}
+
+/// A model that should be served, and how.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The model.
+    pub loaded: Arc<Loaded>,
+    /// Kinds of arms that may be planned.
+    pub arms: BTreeSet<ArmKind>,
+    /// Requests a second that each arm should be able to carry; 0 plans for an idle system.
+    pub rate_per_second: f64,
+}
+
+impl Wish {
+    /// Every kind of arm, in an idle system.
+    #[must_use]
+    pub fn new(loaded: Arc<Loaded>) -> Self {
+        Self {
+            loaded,
+            arms: BTreeSet::from([ArmKind::Whole, ArmKind::Chain, ArmKind::Semantic]),
+            rate_per_second: 0.0,
+        }
+    }
+}
+
+/// Everything that a plan depends on.
+#[derive(Clone, Copy)]
+pub struct PlanningInput<'a> {
+    /// The plan in force.
+    pub parent: &'a Plan,
+    /// The new plan's number, above the parent's.
+    pub generation: Generation,
+    /// The fleet.
+    pub snapshot: &'a Snapshot,
+    /// The models, each once.
+    pub wishes: &'a [Wish],
+    /// What fragments took.
+    pub measured: &'a Measured,
+    /// Who places.
+    pub strategy: &'a dyn Strategy,
+    /// What may be chosen.
+    pub settings: PlanningSettings,
+    /// Of the strategy's choices.
+    pub seed: u64,
+}
+
+/// A plan, and what is needed to carry it out.
+#[derive(Clone, Debug)]
+pub struct PlanningOutput {
+    /// The plan; free of findings.
+    pub plan: Plan,
+    /// Every fragment that it names.
+    pub fragments: BTreeMap<FragmentId, Arc<Fragment>>,
+    /// Why arms are missing, by model, with the arithmetic.
+    pub unplaced: BTreeMap<ModelName, Vec<String>>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanningError {
+    /// A fragment cannot be cut.
+    #[error("cannot cut a fragment of {model}: {source}")]
+    Cut {
+        /// The model.
+        model: ModelName,
+        /// What is wrong with it.
+        source: CatalogError,
+    },
+    /// The plan that came out cannot be carried out; the one in force stays.
+    #[error("the plan made by strategy {strategy} is unsound: {}", told(.findings))]
+    Unsound {
+        /// Who placed.
+        strategy: &'static str,
+        /// What the linter found.
+        findings: Vec<Finding>,
+    },
+    /// The strategy's answer does not fit the question.
+    #[error(
+        "strategy {strategy} answered for {answered} of {asked} arms, or with impossible stages"
+    )]
+    Nonsense {
+        /// Who placed.
+        strategy: &'static str,
+        /// Arms asked for.
+        asked: usize,
+        /// Arms answered for.
+        answered: usize,
+    },
+}
+
+fn told(findings: &[Finding]) -> String {
+    let told: Vec<_> = findings.iter().map(ToString::to_string).collect();
+    told.join("; ")
+}
+
+/// Makes the next plan. The same input gives the same output.
+///
+/// Costs what the strategy costs, a few times over for one arm each, and cutting for fragments that
+/// were never cut before.
+///
+/// # Errors
+/// [`PlanningError`]; the plan in force should stay then.
+pub fn plan(input: &PlanningInput<'_>) -> Result<PlanningOutput, PlanningError> {
+    let fleet = candidates::Fleet::of(input.snapshot);
+    let (mut arms, mut unplaced) = candidates::list(input, &fleet);
+    let mut placed = loop {
+        let mut solved = solve::solve(input, &fleet, &arms)?;
+        spread::spread(input, &fleet, &arms, &mut solved);
+        let placed = translate::all(input, &fleet, &arms, &solved)?;
+        // Fragments that are known to take more than their segments promised count that much from now
+        // on. Each round makes at least one arm larger and none smaller, and the rounds are bounded.
+        if !candidates::enlarge(&fleet, &mut arms, &placed) {
+            break placed;
+        }
+    };
+    candidates::drop_overfull(&fleet, &mut placed);
+    let (placed, is_kept) = keep::keep_or_move(input, &fleet, &arms, placed)?;
+    for (arm, placed) in arms.iter().zip(&placed) {
+        if let translate::Place::Nowhere(why) = placed {
+            unplaced
+                .entry(arm.model().clone())
+                .or_default()
+                .push(why.clone());
+        }
+    }
+    let explanation = explain::explain(input, &fleet, &arms, &placed, &unplaced, is_kept);
+    let mut plan = Plan {
+        generation: input.generation,
+        parent: Some(input.parent.generation),
+        models: input
+            .wishes
+            .iter()
+            .map(|wish| {
+                let model = ModelPlan {
+                    version: wish.loaded.version().to_owned(),
+                    arms: Vec::new(),
+                };
+                (wish.loaded.name().clone(), model)
+            })
+            .collect(),
+        explanation,
+    };
+    let mut fragments = BTreeMap::new();
+    for (arm, placed) in arms.iter().zip(placed) {
+        if let translate::Place::Here(here) = placed {
+            fragments.extend(here.fragments);
+            if let Some(model) = plan.models.get_mut(arm.model()) {
+                model.arms.push(here.plan);
+            }
+        }
+    }
+    let routes = plan.models.values_mut().flat_map(|model| &mut model.arms);
+    let routes = routes.flat_map(|arm| &mut arm.branches);
+    for (number, route) in (0..).zip(routes) {
+        route.id = RouteId(number);
+    }
+    let findings = lint(&plan, input.snapshot);
+    if !findings.is_empty() {
+        return Err(PlanningError::Unsound {
+            strategy: input.strategy.name(),
+            findings,
+        });
+    }
+    Ok(PlanningOutput {
+        plan,
+        fragments,
+        unplaced,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,346 @@
+//! The arms that could be, with what they would cost on every node that may be given work.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use splitplace_fleet::{Node, NodeId, Place, Snapshot};
+use splitplace_onnx::VariantKind;
+use splitplace_plan::{
+    ArmKind, ArmProblem, ChainProblem, FragmentId, ModelName, NodeSpec, Plan, SegmentSpec,
+};
+
+use super::{PlanningInput, Wish, translate};
+use crate::{
+    catalog::{Loaded, LoadedPart, LoadedVariant},
+    measured::OnNode,
+};
+
+/// The nodes that may be given work, numbered by name, and the links as the strategy wants them.
+pub(super) struct Fleet<'a> {
+    pub(super) nodes: Vec<&'a Node>,
+    /// Row and column of the centre come last.
+    pub(super) links: Vec<Vec<(f64, f64)>>,
+}
+
+impl<'a> Fleet<'a> {
+    pub(super) fn of(snapshot: &'a Snapshot) -> Self {
+        let nodes: Vec<_> = snapshot.alive().collect();
+        let mut places: Vec<_> = nodes.iter().map(|node| Place::from(&node.id)).collect();
+        places.push(Place::Center);
+        let row = |from: &Place| {
+            let links = places.iter().map(|to| snapshot.links.get(from, to));
+            links
+                .map(|link| (link.rate_bytes_per_second, link.delay.as_secs_f64()))
+                .collect()
+        };
+        Self {
+            links: places.iter().map(row).collect(),
+            nodes,
+        }
+    }
+
+    pub(super) fn specs(&self) -> Vec<NodeSpec> {
+        let nodes = self.nodes.iter();
+        nodes
+            .map(|node| NodeSpec {
+                memory_bytes: node.memory_bytes,
+            })
+            .collect()
+    }
+
+    pub(super) fn find(&self, node: &NodeId) -> Option<usize> {
+        self.nodes.iter().position(|known| known.id == *node)
+    }
+}
+
+/// An arm that could be.
+pub(super) struct Candidate<'a> {
+    pub(super) wish: &'a Wish,
+    pub(super) variant: usize,
+    /// As the strategy sees it. A whole part is one segment there.
+    pub(super) problem: ArmProblem,
+    /// What each part would take on each node: `estimates[part][node]`.
+    pub(super) estimates: Vec<Vec<OnNode<'a>>>,
+    /// How often it was made larger.
+    enlarged: usize,
+}
+
+/// Most times that an arm is made larger; after that it goes without a place.
+const ENLARGED_LIMIT: usize = 4;
+
+impl<'a> Candidate<'a> {
+    pub(super) fn loaded(&self) -> &'a Loaded {
+        &self.wish.loaded
+    }
+
+    pub(super) fn model(&self) -> &'a ModelName {
+        self.loaded().name()
+    }
+
+    pub(super) fn variant(&self) -> &'a LoadedVariant {
+        &self.loaded().variants()[self.variant]
+    }
+
+    pub(super) fn part(&self, part: usize) -> &'a LoadedPart {
+        &self.variant().parts[part]
+    }
+
+    /// The part's own segments behind a range of the problem's.
+    pub(super) fn segments(&self, part: usize, stage: &Range<usize>) -> Range<usize> {
+        match self.problem.kind {
+            ArmKind::Chain => stage.clone(),
+            ArmKind::Whole | ArmKind::Semantic => 0..self.part(part).segments(),
+        }
+    }
+}
+
+/// Every arm that could be, and of the others why not. Arms that more models can have come first: every
+/// model's whole, then every semantic one, then the chains, so that a small fleet serves each model in
+/// one way before it serves one of them in two.
+pub(super) fn list<'a>(
+    input: &PlanningInput<'a>,
+    fleet: &Fleet<'a>,
+) -> (Vec<Candidate<'a>>, BTreeMap<ModelName, Vec<String>>) {
+    let mut candidates = Vec::new();
+    let mut refused: BTreeMap<ModelName, Vec<String>> = BTreeMap::new();
+    for kind in [ArmKind::Whole, ArmKind::Semantic, ArmKind::Chain] {
+        for wish in input.wishes.iter().filter(|wish| wish.arms.contains(&kind)) {
+            let loaded: &'a Loaded = &wish.loaded;
+            for (number, variant) in loaded.variants().iter().enumerate() {
+                let is_semantic = variant.kind == VariantKind::Semantic;
+                if is_semantic != (kind == ArmKind::Semantic) {
+                    continue;
+                }
+                let name = arm_name(variant, kind);
+                match refuse(input, fleet, variant, kind) {
+                    Some(why) => {
+                        let told = format!("{name} {why}");
+                        refused.entry(loaded.name().clone()).or_default().push(told);
+                    }
+                    None => candidates.push(candidate(input, fleet, wish, number, kind, name)),
+                }
+            }
+        }
+    }
+    (candidates, refused)
+}
+
+/// `base/whole`, `base/chain`, `semantic`: variants' names hold no slash, so these are unique.
+fn arm_name(variant: &LoadedVariant, kind: ArmKind) -> String {
+    match kind {
+        ArmKind::Semantic => variant.name.clone(),
+        ArmKind::Whole | ArmKind::Chain => format!("{}/{}", variant.name, kind.label()),
+    }
+}
+
+fn refuse(
+    input: &PlanningInput<'_>,
+    fleet: &Fleet<'_>,
+    variant: &LoadedVariant,
+    kind: ArmKind,
+) -> Option<String> {
+    let nodes = fleet.nodes.len();
+    if nodes == 0 {
+        return Some("has no node: none is alive".into());
+    }
+    if kind != ArmKind::Chain {
+        return None;
+    }
+    let segments = variant.parts[0].segments();
+    if segments < 2 {
+        Some("cannot be cut: the network has no tensor that alone connects one part of it to the rest".into())
+    } else if nodes < 2 {
+        Some("needs two nodes, and one is alive".into())
+    } else if input.settings.max_parts < 2 {
+        Some("may have one fragment only (max-parts)".into())
+    } else {
+        None
+    }
+}
+
+fn candidate<'a>(
+    input: &PlanningInput<'a>,
+    fleet: &Fleet<'a>,
+    wish: &'a Wish,
+    number: usize,
+    kind: ArmKind,
+    name: String,
+) -> Candidate<'a> {
+    let variant = &wish.loaded.variants()[number];
+    let mut estimates = Vec::new();
+    let mut chains = Vec::new();
+    for (place, part) in variant.parts.iter().enumerate() {
+        let ran = running(input.parent, &wish.loaded, variant, place);
+        let on: Vec<_> = fleet
+            .nodes
+            .iter()
+            .map(|node| input.measured.on(&part.facts, node, &ran))
+            .collect();
+        chains.push(match kind {
+            ArmKind::Chain => cut_chain(part, &on),
+            ArmKind::Whole | ArmKind::Semantic => uncut_chain(part, &on),
+        });
+        estimates.push(on);
+    }
+    let parts = match kind {
+        ArmKind::Chain => (2, input.settings.max_parts),
+        ArmKind::Whole | ArmKind::Semantic => (1, 1),
+    };
+    Candidate {
+        wish,
+        variant: number,
+        problem: ArmProblem {
+            name,
+            kind,
+            parts,
+            chains,
+            arrival_rate: wish.rate_per_second.max(0.0),
+        },
+        estimates,
+        enlarged: 0,
+    }
+}
+
+/// The fragments of a part that the parent runs: what they took corrects the rest.
+fn running(
+    parent: &Plan,
+    loaded: &Loaded,
+    variant: &LoadedVariant,
+    part: usize,
+) -> Vec<(Range<usize>, FragmentId)> {
+    let Some(model) = parent.models.get(loaded.name()) else {
+        return Vec::new();
+    };
+    let count = variant.parts[part].segments();
+    let arms = model.arms.iter();
+    arms.filter(|arm| arm.variant == variant.name && arm.kind == ArmKind::Chain)
+        .flat_map(|arm| arm.branches.get(part))
+        .flat_map(|route| &route.hops)
+        .filter(|hop| !hop.segments.is_empty() && hop.segments.end <= count)
+        .map(|hop| (hop.segments.clone(), hop.fragment))
+        .collect()
+}
+
+/// One segment that is the whole part, exactly as estimated.
+fn uncut_chain(part: &LoadedPart, on: &[OnNode<'_>]) -> ChainProblem {
+    let (all, whole) = (0..part.segments(), Some(part.facts.whole));
+    let service = on.iter().map(|on| on.service(all.clone(), whole).service);
+    let memory = on.iter().map(|on| on.memory(all.clone(), whole).0).max();
+    let segment = SegmentSpec {
+        weight_bytes: memory.unwrap_or(0),
+        activation_bytes: 0,
+        service: service.map(|service| service.as_secs_f64()).collect(),
+    };
+    ChainProblem {
+        segments: vec![segment],
+        boundaries: vec![part.crossing_bytes(0), part.crossing_bytes(all.end)],
+    }
+}
+
+/// Segment by segment: what each adds to a fragment.
+fn cut_chain(part: &LoadedPart, on: &[OnNode<'_>]) -> ChainProblem {
+    let segments = (0..part.segments()).map(|segment| {
+        // Corrections are the part's, not the node's: every node says the same.
+        let (weight_bytes, activation_bytes) =
+            on.first().map_or((0, 0), |on| on.memory_of(segment));
+        SegmentSpec {
+            weight_bytes,
+            activation_bytes,
+            service: on.iter().map(|on| on.share_of(segment)).collect(),
+        }
+    });
+    let boundaries = 0..=part.segments();
+    ChainProblem {
+        segments: segments.collect(),
+        boundaries: boundaries.map(|at| part.crossing_bytes(at)).collect(),
+    }
+}
+
+/// Where fragments are known to take more memory than their segments promised, and a node cannot hold
+/// them, makes their arms that much larger. Says whether the problem has changed.
+pub(super) fn enlarge(
+    fleet: &Fleet<'_>,
+    candidates: &mut [Candidate<'_>],
+    placed: &[translate::Place],
+) -> bool {
+    let taken = translate::memory(placed);
+    let mut has_changed = false;
+    for (candidate, placed) in candidates.iter_mut().zip(placed) {
+        let translate::Place::Here(here) = placed else {
+            continue;
+        };
+        let is_over = here.stages.iter().flatten().any(|stage| {
+            let node = fleet.nodes[stage.node];
+            taken
+                .get(&node.id)
+                .is_some_and(|&bytes| bytes > node.memory_bytes)
+        });
+        if !is_over || candidate.enlarged == ENLARGED_LIMIT {
+            continue;
+        }
+        let promised: u64 = candidate
+            .problem
+            .chains
+            .iter()
+            .zip(&here.stages)
+            .flat_map(|(chain, stages)| stages.iter().map(|stage| promised(chain, &stage.segments)))
+            .sum();
+        let routes = here.plan.branches.iter();
+        let found: u64 = routes
+            .flat_map(|route| &route.hops)
+            .map(|hop| hop.memory_bytes)
+            .sum();
+        if found <= promised {
+            continue;
+        }
+        for segment in candidate
+            .problem
+            .chains
+            .iter_mut()
+            .flat_map(|chain| &mut chain.segments)
+        {
+            segment.weight_bytes = grown(segment.weight_bytes, found, promised);
+            segment.activation_bytes = grown(segment.activation_bytes, found, promised);
+        }
+        candidate.enlarged += 1;
+        has_changed = true;
+    }
+    has_changed
+}
+
+/// Takes the place of arms that are known not to fit after all, the last ones first.
+pub(super) fn drop_overfull(fleet: &Fleet<'_>, placed: &mut [translate::Place]) {
+    for node in &fleet.nodes {
+        while let Some(&bytes) = translate::memory(placed)
+            .get(&node.id)
+            .filter(|&&bytes| bytes > node.memory_bytes)
+        {
+            let uses = |place: &translate::Place| match place {
+                translate::Place::Here(here) => here.plan.nodes().contains(&node.id),
+                translate::Place::Nowhere(_) => false,
+            };
+            let Some(last) = placed.iter().rposition(uses) else {
+                break;
+            };
+            if let translate::Place::Here(here) = &placed[last] {
+                placed[last] = translate::Place::Nowhere(format!(
+                    "{} would fill {} with {bytes} bytes of measured memory, and it has {}",
+                    here.plan.name, node.id, node.memory_bytes
+                ));
+            }
+        }
+    }
+}
+
+/// Bytes that a fragment of these segments takes, as the strategy counts them.
+pub(super) fn promised(chain: &ChainProblem, segments: &Range<usize>) -> u64 {
+    let segments = &chain.segments[segments.clone()];
+    let weights = segments.iter().map(|segment| segment.weight_bytes);
+    let live = segments.iter().map(|segment| segment.activation_bytes);
+    weights.fold(live.max().unwrap_or(0), u64::saturating_add)
+}
+
+/// `bytes · found / promised`, rounded up.
+fn grown(bytes: u64, found: u64, promised: u64) -> u64 {
+    let grown = (u128::from(bytes) * u128::from(found)).div_ceil(u128::from(promised.max(1)));
+    u64::try_from(grown).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,145 @@
+//! Why the plan is what it is, in sentences for an operator.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    time::Duration,
+};
+
+use splitplace_plan::{ArmPlan, ModelName, Outcome, Placed, Stage};
+
+use super::{
+    PlanningInput,
+    candidates::{Candidate, Fleet},
+    keep, solve, spread,
+    translate::{Here, Place},
+};
+
+/// A few sentences for each model: where each arm runs, how fast, the next best place, what is missing,
+/// and what the loss of one node would mean.
+pub(super) fn explain(
+    input: &PlanningInput<'_>,
+    fleet: &Fleet<'_>,
+    candidates: &[Candidate<'_>],
+    placed: &[Place],
+    unplaced: &BTreeMap<ModelName, Vec<String>>,
+    is_kept: bool,
+) -> String {
+    let mut text = String::new();
+    if is_kept {
+        let percent = input.settings.inertia * 100.0;
+        write(
+            &mut text,
+            format_args!(
+                "The arms stay where they are: no other places would make them {percent:.0} % faster. "
+            ),
+        );
+    }
+    for wish in input.wishes {
+        let model = wish.loaded.name();
+        let mut sentences = Vec::new();
+        for arm in spread::arms_of(candidates, model) {
+            if let Place::Here(here) = &placed[arm] {
+                let next = runner_up(input, fleet, candidates, placed, arm, here);
+                sentences.push(sentence(fleet, here, next.as_ref()));
+            }
+        }
+        let missing = unplaced.get(model).map_or(&[][..], Vec::as_slice);
+        if !missing.is_empty() {
+            sentences.push(format!("not placed: {}", missing.join(", ")));
+        }
+        let critical = keep::critical(candidates, placed, model);
+        if !critical.is_empty() {
+            let names: Vec<_> = critical.iter().map(ToString::to_string).collect();
+            let names = names.join(" or ");
+            sentences.push(format!(
+                "losing {names} takes every arm until the next plan"
+            ));
+        }
+        if sentences.is_empty() {
+            sentences.push("nothing to place".into());
+        }
+        write(
+            &mut text,
+            format_args!("{model}: {}. ", sentences.join("; ")),
+        );
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn write(text: &mut String, sentence: std::fmt::Arguments<'_>) {
+    text.write_fmt(sentence)
+        .expect("writing to a string does not fail");
+}
+
+fn sentence(fleet: &Fleet<'_>, here: &Here, next: Option<&Placed>) -> String {
+    let ArmPlan {
+        name, predicted, ..
+    } = &here.plan;
+    let next = next.map_or_else(
+        || "no other place".to_owned(),
+        |next| {
+            format!(
+                "next best {} in {}",
+                route(fleet, &next.branches),
+                time(Duration::try_from_secs_f64(next.latency).unwrap_or(Duration::MAX))
+            )
+        },
+    );
+    format!(
+        "{name} on {} in {} ({}; {next})",
+        route(fleet, &here.stages),
+        time(*predicted),
+        here.source.label()
+    )
+}
+
+/// `a`, `a → b`, or `a | b` for branches side by side.
+fn route(fleet: &Fleet<'_>, stages: &[Vec<Stage>]) -> String {
+    let lines = stages.iter().map(|line| {
+        let nodes: Vec<_> = line
+            .iter()
+            .map(|stage| fleet.nodes[stage.node].id.as_str())
+            .collect();
+        nodes.join(" → ")
+    });
+    lines.collect::<Vec<_>>().join(" | ")
+}
+
+fn time(duration: Duration) -> String {
+    let millis = duration.as_secs_f64() * 1e3;
+    if millis < 1e6 {
+        format!("{millis:.2} ms")
+    } else {
+        "more than a quarter of an hour".into()
+    }
+}
+
+/// The best place without the node that has most to do for this arm, the others staying where they are.
+fn runner_up(
+    input: &PlanningInput<'_>,
+    fleet: &Fleet<'_>,
+    candidates: &[Candidate<'_>],
+    placed: &[Place],
+    arm: usize,
+    here: &Here,
+) -> Option<Placed> {
+    let hops = here.plan.branches.iter().flat_map(|route| &route.hops);
+    let stages = here.stages.iter().flatten();
+    let busiest = hops.zip(stages).max_by_key(|(hop, _)| hop.service)?.1.node;
+    let outcomes: Vec<_> = placed
+        .iter()
+        .map(|place| match place {
+            Place::Here(here) => Outcome::Placed(Placed {
+                branches: here.stages.clone(),
+                latency: 0.0,
+                bottleneck: 0.0,
+            }),
+            Place::Nowhere(why) => Outcome::Unplaced(why.clone()),
+        })
+        .collect();
+    let left = solve::left(fleet, candidates, &outcomes, arm);
+    let left = spread::without(left, &BTreeSet::from([busiest]));
+    solve::solve_one(input, fleet, &candidates[arm], left)
+}

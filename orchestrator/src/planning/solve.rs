@@ -1,0 +1,116 @@
+//! The dense problem and its answer, checked for shape.
+
+use splitplace_plan::{ArmKind, NodeSpec, Outcome, Placed, Problem};
+
+use super::{
+    PlanningError, PlanningInput,
+    candidates::{Candidate, Fleet},
+};
+
+/// Places all arms.
+pub(super) fn solve(
+    input: &PlanningInput<'_>,
+    fleet: &Fleet<'_>,
+    candidates: &[Candidate<'_>],
+) -> Result<Vec<Outcome>, PlanningError> {
+    let problem = problem(input, fleet, fleet.specs(), candidates.iter());
+    let solution = input.strategy.solve(&problem, input.seed);
+    let is_sound = solution.arms.len() == candidates.len()
+        && candidates
+            .iter()
+            .zip(&solution.arms)
+            .all(|(candidate, outcome)| is_possible(fleet, candidate, outcome));
+    if !is_sound {
+        return Err(PlanningError::Nonsense {
+            strategy: input.strategy.name(),
+            asked: candidates.len(),
+            answered: solution.arms.len(),
+        });
+    }
+    Ok(solution.arms)
+}
+
+/// Places one arm alone, on what these nodes have left.
+pub(super) fn solve_one(
+    input: &PlanningInput<'_>,
+    fleet: &Fleet<'_>,
+    candidate: &Candidate<'_>,
+    left: Vec<NodeSpec>,
+) -> Option<Placed> {
+    let problem = problem(input, fleet, left, [candidate].into_iter());
+    let outcome = input.strategy.solve(&problem, input.seed).arms.pop()?;
+    match outcome {
+        Outcome::Placed(placed)
+            if is_possible(fleet, candidate, &Outcome::Placed(placed.clone())) =>
+        {
+            Some(placed)
+        }
+        Outcome::Placed(_) | Outcome::Unplaced(_) => None,
+    }
+}
+
+fn problem<'c>(
+    input: &PlanningInput<'_>,
+    fleet: &Fleet<'_>,
+    nodes: Vec<NodeSpec>,
+    candidates: impl Iterator<Item = &'c Candidate<'c>>,
+) -> Problem {
+    Problem {
+        nodes,
+        links: fleet.links.clone(),
+        arms: candidates
+            .map(|candidate| candidate.problem.clone())
+            .collect(),
+        // What a fragment takes beside its weights is counted with what its segments need once.
+        overhead_bytes: 0,
+        spread: input.settings.spread,
+    }
+}
+
+/// What every node has left when all placed arms but `without` have taken their share.
+pub(super) fn left(
+    fleet: &Fleet<'_>,
+    candidates: &[Candidate<'_>],
+    outcomes: &[Outcome],
+    without: usize,
+) -> Vec<NodeSpec> {
+    let mut left = fleet.specs();
+    let others = candidates.iter().zip(outcomes).enumerate();
+    for (_, (candidate, outcome)) in others.filter(|(number, _)| *number != without) {
+        let Outcome::Placed(placed) = outcome else {
+            continue;
+        };
+        for (chain, stages) in candidate.problem.chains.iter().zip(&placed.branches) {
+            for stage in stages {
+                let taken = super::candidates::promised(chain, &stage.segments);
+                let bytes = &mut left[stage.node].memory_bytes;
+                *bytes = bytes.saturating_sub(taken);
+            }
+        }
+    }
+    left
+}
+
+/// Whether stages name nodes and segments that there are, in order and complete.
+fn is_possible(fleet: &Fleet<'_>, candidate: &Candidate<'_>, outcome: &Outcome) -> bool {
+    let Outcome::Placed(placed) = outcome else {
+        return true;
+    };
+    let (problem, chains) = (&candidate.problem, &candidate.problem.chains);
+    let has_kind = match problem.kind {
+        ArmKind::Whole | ArmKind::Semantic => placed.branches.iter().all(|one| one.len() == 1),
+        ArmKind::Chain => placed.branches.iter().all(|one| one.len() >= 2),
+    };
+    has_kind
+        && placed.latency.is_finite()
+        && placed.branches.len() == chains.len()
+        && chains.iter().zip(&placed.branches).all(|(chain, stages)| {
+            let mut at = 0;
+            let in_order = stages.iter().all(|stage| {
+                let follows = stage.segments.start == at && stage.segments.end > at;
+                at = stage.segments.end;
+                follows && stage.node < fleet.nodes.len()
+            });
+            in_order && at == chain.segments.len()
+        })
+}
