@@ -14,6 +14,7 @@ pub mod import;
 pub mod model;
 pub mod package;
 pub mod shapes;
+pub mod speed;
 
 pub use cut::{Fragment, Port, cut_layers, cut_many};
 pub use engine::{Prepared, Value, prepare};

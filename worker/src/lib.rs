@@ -1,1 +1,25 @@
 //! The node daemon: engine, queues, fragments, forwarding.
+//!
+//! A worker dials the orchestrator and keeps one session; what it is assigned it fetches, verifies,
+//! loads and measures. Frames come in from the orchestrator and from other workers, wait in bounded
+//! queues ordered by deadline, are computed on threads of their own, and leave for the next hop of
+//! their route without passing through the orchestrator.
+//!
+//! Nothing is global: any number of workers live in one process.
+//!
+//! Reading order: [`config`], [`memory`] (what a node really has), `fragments` (held and measured),
+//! `routes` (tables by generation), `compute` (queues and threads), `node` (frames in and out),
+//! `session` (the control plane).
+
+mod compute;
+pub mod config;
+mod fragments;
+pub mod memory;
+mod metrics;
+mod node;
+mod routes;
+mod session;
+
+pub use config::Config;
+pub use metrics::Families as Metrics;
+pub use session::{Error, run};

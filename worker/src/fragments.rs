@@ -1,0 +1,416 @@
+//! Fragments that the node holds: fetched bytes verified, kept on disk, loaded, measured.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use splitplace_onnx::{Limits, Prepared, Value, prepare};
+use splitplace_plan::FragmentId;
+use splitplace_proto::control;
+
+/// Count, mean and variance of service times, by Welford's recursion.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Service {
+    count: u64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Service {
+    pub(crate) fn add(&mut self, seconds: f64) {
+        self.count += 1;
+        #[expect(clippy::cast_precision_loss, reason = "a count of runs")]
+        let count = self.count as f64;
+        let before = seconds - self.mean;
+        self.mean += before / count;
+        self.squares += before * (seconds - self.mean);
+    }
+
+    pub(crate) fn message(&self) -> control::ServiceTime {
+        #[expect(clippy::cast_precision_loss, reason = "a count of runs")]
+        let variance = if self.count < 2 {
+            0.0
+        } else {
+            self.squares / (self.count - 1) as f64
+        };
+        control::ServiceTime {
+            count: self.count,
+            mean_seconds: self.mean,
+            variance_seconds2: variance,
+        }
+    }
+}
+
+/// A fragment in memory.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) id: FragmentId,
+    pub(crate) label: String,
+    pub(crate) prepared: Prepared,
+    /// Held after loading, and the peak of one run on top of it.
+    pub(crate) memory_bytes: u64,
+    /// Of the runs made when it was loaded.
+    pub(crate) first: Service,
+    /// Frames that may wait.
+    pub(crate) queue_limit: u64,
+    pub(crate) queued: AtomicU64,
+    /// Since the last report.
+    pub(crate) service: Mutex<Service>,
+    pub(crate) done: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) expired: AtomicU64,
+    pub(crate) failed: AtomicU64,
+}
+
+impl Loaded {
+    pub(crate) fn status(&self) -> control::FragmentStatus {
+        control::FragmentStatus {
+            id: self.id.0.to_vec().into(),
+            memory_bytes: self.memory_bytes,
+            service: Some(self.first.message()),
+        }
+    }
+
+    /// Numbers since the last report; the service times start anew.
+    pub(crate) fn report(&self) -> control::FragmentReport {
+        let service = std::mem::take(&mut *self.service.lock());
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        control::FragmentReport {
+            id: self.id.0.to_vec().into(),
+            service: Some(service.message()),
+            queued: u32::try_from(read(&self.queued)).unwrap_or(u32::MAX),
+            done: read(&self.done),
+            refused: read(&self.refused),
+            expired: read(&self.expired),
+            failed: read(&self.failed),
+        }
+    }
+}
+
+/// The fragments of a node, within its memory.
+#[derive(Debug)]
+pub(crate) struct Fragments {
+    held: Mutex<BTreeMap<FragmentId, Arc<Loaded>>>,
+    memory_bytes: u64,
+    limits: Limits,
+    warm_runs: u32,
+    speed_share: f64,
+    cache: Option<Cache>,
+}
+
+impl Fragments {
+    pub(crate) fn new(
+        memory_bytes: u64,
+        limits: Limits,
+        warm_runs: u32,
+        speed_share: f64,
+        cache: Option<Cache>,
+    ) -> Self {
+        Self {
+            held: Mutex::default(),
+            memory_bytes,
+            limits,
+            warm_runs,
+            speed_share,
+            cache,
+        }
+    }
+
+    pub(crate) fn get(&self, id: FragmentId) -> Option<Arc<Loaded>> {
+        self.held.lock().get(&id).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Loaded>> {
+        self.held.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.held
+            .lock()
+            .values()
+            .map(|loaded| loaded.memory_bytes)
+            .sum()
+    }
+
+    /// Bytes of a fragment from the disk, if they are there and unharmed.
+    pub(crate) fn cached(&self, id: FragmentId) -> Option<Bytes> {
+        self.cache.as_ref()?.get(id)
+    }
+
+    /// Verifies fetched bytes and keeps them on disk.
+    pub(crate) fn keep(&self, id: FragmentId, bytes: &Bytes) -> Result<(), String> {
+        let found: [u8; 32] = Sha256::digest(bytes).into();
+        if found != id.0 {
+            return Err(format!(
+                "fragment {id}: what was fetched has the hash {}, so it is not the fragment",
+                FragmentId(found)
+            ));
+        }
+        if let Some(cache) = &self.cache
+            && let Err(error) = cache.put(id, bytes)
+        {
+            // It can be fetched again.
+            tracing::warn!(%error, fragment = %id, "cannot keep a fragment on disk");
+        }
+        Ok(())
+    }
+
+    /// Loads, measures and holds a fragment, or says with the arithmetic why it does not fit.
+    /// Blocks for as long as that takes; call it on a thread.
+    pub(crate) fn load(
+        &self,
+        spec: &control::FragmentSpec,
+        id: FragmentId,
+        bytes: Bytes,
+    ) -> Result<Arc<Loaded>, String> {
+        if let Some(loaded) = self.get(id) {
+            return Ok(loaded);
+        }
+        let size = bytes.len() as u64;
+        self.room(spec, id, size)?;
+        let loaded = Arc::new(self.measure(spec, id, bytes)?);
+        self.room(spec, id, loaded.memory_bytes)?;
+        self.held.lock().insert(id, Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    /// Loads a fragment and runs it, without holding it.
+    pub(crate) fn measure(
+        &self,
+        spec: &control::FragmentSpec,
+        id: FragmentId,
+        bytes: Bytes,
+    ) -> Result<Loaded, String> {
+        let mut prepared = None;
+        let counted = allocation_counter::measure(|| {
+            prepared = Some(prepare(&spec.label, bytes, &self.limits));
+        });
+        let prepared = match prepared {
+            Some(Ok(prepared)) => prepared,
+            Some(Err(error)) => return Err(format!("fragment {id}: {error}")),
+            None => return Err(format!("fragment {id}: it was not loaded")),
+        };
+        let inputs: Vec<Value> = prepared
+            .inputs
+            .iter()
+            .map(|port| Value {
+                name: port.name.clone(),
+                element: port.element,
+                shape: port.shape.clone(),
+                chunks: vec![vec![0; usize::try_from(port.bytes).unwrap_or(0)].into()],
+            })
+            .collect();
+        let mut failed = None;
+        let run = allocation_counter::measure(|| {
+            failed = prepared.run(&inputs).err();
+        });
+        if let Some(error) = failed {
+            return Err(format!("fragment {id}: {error}"));
+        }
+        let mut first = Service::default();
+        let begin = Instant::now();
+        for _ in 0..self.warm_runs.max(1) {
+            let seconds = stretched(self.speed_share, || drop(prepared.run(&inputs)));
+            first.add(seconds.as_secs_f64());
+            if Duration::from_secs(2) < begin.elapsed() {
+                break;
+            }
+        }
+        let held = u64::try_from(counted.bytes_current).unwrap_or(0);
+        Ok(Loaded {
+            id,
+            label: spec.label.clone(),
+            prepared,
+            memory_bytes: held.saturating_add(run.bytes_max),
+            first,
+            queue_limit: u64::from(spec.queue_limit.max(1)),
+            queued: AtomicU64::new(0),
+            service: Mutex::default(),
+            done: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        })
+    }
+
+    fn room(
+        &self,
+        spec: &control::FragmentSpec,
+        id: FragmentId,
+        needed: u64,
+    ) -> Result<(), String> {
+        let used = self.used_bytes();
+        if used.saturating_add(needed) <= self.memory_bytes {
+            return Ok(());
+        }
+        let held: Vec<String> = self
+            .all()
+            .iter()
+            .map(|loaded| format!("{} {}", loaded.label, megabytes(loaded.memory_bytes)))
+            .collect();
+        Err(format!(
+            "fragment {id} ({}) needs {}; {} of {} are left, held are: {}",
+            spec.label,
+            megabytes(needed),
+            megabytes(self.memory_bytes.saturating_sub(used)),
+            megabytes(self.memory_bytes),
+            if held.is_empty() {
+                "none".to_owned()
+            } else {
+                held.join(", ")
+            },
+        ))
+    }
+
+    /// Drops every fragment that is not in `wanted`.
+    pub(crate) fn retain(&self, wanted: impl Fn(FragmentId) -> bool) {
+        self.held.lock().retain(|&id, _| wanted(id));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn megabytes(bytes: u64) -> String {
+    format!("{:.2} MB", bytes as f64 / 1e6)
+}
+
+/// Runs `work`, stretched as if the machine had only `share` of its speed; returns the time taken.
+///
+/// What counts is the processor time of this thread, so that a busy machine does not make an emulated
+/// node slower than it should be.
+pub(crate) fn stretched(share: f64, work: impl FnOnce()) -> Duration {
+    let (wall, spent) = (Instant::now(), thread_time());
+    work();
+    if share < 1.0 {
+        let target = thread_time().saturating_sub(spent).div_f64(share);
+        let left = target.saturating_sub(wall.elapsed());
+        if !left.is_zero() {
+            std::thread::sleep(left);
+        }
+    }
+    wall.elapsed()
+}
+
+/// Processor time of this thread.
+pub(crate) fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Fragments on disk, by hash, within a bound.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    folder: PathBuf,
+    limit_bytes: u64,
+}
+
+impl Cache {
+    pub(crate) fn open(folder: &Path, limit_bytes: u64) -> std::io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            limit_bytes,
+        })
+    }
+
+    fn path(&self, id: FragmentId) -> PathBuf {
+        self.folder.join(format!("{}.onnx", id.hex()))
+    }
+
+    fn get(&self, id: FragmentId) -> Option<Bytes> {
+        let bytes: Bytes = fs::read(self.path(id)).ok()?.into();
+        let found: [u8; 32] = Sha256::digest(&bytes).into();
+        if found == id.0 {
+            return Some(bytes);
+        }
+        tracing::warn!(fragment = %id, "a fragment on disk is damaged; fetching it anew");
+        let _ = fs::remove_file(self.path(id));
+        None
+    }
+
+    fn put(&self, id: FragmentId, bytes: &Bytes) -> std::io::Result<()> {
+        self.make_room(bytes.len() as u64)?;
+        let temporary = self.folder.join(format!("{}.part", id.hex()));
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(temporary, self.path(id))
+    }
+
+    /// Removes the fragments that were written longest ago until `needed` bytes fit.
+    fn make_room(&self, needed: u64) -> std::io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let about = entry.metadata()?;
+            files.push((about.modified()?, about.len(), entry.path()));
+        }
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
+        for (_, size, path) in files {
+            if total.saturating_add(needed) <= self.limit_bytes {
+                break;
+            }
+            fs::remove_file(path)?;
+            total -= size;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_times_are_summed_up_right() {
+        let mut service = Service::default();
+        for seconds in [1.0, 2.0, 3.0, 4.0] {
+            service.add(seconds);
+        }
+        let message = service.message();
+        assert_eq!((message.count, message.mean_seconds), (4, 2.5));
+        assert!((message.variance_seconds2 - 5.0 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_stretched_run_takes_its_share() {
+        let work = || {
+            let spent = thread_time();
+            while thread_time() - spent < Duration::from_millis(5) {
+                std::hint::black_box(0);
+            }
+        };
+        // A lower bound only: a busy machine may take longer.
+        assert!(stretched(0.25, work) >= Duration::from_millis(20));
+    }
+
+    #[test]
+    fn the_disk_keeps_what_it_was_given_and_notices_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path(), 100).unwrap();
+        let bytes = Bytes::from(vec![7; 60]);
+        let id = FragmentId(Sha256::digest(&bytes).into());
+        cache.put(id, &bytes).unwrap();
+        assert_eq!(cache.get(id), Some(bytes));
+        fs::write(cache.path(id), [1, 2]).unwrap();
+        assert_eq!(cache.get(id), None);
+        let other = Bytes::from(vec![8; 60]);
+        let other_id = FragmentId(Sha256::digest(&other).into());
+        cache.put(id, &Bytes::from(vec![7; 60])).unwrap();
+        cache.put(other_id, &other).unwrap();
+        assert_eq!(cache.get(id), None, "it made room");
+        assert_eq!(cache.get(other_id), Some(other));
+    }
+}

@@ -1,0 +1,116 @@
+//! Which fragment runs at which hop, by generation and route.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use splitplace_plan::{FragmentId, Generation};
+use splitplace_proto::control;
+
+/// One step of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hop {
+    pub(crate) node: String,
+    pub(crate) fragment: FragmentId,
+    /// Names of the tensors handed on; empty for everything that the fragment makes.
+    pub(crate) forward: Vec<String>,
+}
+
+/// The tables of the generations that are served.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Routes {
+    tables: BTreeMap<Generation, BTreeMap<u32, Vec<Hop>>>,
+    newest: Generation,
+}
+
+impl Routes {
+    /// Takes a generation's table, unless a newer one was accepted before.
+    pub(crate) fn accept(
+        &mut self,
+        generation: Generation,
+        routes: &[control::RouteSpec],
+    ) -> Result<(), String> {
+        if generation < self.newest {
+            return Err(format!(
+                "generation {generation} is older than {}, which this worker has accepted",
+                self.newest
+            ));
+        }
+        let mut table = BTreeMap::new();
+        for route in routes {
+            let mut hops = Vec::with_capacity(route.hops.len());
+            for hop in &route.hops {
+                let fragment = FragmentId::from_slice(&hop.fragment).ok_or_else(|| {
+                    format!("route {} names a fragment without hash", route.route)
+                })?;
+                hops.push(Hop {
+                    node: hop.node.clone(),
+                    fragment,
+                    forward: hop.forward.clone(),
+                });
+            }
+            table.insert(route.route, hops);
+        }
+        self.tables.insert(generation, table);
+        self.newest = generation;
+        Ok(())
+    }
+
+    /// Forgets generations below `first`.
+    pub(crate) fn retire(&mut self, first: Generation) {
+        self.tables = self.tables.split_off(&first);
+    }
+
+    /// The newest generation accepted.
+    pub(crate) fn newest(&self) -> Generation {
+        self.newest
+    }
+
+    /// The fragments that the tables place on `node`.
+    pub(crate) fn fragments_of(&self, node: &str) -> BTreeSet<FragmentId> {
+        self.tables
+            .values()
+            .flat_map(BTreeMap::values)
+            .flatten()
+            .filter(|hop| hop.node == node)
+            .map(|hop| hop.fragment)
+            .collect()
+    }
+
+    /// The hops of a route.
+    pub(crate) fn get(&self, generation: Generation, route: u32) -> Option<&[Hop]> {
+        self.tables.get(&generation)?.get(&route).map(Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_generations_are_refused_and_retired_ones_forgotten() {
+        let mut routes = Routes::default();
+        let spec = [control::RouteSpec {
+            route: 7,
+            hops: vec![],
+        }];
+        routes.accept(Generation(5), &spec).unwrap();
+        assert!(
+            routes
+                .accept(Generation(4), &spec)
+                .unwrap_err()
+                .contains("older than 5")
+        );
+        routes.accept(Generation(6), &spec).unwrap();
+        assert!(routes.get(Generation(5), 7).is_some());
+        routes.retire(Generation(6));
+        assert!(routes.get(Generation(5), 7).is_none());
+        assert!(routes.get(Generation(6), 7).is_some());
+        let short = control::RouteSpec {
+            route: 1,
+            hops: vec![control::HopSpec {
+                fragment: vec![1].into(),
+                ..Default::default()
+            }],
+        };
+        assert!(routes.accept(Generation(7), &[short]).is_err());
+    }
+}

@@ -1,0 +1,695 @@
+//! The control plane: one session with the orchestrator, opened again whenever it breaks.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    future::Future,
+    path::PathBuf,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use splitplace_link::{
+    LinkShape, Receiver, Security, Sender, SenderConfig, WireLimits,
+    sender::{endpoint, unix_us},
+};
+use splitplace_plan::{FragmentId, Generation};
+use splitplace_proto::control::{
+    self, Assignment, Beat, CenterMessage, FetchRequest, FragmentSpec, Hello, Profile,
+    WorkerMessage, center_message, control_client::ControlClient, worker_message,
+};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::transport::Channel;
+
+use crate::{
+    Config,
+    fragments::{Cache, Fragments},
+    memory,
+    metrics::Families,
+    node::{Arrivals, CENTER, Node},
+};
+
+/// Why a worker could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration cannot be used.
+    #[error("{}", .0.join("; "))]
+    Config(Vec<String>),
+    /// A file named by the configuration cannot be used.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The engine does not work on this machine.
+    #[error("the engine does not run: {0}")]
+    Engine(#[from] splitplace_onnx::Error),
+    /// The data plane's server stopped.
+    #[error("cannot serve the data plane: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    /// The orchestrator will not have this worker.
+    #[error("the orchestrator refused node '{node}': {reason}")]
+    Refused {
+        /// Own name.
+        node: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Messages to the orchestrator that may wait.
+const OUTBOX: usize = 256;
+
+/// Runs a worker until `shutdown` is ready, then finishes what it has and leaves.
+///
+/// `listener` takes the frames of peers; binding it is the caller's business.
+///
+/// # Errors
+/// [`Error`]; a lost orchestrator is none, the session is opened again.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    metrics: &Families,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let wrong = config.check();
+    if !wrong.is_empty() {
+        return Err(Error::Config(wrong));
+    }
+    let name = if config.node.is_empty() {
+        own_name()
+    } else {
+        config.node.clone()
+    };
+    let memory = memory::memory(config.memory_bytes);
+    let cores = memory::cores(config.cores);
+    let security = config.tls.as_ref().map(read_security).transpose()?;
+    let cache = match &config.cache {
+        Some(folder) => {
+            Some(
+                Cache::open(folder, config.cache_bytes).map_err(|source| Error::File {
+                    path: folder.clone(),
+                    source,
+                })?,
+            )
+        }
+        None => None,
+    };
+    let limits = splitplace_onnx::Limits {
+        model_bytes: config.max_fragment_bytes,
+        ..splitplace_onnx::Limits::default()
+    };
+    let fragments = Fragments::new(
+        memory.bytes,
+        limits,
+        config.warm_runs,
+        config.speed_share,
+        cache,
+    );
+    let node = Node::new(
+        name.clone(),
+        fragments,
+        metrics.of(&name),
+        config.speed_share,
+    );
+    let speed = tokio::task::spawn_blocking(|| {
+        splitplace_onnx::speed::macs_per_second(8, crate::fragments::thread_time)
+    });
+    let speed = speed.await.map_err(|error| Error::Thread(error.into()))?? * config.speed_share;
+    let data_address = match &config.public {
+        Some(public) => public.clone(),
+        None => listener
+            .local_addr()
+            .map_or_else(|_| String::new(), |address| address.to_string()),
+    };
+    let server = serve(&config, listener, security.as_ref(), &node)?;
+    let mut threads = Vec::new();
+    for number in 0..cores {
+        let node = Arc::clone(&node);
+        let thread = std::thread::Builder::new()
+            .name(format!("{name} compute {number}"))
+            .spawn(move || node.compute())
+            .map_err(Error::Thread)?;
+        threads.push(thread);
+    }
+    let hello = Hello {
+        node: name.clone(),
+        data_address,
+        version: env!("CARGO_PKG_VERSION").into(),
+        cores,
+        memory_bytes: memory.bytes,
+        memory_source: memory.source,
+        macs_per_second: speed,
+        labels: config.labels.clone().into_iter().collect(),
+        speed_share: config.speed_share,
+        emulated: config.is_emulated(),
+        generation: 0,
+    };
+    let worker = Worker {
+        config,
+        security,
+        node,
+        hello,
+    };
+    let ended = worker.sessions(shutdown).await;
+    server.abort();
+    worker.node.queue.close();
+    let joined = tokio::task::spawn_blocking(move || {
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a compute thread panicked");
+            }
+        }
+    });
+    joined.await.map_err(|error| Error::Thread(error.into()))?;
+    ended
+}
+
+fn own_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .to_lowercase()
+}
+
+fn read_security(tls: &crate::config::Tls) -> Result<Security, Error> {
+    let read = |path: &PathBuf| {
+        fs::read_to_string(path).map_err(|source| Error::File {
+            path: path.clone(),
+            source,
+        })
+    };
+    Ok(Security::new(
+        read(&tls.ca)?,
+        read(&tls.cert)?,
+        read(&tls.key)?,
+    ))
+}
+
+fn serve(
+    config: &Config,
+    listener: TcpListener,
+    security: Option<&Security>,
+    node: &Arc<Node>,
+) -> Result<tokio::task::JoinHandle<()>, Error> {
+    let limits = WireLimits {
+        frame_bytes: config.max_frame_bytes,
+        ..WireLimits::default()
+    };
+    let receiver = Receiver::new(Arc::new(Arrivals(Arc::clone(node))), limits);
+    let mut server = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .max_frame_size(splitplace_link::HTTP2_FRAME_BYTES)
+        .initial_stream_window_size(splitplace_link::HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(splitplace_link::HTTP2_CONNECTION_WINDOW_BYTES);
+    if let Some(security) = security {
+        server = server.tls_config(security.server())?;
+    }
+    let router = server.add_service(receiver);
+    Ok(tokio::spawn(async move {
+        if let Err(error) = router.serve_with_incoming(nodelay(listener)).await {
+            tracing::error!(%error, "the data plane stopped");
+        }
+    }))
+}
+
+/// Connections without Nagle's delay, which costs a small frame 40 ms.
+fn nodelay(
+    listener: TcpListener,
+) -> impl tokio_stream::Stream<Item = std::io::Result<tokio::net::TcpStream>> {
+    tokio_stream::StreamExt::map(TcpListenerStream::new(listener), |stream| {
+        stream.inspect(|stream| {
+            let _ = stream.set_nodelay(true);
+        })
+    })
+}
+
+/// How a session ended.
+enum End {
+    Broken(String),
+    Refused(String),
+    Left,
+}
+
+struct Worker {
+    config: Config,
+    security: Option<Security>,
+    node: Arc<Node>,
+    hello: Hello,
+}
+
+impl Worker {
+    async fn sessions(&self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let mut shutdown = pin!(shutdown);
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let begin = Instant::now();
+            let reason = match self.session(shutdown.as_mut()).await {
+                End::Left => return Ok(()),
+                // A name that is taken may be free again once the old session is seen to be dead.
+                End::Refused(reason) if Duration::from_secs(10) < begin.elapsed() => {
+                    return Err(Error::Refused {
+                        node: self.hello.node.clone(),
+                        reason,
+                    });
+                }
+                End::Refused(reason) | End::Broken(reason) => reason,
+            };
+            tracing::warn!(
+                node = self.hello.node,
+                orchestrator = self.config.orchestrator,
+                reason,
+                "no session with the orchestrator; trying again"
+            );
+            if Duration::from_secs(5) < begin.elapsed() {
+                pause = Duration::from_millis(50);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = shutdown.as_mut() => return Ok(()),
+            }
+            pause = (pause * 2).min(Duration::from_millis(self.config.reconnect_ms.max(50)));
+        }
+    }
+
+    async fn client(&self) -> Result<ControlClient<Channel>, tonic::transport::Error> {
+        let channel = endpoint(&self.config.orchestrator, self.security.as_ref())?
+            .connect()
+            .await?;
+        Ok(ControlClient::new(channel)
+            .max_decoding_message_size(self.config.max_frame_bytes)
+            .max_encoding_message_size(self.config.max_frame_bytes))
+    }
+
+    async fn session(&self, mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>) -> End {
+        let opening = async {
+            let mut client = self.client().await.map_err(|error| chain(&error))?;
+            let (outbox, messages) = mpsc::channel(OUTBOX);
+            let generation = self.node.routes.read().newest().0;
+            let hello = Hello {
+                generation,
+                ..self.hello.clone()
+            };
+            outbox
+                .send(message(worker_message::Kind::Hello(hello)))
+                .await
+                .map_err(|error| error.to_string())?;
+            let inbox = client
+                .session(ReceiverStream::new(messages))
+                .await
+                .map_err(|status| status.message().to_owned())?
+                .into_inner();
+            Ok::<_, String>((client, outbox, inbox))
+        };
+        let opened = tokio::select! {
+            opened = tokio::time::timeout(Duration::from_secs(5), opening) => opened,
+            () = shutdown.as_mut() => return End::Left,
+        };
+        let (client, outbox, mut inbox) = match opened {
+            Ok(Ok(parts)) => parts,
+            Ok(Err(reason)) => return End::Broken(reason),
+            Err(_) => return End::Broken("it did not answer within 5 s".into()),
+        };
+        let welcome = match tokio::time::timeout(Duration::from_secs(5), inbox.message()).await {
+            Ok(Ok(Some(CenterMessage {
+                kind: Some(center_message::Kind::Welcome(welcome)),
+            }))) => welcome,
+            Ok(Ok(Some(CenterMessage {
+                kind: Some(center_message::Kind::Refusal(refusal)),
+            }))) => {
+                return End::Refused(refusal.reason);
+            }
+            Ok(Err(status)) => return End::Broken(status.message().to_owned()),
+            Ok(_) => return End::Broken("it did not begin with a welcome".into()),
+            Err(_) => return End::Broken("it did not welcome within 5 s".into()),
+        };
+        tracing::info!(node = self.hello.node, "joined the fleet");
+        let (loads, mut to_load) = mpsc::channel::<Load>(16);
+        let loader = {
+            let loader = Loader {
+                node: Arc::clone(&self.node),
+                client,
+                outbox: outbox.clone(),
+                center: welcome.center_data_address.clone(),
+                peer_queue: self.config.peer_queue,
+                max_fragment_bytes: self.config.max_fragment_bytes,
+                security: self.security.clone(),
+            };
+            tokio::spawn(async move {
+                let mut loader = loader;
+                while let Some(load) = to_load.recv().await {
+                    loader.one(load).await;
+                }
+            })
+        };
+        let end = self
+            .talk(&welcome, &outbox, &mut inbox, &loads, shutdown)
+            .await;
+        loader.abort();
+        end
+    }
+
+    /// The session proper: beats, reports, and whatever the orchestrator asks for.
+    async fn talk(
+        &self,
+        welcome: &control::Welcome,
+        outbox: &mpsc::Sender<WorkerMessage>,
+        inbox: &mut tonic::Streaming<CenterMessage>,
+        loads: &mpsc::Sender<Load>,
+        mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>,
+    ) -> End {
+        let every = |ms: u32| Duration::from_millis(u64::from(ms.max(10)));
+        let mut beats = tokio::time::interval(every(welcome.beat_interval_ms));
+        let mut reports = tokio::time::interval(every(welcome.report_interval_ms));
+        let silence = every(welcome.silence_limit_ms);
+        let mut heard = tokio::time::Instant::now();
+        let mut echo: Option<(i64, i64)> = None;
+        let mut leaving: Option<tokio::time::Instant> = None;
+        loop {
+            tokio::select! {
+                () = shutdown.as_mut(), if leaving.is_none() => {
+                    let grace = Duration::from_millis(self.config.grace_ms);
+                    leaving = Some(tokio::time::Instant::now() + grace);
+                    let reason = "asked to stop".into();
+                    let told = worker_message::Kind::Leaving(control::Leaving { reason });
+                    if outbox.send(message(told)).await.is_err() {
+                        return End::Left;
+                    }
+                }
+                received = inbox.message() => {
+                    heard = tokio::time::Instant::now();
+                    match received {
+                        Ok(Some(CenterMessage { kind: Some(kind) })) => match kind {
+                            center_message::Kind::Beat(beat) => {
+                                echo = Some((beat.sent_unix_us, unix_us()));
+                            }
+                            center_message::Kind::Assignment(assignment) => {
+                                if loads.try_send(Load::Assignment(assignment)).is_err() {
+                                    return End::Broken("it assigns faster than can be loaded".into());
+                                }
+                            }
+                            center_message::Kind::Profile(profile) => {
+                                if loads.try_send(Load::Profile(profile)).is_err() {
+                                    return End::Broken("it profiles faster than can be run".into());
+                                }
+                            }
+                            center_message::Kind::Retire(retire) => {
+                                self.retire(Generation(retire.below_generation));
+                            }
+                            center_message::Kind::Welcome(_) | center_message::Kind::Refusal(_) => {
+                                return End::Broken("it greeted twice".into());
+                            }
+                        },
+                        Ok(Some(_)) => {}
+                        Ok(None) if leaving.is_some() => return End::Left,
+                        Ok(None) => return End::Broken("it closed the session".into()),
+                        Err(status) => return End::Broken(status.message().to_owned()),
+                    }
+                }
+                _ = beats.tick() => {
+                    let (echo_sent_unix_us, echo_received_unix_us) = echo.unwrap_or_default();
+                    let beat =
+                        Beat { sent_unix_us: unix_us(), echo_sent_unix_us, echo_received_unix_us };
+                    if outbox.try_send(message(worker_message::Kind::Beat(beat))).is_err() {
+                        return End::Broken("it reads too slowly".into());
+                    }
+                    if silence < heard.elapsed() {
+                        return End::Broken(format!("it was silent for {silence:?}"));
+                    }
+                    if let Some(until) = leaving {
+                        let is_free = self.node.routes.read().fragments_of(&self.node.name).is_empty()
+                            && self.node.queue.len() == 0;
+                        if is_free || until <= tokio::time::Instant::now() {
+                            self.rest().await;
+                            return End::Left;
+                        }
+                    }
+                }
+                _ = reports.tick() => {
+                    let report = worker_message::Kind::Report(self.report());
+                    if outbox.try_send(message(report)).is_err() {
+                        return End::Broken("it reads too slowly".into());
+                    }
+                }
+            }
+        }
+    }
+
+    fn retire(&self, first: Generation) {
+        self.node.routes.write().retire(first);
+        self.node.fragments.retain(self.node.needed());
+        self.gauge();
+    }
+
+    async fn rest(&self) {
+        let node = Arc::clone(&self.node);
+        let grace = Duration::from_millis(self.config.grace_ms);
+        let waited = tokio::task::spawn_blocking(move || node.queue.wait_for_rest(grace)).await;
+        if !waited.unwrap_or(false) {
+            tracing::warn!(
+                node = self.hello.node,
+                "left before everything was finished"
+            );
+        }
+    }
+
+    fn gauge(&self) {
+        let used = i64::try_from(self.node.fragments.used_bytes()).unwrap_or(i64::MAX);
+        self.node.metrics.memory.set(used);
+    }
+
+    fn report(&self) -> control::Report {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.gauge();
+        let links = self.node.peers.read();
+        let links = links.iter().map(|(peer, sender)| control::LinkReport {
+            peer: peer.clone(),
+            frames: sender.tallies().frames.load(Relaxed),
+            bytes: sender.tallies().bytes.load(Relaxed),
+            reconnects: sender.tallies().reconnects.load(Relaxed),
+        });
+        control::Report {
+            fragments: self
+                .node
+                .fragments
+                .all()
+                .iter()
+                .map(|loaded| loaded.report())
+                .collect(),
+            memory_used_bytes: self.node.fragments.used_bytes(),
+            links: links.collect(),
+        }
+    }
+}
+
+/// What the loader does, one after another.
+enum Load {
+    Assignment(Assignment),
+    Profile(Profile),
+}
+
+struct Loader {
+    node: Arc<Node>,
+    client: ControlClient<Channel>,
+    outbox: mpsc::Sender<WorkerMessage>,
+    center: String,
+    peer_queue: usize,
+    max_fragment_bytes: u64,
+    security: Option<Security>,
+}
+
+impl Loader {
+    async fn one(&mut self, load: Load) {
+        let kind = match load {
+            Load::Assignment(assignment) => {
+                let generation = assignment.generation;
+                let outcome = self.assign(assignment).await;
+                if outcome.is_err() {
+                    self.node.fragments.retain(self.node.needed());
+                }
+                let (refusal, fragments) = match outcome {
+                    Ok(fragments) => (String::new(), fragments),
+                    Err(refusal) => (refusal, Vec::new()),
+                };
+                worker_message::Kind::Assignment(control::AssignmentStatus {
+                    generation,
+                    refusal,
+                    fragments,
+                })
+            }
+            Load::Profile(profile) => {
+                let id = profile.id;
+                let (refusal, fragments) = match self.profile(profile).await {
+                    Ok(fragments) => (String::new(), fragments),
+                    Err(refusal) => (refusal, Vec::new()),
+                };
+                worker_message::Kind::Profile(control::ProfileResult {
+                    id,
+                    refusal,
+                    fragments,
+                })
+            }
+        };
+        // A closed outbox is a broken session: whoever opens the next one assigns anew.
+        let _ = self.outbox.send(message(kind)).await;
+    }
+
+    async fn assign(
+        &mut self,
+        assignment: Assignment,
+    ) -> Result<Vec<control::FragmentStatus>, String> {
+        let generation = Generation(assignment.generation);
+        let newest = self.node.routes.read().newest();
+        if generation < newest {
+            return Err(format!(
+                "generation {generation} is older than {newest}, which this worker has accepted"
+            ));
+        }
+        let mut statuses = Vec::with_capacity(assignment.fragments.len());
+        for spec in assignment.fragments {
+            let id = id_of(&spec)?;
+            let loaded = match self.node.fragments.get(id) {
+                Some(loaded) => loaded,
+                None => {
+                    let bytes = self.bytes(&spec, id).await?;
+                    let node = Arc::clone(&self.node);
+                    let load = move || node.fragments.load(&spec, id, bytes);
+                    tokio::task::spawn_blocking(load)
+                        .await
+                        .map_err(|error| error.to_string())??
+                }
+            };
+            statuses.push(loaded.status());
+        }
+        self.peers(&assignment.peers)?;
+        self.node
+            .routes
+            .write()
+            .accept(generation, &assignment.routes)?;
+        Ok(statuses)
+    }
+
+    /// Opens streams to new peers, keeps the ones that are as they should be, closes the rest.
+    fn peers(&self, wanted: &[control::Peer]) -> Result<(), String> {
+        let mut peers: BTreeMap<String, Arc<Sender>> = BTreeMap::new();
+        let known = self.node.peers.read().clone();
+        for (number, peer) in (0u64..).zip(wanted) {
+            let address = if peer.node == CENTER {
+                &self.center
+            } else {
+                &peer.data_address
+            };
+            let shape = peer.shape.map(|shape| LinkShape {
+                rate_bytes_per_second: match shape.rate_bytes_per_second {
+                    rate if rate > 0.0 => rate,
+                    _ => f64::INFINITY,
+                },
+                delay: Duration::from_micros(shape.delay_us),
+                jitter: Duration::from_micros(shape.jitter_us),
+            });
+            let same = known
+                .get(&peer.node)
+                .filter(|sender| sender.address == *address && sender.shape == shape);
+            let sender = match same {
+                Some(sender) => Arc::clone(sender),
+                None => {
+                    let config = SenderConfig {
+                        own_name: self.node.name.clone(),
+                        address: address.clone(),
+                        security: self.security.clone(),
+                        queue_frames: self.peer_queue,
+                        shape,
+                        seed: number,
+                        pause_max: Duration::from_millis(500),
+                    };
+                    let sender = Sender::open(config, &peer.node, self.node.events());
+                    Arc::new(sender.map_err(|error| {
+                        format!(
+                            "the address '{address}' of '{}' is none: {error}",
+                            peer.node
+                        )
+                    })?)
+                }
+            };
+            peers.insert(peer.node.clone(), sender);
+        }
+        *self.node.peers.write() = peers;
+        Ok(())
+    }
+
+    async fn profile(&mut self, profile: Profile) -> Result<Vec<control::FragmentStatus>, String> {
+        let mut statuses = Vec::with_capacity(profile.fragments.len());
+        for spec in profile.fragments {
+            let id = id_of(&spec)?;
+            let bytes = self.bytes(&spec, id).await?;
+            let node = Arc::clone(&self.node);
+            let measure = move || node.fragments.measure(&spec, id, bytes);
+            let measured = tokio::task::spawn_blocking(measure)
+                .await
+                .map_err(|error| error.to_string())??;
+            statuses.push(measured.status());
+        }
+        Ok(statuses)
+    }
+
+    /// A fragment's bytes: from the disk, or fetched and verified.
+    async fn bytes(&mut self, spec: &FragmentSpec, id: FragmentId) -> Result<Bytes, String> {
+        if let Some(bytes) = self.node.fragments.cached(id) {
+            return Ok(bytes);
+        }
+        if self.max_fragment_bytes < spec.size_bytes {
+            return Err(format!(
+                "fragment {id} has {} bytes, this node takes at most {}",
+                spec.size_bytes, self.max_fragment_bytes
+            ));
+        }
+        let failed = |status: tonic::Status| format!("fragment {id}: {}", status.message());
+        let request = FetchRequest {
+            id: id.0.to_vec().into(),
+        };
+        let mut chunks = self
+            .client
+            .fetch(request)
+            .await
+            .map_err(failed)?
+            .into_inner();
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = chunks.message().await.map_err(failed)? {
+            if spec.size_bytes < (bytes.len() + chunk.data.len()) as u64 {
+                return Err(format!("fragment {id} is larger than announced"));
+            }
+            bytes.extend_from_slice(&chunk.data);
+        }
+        let bytes = bytes.freeze();
+        self.node.fragments.keep(id, &bytes)?;
+        Ok(bytes)
+    }
+}
+
+fn id_of(spec: &FragmentSpec) -> Result<FragmentId, String> {
+    FragmentId::from_slice(&spec.id)
+        .ok_or_else(|| format!("'{}' is named by something that is no hash", spec.label))
+}
+
+fn message(kind: worker_message::Kind) -> WorkerMessage {
+    WorkerMessage { kind: Some(kind) }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
