@@ -149,7 +149,7 @@ impl Node {
         let values: Vec<Value> = frame.tensors.iter().filter_map(value).collect();
         let samples = fragment.prepared.samples(&values).unwrap_or(1).max(1);
         let took = stretched(self.speed_share, || {
-            made = Some(fragment.prepared.run(&values))
+            made = Some(fragment.prepared.run(&values));
         });
         let made = match made {
             Some(Ok(made)) => made,
