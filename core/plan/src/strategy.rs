@@ -123,11 +123,22 @@ fn place(problem: &Problem, arm: &ArmProblem, free: &[u64], used: &[bool]) -> Ou
             1.0
         }
     };
-    let found = match (&arm.kind, arm.chains.as_slice()) {
+    let find = |arm: &ArmProblem| match (&arm.kind, arm.chains.as_slice()) {
         (ArmKind::Semantic, chains) => fan_out(problem, arm, chains, free, &nodes, &factor),
         (_, [chain]) => line(problem, arm, chain, free, &nodes, &factor).map(|one| vec![one]),
         (_, _) => None,
     };
+    let too_busy = || {
+        Outcome::Unplaced(format!(
+            "{}: no placement keeps up with {} requests a second",
+            arm.name, arm.arrival_rate
+        ))
+    };
+    let idle = || ArmProblem {
+        arrival_rate: 0.0,
+        ..arm.clone()
+    };
+    let found = find(arm);
     match found {
         Some(branches) => {
             let (latency, bottleneck) = cost(problem, arm, &branches);
@@ -138,12 +149,10 @@ fn place(problem: &Problem, arm: &ArmProblem, free: &[u64], used: &[bool]) -> Ou
                     bottleneck,
                 })
             } else {
-                Outcome::Unplaced(format!(
-                    "{}: no placement keeps up with {} requests a second",
-                    arm.name, arm.arrival_rate
-                ))
+                too_busy()
             }
         }
+        None if 0.0 < arm.arrival_rate && find(&idle()).is_some() => too_busy(),
         None => Outcome::Unplaced(why_not(problem, arm, free)),
     }
 }
@@ -200,73 +209,71 @@ fn line(
             *slot = end;
         }
     }
-    // State: (nodes used, segments done, last node) -> (cost, state before).
-    type State = (u32, usize, usize);
-    let mut layer: BTreeMap<State, f64> = BTreeMap::new();
-    let mut before: BTreeMap<State, (State, usize)> = BTreeMap::new();
-    let mut best: Option<(f64, State)> = None;
-    for part in 1..=most.min(nodes.len()).min(count) {
-        let mut next: BTreeMap<State, f64> = BTreeMap::new();
-        let mut visit = |from: Option<(State, f64)>| {
-            let (mask, start, from_node, spent) = match from {
-                Some(((mask, done, last), spent)) => (mask, done, nodes[last], spent),
-                None => (0, 0, center, 0.0),
-            };
+    // State (nodes used, segments done, last node), dense: the set of used nodes grows with every stage,
+    // so going through the sets as numbers visits each state after all that lead to it.
+    let most = most.min(nodes.len()).min(count);
+    let at =
+        |used: usize, done: usize, last: usize| (used * (count + 1) + done) * nodes.len() + last;
+    let states = at(1 << nodes.len(), 0, 0);
+    let mut least = vec![f64::INFINITY; states];
+    // The state before is known by where its stage ended and by the last node; the set follows.
+    let mut before: Vec<(usize, usize)> = vec![(0, 0); states];
+    let mut best: Option<(usize, f64, (usize, usize))> = None;
+    let mut visit =
+        |used: usize, start: usize, last: Option<usize>, spent: f64, least: &mut [f64]| {
+            let from = last.map_or(center, |last| nodes[last]);
             for (n, &node) in nodes.iter().enumerate() {
-                if mask >> n & 1 == 1 {
+                if used >> n & 1 == 1 {
                     continue;
                 }
-                let arrive = spent + problem.transfer(from_node, node, chain.boundaries[start]);
+                let arrive = spent + problem.transfer(from, node, chain.boundaries[start]);
                 for end in start + 1..=reach[n][start] {
                     let service = (sums[n][end] - sums[n][start]) * factor(node);
                     let total = arrive + problem.sojourn(arm, service);
-                    let state = (mask | 1 << n, end, n);
-                    let known = next.get(&state).copied().unwrap_or(f64::INFINITY);
-                    if total < known {
-                        next.insert(state, total);
-                        if let Some((previous, _)) = from {
-                            before.insert(state, (previous, start));
-                        } else {
-                            before.remove(&state);
-                        }
+                    let state = at(used | 1 << n, end, n);
+                    if total < least[state] {
+                        least[state] = total;
+                        before[state] = (start, last.unwrap_or(n));
                     }
                 }
             }
         };
-        if part == 1 {
-            visit(None);
-        } else {
-            for (&state, &spent) in &layer {
-                if state.1 < count {
-                    visit(Some((state, spent)));
-                }
-            }
-        }
-        if fewest <= part {
-            for (&state, &spent) in next.iter().filter(|(state, _)| state.1 == count) {
-                let back = problem.transfer(nodes[state.2], center, chain.boundaries[count]);
-                if best.is_none_or(|(least, _)| spent + back < least) {
-                    best = Some((spent + back, state));
-                }
-            }
-        }
-        layer = next;
+    if 0 < most {
+        visit(0, 0, None, 0.0, &mut least);
     }
-    let (_, mut state) = best?;
-    let mut stages = Vec::new();
-    loop {
-        let (previous, start) = match before.get(&state) {
-            Some(&(previous, start)) => (Some(previous), start),
-            None => (None, 0),
-        };
-        stages.push(Stage {
-            segments: start..state.1,
-            node: nodes[state.2],
-        });
-        match previous {
-            Some(previous) => state = previous,
-            None => break,
+    for used in 1..1usize << nodes.len() {
+        let parts = used.count_ones() as usize;
+        for last in (0..nodes.len()).filter(|last| used >> last & 1 == 1) {
+            let spent = least[at(used, count, last)];
+            let back = problem.transfer(nodes[last], center, chain.boundaries[count]);
+            let total = spent + back;
+            // Fewer stages win among equals.
+            let is_better = best
+                .is_none_or(|(known, cost, _)| total < cost || (total <= cost && parts < known));
+            if fewest <= parts && total < f64::INFINITY && is_better {
+                best = Some((parts, total, (used, last)));
+            }
         }
+        for done in (1..count).filter(|_| parts < most) {
+            for last in 0..nodes.len() {
+                let spent = least[at(used, done, last)];
+                if spent < f64::INFINITY {
+                    visit(used, done, Some(last), spent, &mut least);
+                }
+            }
+        }
+    }
+    let (_, _, (mut used, mut last)) = best?;
+    let mut end = count;
+    let mut stages = Vec::new();
+    while 0 < end {
+        let (start, previous) = before[at(used, end, last)];
+        stages.push(Stage {
+            segments: start..end,
+            node: nodes[last],
+        });
+        used &= !(1 << last);
+        (end, last) = (start, previous);
     }
     stages.reverse();
     Some(stages)

@@ -228,3 +228,32 @@ fn what_does_not_fit_is_explained_with_numbers() {
         "{why}"
     );
 }
+
+#[test]
+fn a_rate_that_nothing_can_carry_is_told_from_memory_that_is_missing() {
+    let chain = ChainProblem {
+        segments: vec![SegmentSpec {
+            weight_bytes: 10,
+            activation_bytes: 0,
+            service: vec![0.1],
+        }],
+        boundaries: vec![1, 1],
+    };
+    let problem = Problem {
+        nodes: vec![NodeSpec { memory_bytes: 100 }],
+        links: vec![vec![(1e6, 0.001); 2]; 2],
+        arms: vec![ArmProblem {
+            name: "base".into(),
+            kind: ArmKind::Whole,
+            parts: (1, 1),
+            chains: vec![chain],
+            arrival_rate: 11.0,
+        }],
+        overhead_bytes: 0,
+        spread: 0.0,
+    };
+    let Outcome::Unplaced(why) = &Exact.solve(&problem, 0).arms[0] else {
+        panic!("one request takes a tenth of a second, and eleven a second come");
+    };
+    assert!(why.contains("keeps up with 11 requests a second"), "{why}");
+}
