@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use splitplace_fleet::NodeId;
 use splitplace_plan::{ArmPlan, ModelName, Outcome, Placed, Stage};
 
 use super::{
@@ -15,8 +16,8 @@ use super::{
     translate::{Here, Place},
 };
 
-/// A few sentences for each model: where each arm runs, how fast, the next best place, what is missing,
-/// and what the loss of one node would mean.
+/// A few sentences for each model: where each arm runs, how fast, where it would run without the node
+/// that has most to do for it, what is missing, and what the loss of one node would mean.
 pub(super) fn explain(
     input: &PlanningInput<'_>,
     fleet: &Fleet<'_>,
@@ -40,8 +41,12 @@ pub(super) fn explain(
         let mut sentences = Vec::new();
         for arm in spread::arms_of(candidates, model) {
             if let Place::Here(here) = &placed[arm] {
-                let next = runner_up(input, fleet, candidates, placed, arm, here);
-                sentences.push(sentence(fleet, here, next.as_ref()));
+                let Some(busiest) = busiest(here) else {
+                    continue;
+                };
+                let next = runner_up(input, fleet, candidates, placed, (arm, busiest));
+                let busiest = &fleet.nodes[busiest].id;
+                sentences.push(sentence(fleet, here, (busiest, next)));
             }
         }
         let missing = unplaced.get(model).map_or(&[][..], Vec::as_slice);
@@ -73,22 +78,19 @@ fn write(text: &mut String, sentence: std::fmt::Arguments<'_>) {
         .expect("writing to a string does not fail");
 }
 
-fn sentence(fleet: &Fleet<'_>, here: &Here, next: Option<&Placed>) -> String {
+fn sentence(fleet: &Fleet<'_>, here: &Here, (busiest, next): (&NodeId, Option<Placed>)) -> String {
     let ArmPlan {
         name, predicted, ..
     } = &here.plan;
     let next = next.map_or_else(
-        || "no other place".to_owned(),
+        || "nowhere".to_owned(),
         |next| {
-            format!(
-                "next best {} in {}",
-                route(fleet, &next.branches),
-                time(Duration::try_from_secs_f64(next.latency).unwrap_or(Duration::MAX))
-            )
+            let latency = Duration::try_from_secs_f64(next.latency).unwrap_or(Duration::MAX);
+            format!("on {} in {}", route(fleet, &next.branches), time(latency))
         },
     );
     format!(
-        "{name} on {} in {} ({}; {next})",
+        "{name} on {} in {} ({}; without {busiest}: {next})",
         route(fleet, &here.stages),
         time(*predicted),
         here.source.label()
@@ -116,18 +118,22 @@ fn time(duration: Duration) -> String {
     }
 }
 
-/// The best place without the node that has most to do for this arm, the others staying where they are.
+/// The node that has most to do for an arm.
+fn busiest(here: &Here) -> Option<usize> {
+    let hops = here.plan.branches.iter().flat_map(|route| &route.hops);
+    let stages = here.stages.iter().flatten();
+    let most = hops.zip(stages).max_by_key(|(hop, _)| hop.service)?;
+    Some(most.1.node)
+}
+
+/// The best place of an arm without a node, the others staying where they are.
 fn runner_up(
     input: &PlanningInput<'_>,
     fleet: &Fleet<'_>,
     candidates: &[Candidate<'_>],
     placed: &[Place],
-    arm: usize,
-    here: &Here,
+    (arm, node): (usize, usize),
 ) -> Option<Placed> {
-    let hops = here.plan.branches.iter().flat_map(|route| &route.hops);
-    let stages = here.stages.iter().flatten();
-    let busiest = hops.zip(stages).max_by_key(|(hop, _)| hop.service)?.1.node;
     let outcomes: Vec<_> = placed
         .iter()
         .map(|place| match place {
@@ -140,6 +146,6 @@ fn runner_up(
         })
         .collect();
     let left = solve::left(fleet, candidates, &outcomes, arm);
-    let left = spread::without(left, &BTreeSet::from([busiest]));
+    let left = spread::without(left, &BTreeSet::from([node]));
     solve::solve_one(input, fleet, &candidates[arm], left)
 }
