@@ -117,6 +117,6 @@ mod tests {
             now += Duration::from_millis(1);
             now
         });
-        assert!((speed.unwrap() - 1e3 * (32 * 32 * 9 * 28 * 28) as f64).abs() < 1.0);
+        assert!((speed.unwrap() - 1e3 * f64::from(32 * 32 * 9 * 28 * 28)).abs() < 1.0);
     }
 }

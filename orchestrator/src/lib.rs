@@ -2,8 +2,11 @@
 //!
 //! Reading order: [`face`] (what is asked of the centre).
 
+pub mod adoption;
 pub mod catalog;
+pub mod config;
 pub mod face;
 pub mod measured;
 pub mod planning;
+pub mod sessions;
 pub mod store;

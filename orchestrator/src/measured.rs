@@ -44,8 +44,8 @@ pub struct MeasuredSettings {
     pub layer: Duration,
     /// Multiply-accumulates a second of the node for which [`Self::layer`] holds.
     pub reference_speed: f64,
-    /// Bytes in memory for each byte of weights, before it was measured: the file, the engine's own
-    /// copy and the packed one are there together while it loads.
+    /// Bytes that stay in memory for each byte of weights, before it was measured. The engine packs
+    /// weights into its own layout and lets go of the file; padding makes it a little more.
     pub weights_factor: f64,
     /// Bytes in memory for each byte of the largest live activations, before it was measured.
     pub activations_factor: f64,
@@ -61,9 +61,9 @@ impl Default for MeasuredSettings {
             efficiency: 0.4,
             layer: Duration::from_micros(3),
             reference_speed: 1e10,
-            weights_factor: 3.0,
+            weights_factor: 1.25,
             activations_factor: 2.0,
-            base_bytes: 256 << 10,
+            base_bytes: 128 << 10,
         }
     }
 }

@@ -10,7 +10,8 @@
 //!    answers while the next plan is made. Beyond that, disjointness is a tie-break: the problem counts
 //!    a node that another arm uses a little slower;
 //! 4. keeps the parent's places unless the new ones are better by [`PlanningSettings::inertia`]
-//!    (`keep`): moving costs loading, and measurements are noisy;
+//!    (`keep`): moving costs loading, and measurements are noisy. New fragments are loaded while the
+//!    parent's still run, so places are sought beside those first;
 //! 5. cuts, numbers the routes, says why (`explain`), and has the result judged by the linter, which
 //!    shares nothing with the strategy. A plan with findings is not handed out.
 
@@ -26,7 +27,7 @@ use std::{
     sync::Arc,
 };
 
-use splitplace_fleet::Snapshot;
+use splitplace_fleet::{NodeId, Snapshot};
 use splitplace_onnx::Fragment;
 use splitplace_plan::{
     ArmKind, FragmentId, Generation, ModelName, ModelPlan, Plan, RouteId, Strategy,
@@ -117,6 +118,10 @@ pub struct PlanningOutput {
     pub fragments: BTreeMap<FragmentId, Arc<Fragment>>,
     /// Why arms are missing, by model, with the arithmetic.
     pub unplaced: BTreeMap<ModelName, Vec<String>>,
+    /// Nodes that cannot hold this plan and its parent at once, with the bytes that both together need
+    /// and the bytes that are there: they have to let go of the parent first. Empty whenever the same
+    /// arms can be placed without.
+    pub crowded: BTreeMap<NodeId, (u64, u64)>,
 }
 
 /// Why there is no plan.
@@ -167,18 +172,19 @@ fn told(findings: &[Finding]) -> String {
 pub fn plan(input: &PlanningInput<'_>) -> Result<PlanningOutput, PlanningError> {
     let fleet = candidates::Fleet::of(input.snapshot);
     let (mut arms, mut unplaced) = candidates::list(input, &fleet);
-    let mut placed = loop {
-        let mut solved = solve::solve(input, &fleet, &arms)?;
-        spread::spread(input, &fleet, &arms, &mut solved);
-        let placed = translate::all(input, &fleet, &arms, &solved)?;
-        // Fragments that are known to take more than their segments promised count that much from now
-        // on. Each round makes at least one arm larger and none smaller, and the rounds are bounded.
-        if !candidates::enlarge(&fleet, &mut arms, &placed) {
-            break placed;
+    let mut placed = place(input, &fleet, &mut arms)?;
+    if !translate::crowded(input.parent, &placed, &fleet).is_empty() {
+        // Beside everything that the parent holds; taken if no arm loses its place by that.
+        let taken = translate::parent_memory(input.parent);
+        let beside = candidates::Fleet::of(input.snapshot).beside(&taken);
+        let (mut others, _) = candidates::list(input, &beside);
+        let other = place(input, &beside, &mut others)?;
+        if count(&other) == count(&placed) {
+            (arms, placed) = (others, other);
         }
-    };
-    candidates::drop_overfull(&fleet, &mut placed);
+    }
     let (placed, is_kept) = keep::keep_or_move(input, &fleet, &arms, placed)?;
+    let crowded = translate::crowded(input.parent, &placed, &fleet);
     for (arm, placed) in arms.iter().zip(&placed) {
         if let translate::Place::Nowhere(why) = placed {
             unplaced
@@ -187,7 +193,7 @@ pub fn plan(input: &PlanningInput<'_>) -> Result<PlanningOutput, PlanningError> 
                 .push(why.clone());
         }
     }
-    let explanation = explain::explain(input, &fleet, &arms, &placed, &unplaced, is_kept);
+    let explanation = explain::explain(input, &fleet, &arms, &placed, &unplaced, &crowded, is_kept);
     let mut plan = Plan {
         generation: input.generation,
         parent: Some(input.parent.generation),
@@ -229,7 +235,34 @@ pub fn plan(input: &PlanningInput<'_>) -> Result<PlanningOutput, PlanningError> 
         plan,
         fragments,
         unplaced,
+        crowded,
     })
+}
+
+/// Places every arm, as far as memory allows.
+fn place(
+    input: &PlanningInput<'_>,
+    fleet: &candidates::Fleet<'_>,
+    arms: &mut [candidates::Candidate<'_>],
+) -> Result<Vec<translate::Place>, PlanningError> {
+    let mut placed = loop {
+        let mut solved = solve::solve(input, fleet, arms)?;
+        spread::spread(input, fleet, arms, &mut solved);
+        let placed = translate::all(input, fleet, arms, &solved)?;
+        // Fragments that are known to take more than their segments promised count that much from now
+        // on. Each round makes at least one arm larger and none smaller, and the rounds are bounded.
+        if !candidates::enlarge(fleet, arms, &placed) {
+            break placed;
+        }
+    };
+    candidates::drop_overfull(fleet, &mut placed);
+    Ok(placed)
+}
+
+fn count(placed: &[translate::Place]) -> usize {
+    let here = placed.iter();
+    here.filter(|place| matches!(place, translate::Place::Here(_)))
+        .count()
 }
 
 #[cfg(test)]

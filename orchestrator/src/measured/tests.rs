@@ -242,14 +242,14 @@ fn a_node_without_speed_is_slow_for_ever_but_does_not_panic() {
 fn memory_is_measured_here_or_the_most_elsewhere_or_computed() {
     let (a, b, part) = (node("a", 1e9), node("b", 1e9), part());
     let mut measured = new();
-    // Weights of 5000 bytes three times, the largest activations of the two segments twice, and the base.
-    let computed = 3 * 5_000 + 2 * 30_000 + (256 << 10);
+    // Weights of 5000 bytes and a quarter, the largest activations of the two segments twice, the base.
+    let computed = 6_250 + 2 * 30_000 + (128 << 10);
     assert_eq!(
         measured.on(&part, &a, &[]).memory(1..3, Some(id(50))),
         (computed, Source::Computed)
     );
     // The whole took half of what would be computed for it, and so will what is cut from it.
-    let whole = 3 * 10_000 + 2 * 40_000 + (256 << 10);
+    let whole = 12_500 + 2 * 40_000 + (128 << 10);
     measured.observe(&b, id(9), None, Some(whole / 2));
     let (bytes, source) = measured.on(&part, &a, &[]).memory(1..3, Some(id(50)));
     assert_eq!(

@@ -17,6 +17,8 @@ use crate::{
 /// The nodes that may be given work, numbered by name, and the links as the strategy wants them.
 pub(super) struct Fleet<'a> {
     pub(super) nodes: Vec<&'a Node>,
+    /// Bytes on each node that may be planned with.
+    room: Vec<u64>,
     /// Row and column of the centre come last.
     pub(super) links: Vec<Vec<(f64, f64)>>,
 }
@@ -34,16 +36,23 @@ impl<'a> Fleet<'a> {
         };
         Self {
             links: places.iter().map(row).collect(),
+            room: nodes.iter().map(|node| node.memory_bytes).collect(),
             nodes,
         }
     }
 
+    /// The same fleet with that much less room on some nodes.
+    pub(super) fn beside(mut self, taken: &BTreeMap<NodeId, u64>) -> Self {
+        for (room, node) in self.room.iter_mut().zip(&self.nodes) {
+            *room = room.saturating_sub(taken.get(&node.id).copied().unwrap_or(0));
+        }
+        self
+    }
+
     pub(super) fn specs(&self) -> Vec<NodeSpec> {
-        let nodes = self.nodes.iter();
-        nodes
-            .map(|node| NodeSpec {
-                memory_bytes: node.memory_bytes,
-            })
+        let rooms = self.room.iter();
+        rooms
+            .map(|&memory_bytes| NodeSpec { memory_bytes })
             .collect()
     }
 

@@ -24,6 +24,7 @@ pub(super) fn explain(
     candidates: &[Candidate<'_>],
     placed: &[Place],
     unplaced: &BTreeMap<ModelName, Vec<String>>,
+    crowded: &BTreeMap<NodeId, (u64, u64)>,
     is_kept: bool,
 ) -> String {
     let mut text = String::new();
@@ -67,6 +68,15 @@ pub(super) fn explain(
         write(
             &mut text,
             format_args!("{model}: {}. ", sentences.join("; ")),
+        );
+    }
+    for (node, (needed, has)) in crowded {
+        write(
+            &mut text,
+            format_args!(
+                "{node} cannot hold the old plan and this one at once ({needed} of {has} bytes) and \
+                 has to unload first. "
+            ),
         );
     }
     text.truncate(text.trim_end().len());

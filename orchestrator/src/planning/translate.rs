@@ -9,7 +9,7 @@ use std::{
 use splitplace_brain::forecast::{self, Backlog};
 use splitplace_fleet::NodeId;
 use splitplace_onnx::Fragment;
-use splitplace_plan::{ArmKind, ArmPlan, FragmentId, Hop, Outcome, Route, RouteId, Stage};
+use splitplace_plan::{ArmKind, ArmPlan, FragmentId, Hop, Outcome, Plan, Route, RouteId, Stage};
 
 use super::{
     PlanningError, PlanningInput,
@@ -151,17 +151,48 @@ pub(super) fn stages(
 
 /// Bytes that the placed arms take on each node; a fragment that several share counts once.
 pub(super) fn memory(placed: &[Place]) -> BTreeMap<NodeId, u64> {
+    taken(hops(placed))
+}
+
+/// Bytes that the parent takes on each node.
+pub(super) fn parent_memory(parent: &Plan) -> BTreeMap<NodeId, u64> {
+    taken(parent.routes().flat_map(|route| &route.hops))
+}
+
+/// The nodes that cannot hold the parent and these arms at once: bytes needed and bytes there.
+pub(super) fn crowded(
+    parent: &Plan,
+    placed: &[Place],
+    fleet: &Fleet<'_>,
+) -> BTreeMap<NodeId, (u64, u64)> {
+    // Where both hold a fragment, it is there already: the newer estimate counts.
+    let both = hops(placed).chain(parent.routes().flat_map(|route| &route.hops));
+    let needed = taken(both);
+    let new = memory(placed);
+    let over = fleet.nodes.iter().filter_map(|node| {
+        let needed = needed.get(&node.id).copied().unwrap_or(0);
+        let is_over = new.contains_key(&node.id) && needed > node.memory_bytes;
+        is_over.then(|| (node.id.clone(), (needed, node.memory_bytes)))
+    });
+    over.collect()
+}
+
+fn hops(placed: &[Place]) -> impl Iterator<Item = &Hop> {
+    let here = placed.iter().filter_map(|place| match place {
+        Place::Here(here) => Some(here),
+        Place::Nowhere(_) => None,
+    });
+    here.flat_map(|here| &here.plan.branches)
+        .flat_map(|route| &route.hops)
+}
+
+fn taken<'h>(hops: impl Iterator<Item = &'h Hop>) -> BTreeMap<NodeId, u64> {
     let mut seen = BTreeSet::new();
     let mut taken: BTreeMap<NodeId, u64> = BTreeMap::new();
-    for place in placed {
-        let Place::Here(here) = place else {
-            continue;
-        };
-        for hop in here.plan.branches.iter().flat_map(|route| &route.hops) {
-            if seen.insert((hop.node.clone(), hop.fragment)) {
-                let bytes = taken.entry(hop.node.clone()).or_default();
-                *bytes = bytes.saturating_add(hop.memory_bytes);
-            }
+    for hop in hops {
+        if seen.insert((&hop.node, hop.fragment)) {
+            let bytes = taken.entry(hop.node.clone()).or_default();
+            *bytes = bytes.saturating_add(hop.memory_bytes);
         }
     }
     taken

@@ -291,6 +291,37 @@ fn the_place_without_the_busiest_node_is_named() {
     assert!(told.contains("base/chain on "), "{told}");
 }
 
+#[test]
+fn new_fragments_go_where_they_fit_beside_the_old_ones() {
+    let roomy = World::new(&[("a", 500.0, 9_000)]).plan();
+    let bytes = arm(&roomy, "base/whole").unwrap().branches[0].hops[0].memory_bytes;
+    let room = bytes * 3 / 2 / 1_000;
+    let mut world = World::new(&[("a", 500.0, room), ("b", 400.0, room)]);
+    world.wishes[0].arms = BTreeSet::from([ArmKind::Whole]);
+    world.parent = world.plan().plan;
+    assert_eq!(world.parent.fragments_on(&"a".into()).len(), 1);
+    let other = sample(&LoadSettings::default(), &[8, 16, 18, 8]);
+    let arms = world.wishes[0].arms.clone();
+    world.wishes = vec![Wish {
+        arms,
+        ..Wish::new(Arc::new(other))
+    }];
+    let output = world.plan();
+    assert_eq!(nodes(arm(&output, "base/whole").unwrap()), ["b"]);
+    assert_eq!(output.crowded, BTreeMap::new());
+    // Nowhere else to go: the node has to let go first, and the plan says so.
+    world.node("b").state = NodeState::Lost;
+    let output = world.plan();
+    assert_eq!(nodes(arm(&output, "base/whole").unwrap()), ["a"]);
+    let (needed, has) = output.crowded["a"];
+    assert!(needed > has && has == room * 1_000, "{needed} {has}");
+    assert!(
+        output.plan.explanation.contains("a cannot hold"),
+        "{}",
+        output.plan.explanation
+    );
+}
+
 /// Answers something else than it was asked.
 struct Wrong(fn(&Problem) -> Solution);
 

@@ -1,0 +1,172 @@
+//! Carrying out a plan: every node loads what is new to it before anything is sent there.
+//!
+//! [`assignments`] says what each node has to hold, as values; [`adopt`] tells them and waits. Switching
+//! routes and retiring the generation before is the caller's: make before break.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use splitplace_fleet::{Links, NodeId, Place};
+use splitplace_plan::{FragmentId, Plan};
+use splitplace_proto::control::{
+    Assignment, FragmentSpec, FragmentStatus, HopSpec, LinkShape, Peer, RouteSpec,
+};
+
+use crate::sessions::Sessions;
+
+/// What an assignment says of a fragment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FragmentFacts {
+    /// For people.
+    pub label: String,
+    /// Size of its ONNX file.
+    pub size_bytes: u64,
+}
+
+/// Why a plan could not be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("node {node} cannot take generation {generation}: {reason}")]
+pub struct AdoptError {
+    /// Which node.
+    pub node: NodeId,
+    /// The plan.
+    pub generation: u64,
+    /// What it said, or that it was lost.
+    pub reason: String,
+    /// Whether it said so itself: trying the same again would end the same way.
+    pub is_refusal: bool,
+}
+
+/// The assignment of every node that has a part in the plan.
+///
+/// `emulated` says how links are slowed; `None` leaves them as they are.
+#[must_use]
+pub fn assignments(
+    plan: &Plan,
+    fragments: &BTreeMap<FragmentId, FragmentFacts>,
+    addresses: &BTreeMap<NodeId, String>,
+    emulated: Option<&Links>,
+    queue_limit: u32,
+) -> BTreeMap<NodeId, Assignment> {
+    let mut nodes: BTreeSet<&NodeId> = BTreeSet::new();
+    for route in plan.routes() {
+        nodes.extend(route.hops.iter().map(|hop| &hop.node));
+    }
+    nodes
+        .into_iter()
+        .map(|node| {
+            let mine = plan
+                .routes()
+                .filter(|route| route.hops.iter().any(|h| h.node == *node));
+            let mut peers: BTreeSet<&NodeId> = BTreeSet::new();
+            let mut routes = Vec::new();
+            for route in mine {
+                for pair in route.hops.windows(2) {
+                    if pair[0].node == *node {
+                        peers.insert(&pair[1].node);
+                    }
+                }
+                let hops = route.hops.iter().map(|hop| HopSpec {
+                    node: hop.node.to_string(),
+                    fragment: hop.fragment.0.to_vec().into(),
+                    forward: hop.forward.clone(),
+                });
+                routes.push(RouteSpec {
+                    route: route.id.0,
+                    hops: hops.collect(),
+                });
+            }
+            let from = Place::from(node);
+            let shape = |to: Place| emulated.map(|links| shape(links, &from, &to));
+            let center = Peer {
+                node: String::new(),
+                data_address: String::new(),
+                shape: shape(Place::Center),
+            };
+            let others = peers.into_iter().map(|peer| Peer {
+                node: peer.to_string(),
+                data_address: addresses.get(peer).cloned().unwrap_or_default(),
+                shape: shape(Place::from(peer)),
+            });
+            let specs = plan.fragments_on(node).into_iter().map(|id| {
+                let facts = fragments.get(&id);
+                FragmentSpec {
+                    id: id.0.to_vec().into(),
+                    label: facts.map_or_else(|| id.to_string(), |facts| facts.label.clone()),
+                    size_bytes: facts.map_or(0, |facts| facts.size_bytes),
+                    queue_limit,
+                    threads: 1,
+                }
+            });
+            let assignment = Assignment {
+                generation: plan.generation.0,
+                fragments: specs.collect(),
+                routes,
+                peers: std::iter::once(center).chain(others).collect(),
+            };
+            (node.clone(), assignment)
+        })
+        .collect()
+}
+
+/// How one link is slowed, for whoever sends over it.
+#[must_use]
+pub fn shape(links: &Links, from: &Place, to: &Place) -> LinkShape {
+    let link = links.get(from, to);
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    LinkShape {
+        rate_bytes_per_second: if link.rate_bytes_per_second.is_finite() {
+            link.rate_bytes_per_second
+        } else {
+            0.0
+        },
+        delay_us: micros(link.delay),
+        jitter_us: micros(link.jitter),
+    }
+}
+
+/// Has every node load its part, and waits until all have. What was measured comes back.
+///
+/// # Errors
+/// The first node that refuses, is lost or takes longer than `timeout`. Nodes that have loaded keep
+/// what they loaded until a later generation is retired.
+pub async fn adopt(
+    sessions: &Sessions,
+    assignments: BTreeMap<NodeId, Assignment>,
+    timeout: Duration,
+) -> Result<BTreeMap<NodeId, Vec<FragmentStatus>>, AdoptError> {
+    let until = tokio::time::Instant::now() + timeout;
+    let mut waiting = Vec::new();
+    for (node, assignment) in assignments {
+        let generation = assignment.generation;
+        let failed = |node: NodeId, reason: String, is_refusal| AdoptError {
+            node,
+            generation,
+            reason,
+            is_refusal,
+        };
+        match sessions.assign(&node, assignment) {
+            Ok(answer) => waiting.push((node, generation, answer)),
+            Err(gone) => return Err(failed(node, gone.to_string(), false)),
+        }
+    }
+    let mut loaded = BTreeMap::new();
+    for (node, generation, answer) in waiting {
+        let failed = |reason: String, is_refusal| AdoptError {
+            node: node.clone(),
+            generation,
+            reason,
+            is_refusal,
+        };
+        let statuses = match tokio::time::timeout_at(until, answer).await {
+            Ok(Ok(Ok(statuses))) => statuses,
+            Ok(Ok(Err(refusal))) => return Err(failed(refusal, true)),
+            Ok(Err(_)) => return Err(failed("it was lost while it was loading".into(), false)),
+            Err(_) => return Err(failed(format!("it did not load within {timeout:?}"), false)),
+        };
+        loaded.insert(node, statuses);
+    }
+    Ok(loaded)
+}

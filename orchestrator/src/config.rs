@@ -1,0 +1,314 @@
+//! What may be chosen about an orchestrator, with defaults that serve one machine.
+//!
+//! Read from file, environment and flags by the binary; every field has a unit in its name or its
+//! comment. Nothing here is checked twice: [`Config::check`] finds every mistake at once.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that may be chosen about an orchestrator.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: Listen,
+    /// Folder whose packages may be served; each is a folder with `package.toml`, or an `.onnx` file.
+    pub models: Option<PathBuf>,
+    /// Models to serve from the start, by name; empty means every package of `models`.
+    pub load: Vec<String>,
+    /// Where state is kept. Nothing survives a restart without it.
+    pub store: Option<PathBuf>,
+    /// Description of an emulated fleet: links are slowed as it says.
+    pub fleet: Option<PathBuf>,
+    /// Which arm answers.
+    pub policy: PolicyConfig,
+    /// When a request is let in, and how long it is kept.
+    pub admission: Admission,
+    /// Sessions with workers.
+    pub workers: Workers,
+    /// Where fragments go.
+    pub planning: Planning,
+    /// The inference API.
+    pub api: Api,
+    /// Certificates; without them only loopback addresses are allowed.
+    pub tls: Option<Tls>,
+    /// Allow addresses beyond loopback without certificates. For networks that are trusted otherwise.
+    pub insecure: bool,
+    /// Seed of every random choice; drawn at start when absent.
+    pub seed: Option<u64>,
+}
+
+/// Addresses. Port 0 takes any free port.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Listen {
+    /// Inference over gRPC.
+    pub grpc: SocketAddr,
+    /// Inference over REST.
+    pub http: SocketAddr,
+    /// Prometheus metrics.
+    pub metrics: SocketAddr,
+    /// Workers: control sessions and results.
+    pub workers: SocketAddr,
+    /// Where workers reach `workers`, when that is not the address it listens on.
+    pub workers_public: Option<String>,
+}
+
+/// Which arm answers a request.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct PolicyConfig {
+    /// Its name: `two-context`, `layer`, `semantic`, `whole`, `random`.
+    pub name: String,
+    /// Its own numbers, by name; the ones left out keep the policy's defaults.
+    pub params: BTreeMap<String, f64>,
+}
+
+/// When a request is let in, and how long it is kept.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Admission {
+    /// Requests in flight; one more is refused.
+    pub max_in_flight: usize,
+    /// A client that set no deadline of its own is answered up to this long after the promised time,
+    /// in milliseconds: late is better than lost.
+    pub patience_ms: u64,
+    /// Refuse at once what no variant can answer while the client still waits.
+    pub refuse_hopeless: bool,
+    /// Attempts of one request before it fails.
+    pub max_attempts: u32,
+    /// Decisions remembered for feedback.
+    pub remembered: usize,
+}
+
+/// Sessions with workers.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Workers {
+    /// Between two beats, in milliseconds.
+    pub beat_ms: u64,
+    /// Silence after which a node is lost, in milliseconds.
+    pub silence_ms: u64,
+    /// Between two reports, in milliseconds.
+    pub report_ms: u64,
+    /// Nodes that may join.
+    pub max_nodes: usize,
+    /// Requests that may wait for one fragment.
+    pub queue_limit: u32,
+    /// Largest frame from or to a worker, in bytes.
+    pub max_frame_bytes: usize,
+    /// Time for a node to fetch and load what it is assigned, in milliseconds.
+    pub load_timeout_ms: u64,
+}
+
+/// Where fragments go.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Planning {
+    /// Largest number of fragments of a chain.
+    pub max_parts: usize,
+    /// Ways of running a model that may be planned: `whole`, `chain`, `semantic`.
+    pub arms: Vec<String>,
+    /// After the fleet changes, how long to wait for more changes before planning, in milliseconds.
+    pub settle_ms: u64,
+    /// At start, how long to wait for the nodes of the last plan, in milliseconds.
+    pub rejoin_ms: u64,
+    /// Runs of each segment when a model is first measured on the fleet; 0 trusts the cost model.
+    pub profile_runs: u32,
+}
+
+/// The inference API.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Api {
+    /// Largest message from or to a client, in bytes.
+    pub max_message_bytes: usize,
+    /// File with one client token a line; without it clients need none.
+    pub tokens: Option<PathBuf>,
+    /// Offer gRPC reflection.
+    pub reflection: bool,
+}
+
+/// Certificate files, in PEM.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Tls {
+    /// Authority that signed the workers' certificates.
+    pub ca: PathBuf,
+    /// This orchestrator's certificate chain.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: Listen::default(),
+            models: None,
+            load: Vec::new(),
+            store: None,
+            fleet: None,
+            policy: PolicyConfig::default(),
+            admission: Admission::default(),
+            workers: Workers::default(),
+            planning: Planning::default(),
+            api: Api::default(),
+            tls: None,
+            insecure: false,
+            seed: None,
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            grpc: local(8001),
+            http: local(8000),
+            metrics: local(8002),
+            workers: local(8003),
+            workers_public: None,
+        }
+    }
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self {
+            name: "two-context".into(),
+            params: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            max_in_flight: 4096,
+            patience_ms: 5000,
+            refuse_hopeless: true,
+            max_attempts: 16,
+            remembered: 65_536,
+        }
+    }
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self {
+            beat_ms: 100,
+            silence_ms: 800,
+            report_ms: 500,
+            max_nodes: 1024,
+            queue_limit: 512,
+            max_frame_bytes: 64 << 20,
+            load_timeout_ms: 60_000,
+        }
+    }
+}
+
+impl Default for Planning {
+    fn default() -> Self {
+        Self {
+            max_parts: 4,
+            arms: vec!["whole".into(), "chain".into(), "semantic".into()],
+            settle_ms: 150,
+            rejoin_ms: 3000,
+            profile_runs: 5,
+        }
+    }
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 64 << 20,
+            tokens: None,
+            reflection: true,
+        }
+    }
+}
+
+impl Config {
+    /// Every mistake, in words for the person who wrote it; none when it can be used.
+    #[must_use]
+    pub fn check(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let listen = &self.listen;
+        for (name, address) in [
+            ("listen.grpc", listen.grpc),
+            ("listen.http", listen.http),
+            ("listen.metrics", listen.metrics),
+            ("listen.workers", listen.workers),
+        ] {
+            if !address.ip().is_loopback() && self.tls.is_none() && !self.insecure {
+                wrong.push(format!(
+                    "{name} = {address} is reachable from other machines without certificates; \
+                     set tls.ca, tls.cert and tls.key, or insecure = true if the network is trusted"
+                ));
+            }
+        }
+        if self.workers.silence_ms < 2 * self.workers.beat_ms {
+            wrong.push(format!(
+                "workers.silence-ms = {} would take one late beat for a loss; at least twice \
+                 workers.beat-ms = {} is needed",
+                self.workers.silence_ms, self.workers.beat_ms
+            ));
+        }
+        for (name, value) in [
+            ("admission.max-in-flight", self.admission.max_in_flight),
+            (
+                "admission.max-attempts",
+                self.admission.max_attempts as usize,
+            ),
+            ("workers.beat-ms", self.workers.beat_ms as usize),
+            ("workers.report-ms", self.workers.report_ms as usize),
+            ("workers.max-nodes", self.workers.max_nodes),
+            ("workers.queue-limit", self.workers.queue_limit as usize),
+            ("planning.max-parts", self.planning.max_parts),
+        ] {
+            if value == 0 {
+                wrong.push(format!("{name} must be at least 1"));
+            }
+        }
+        for arm in &self.planning.arms {
+            if !["whole", "chain", "semantic"].contains(&arm.as_str()) {
+                wrong.push(format!(
+                    "planning.arms names {arm:?}; known are whole, chain, semantic"
+                ));
+            }
+        }
+        wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_can_be_used() {
+        assert_eq!(Config::default().check(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_open_address_needs_certificates_or_a_word() {
+        let mut config = Config::default();
+        config.listen.grpc = SocketAddr::from(([0, 0, 0, 0], 8001));
+        assert_eq!(config.check().len(), 1);
+        config.insecure = true;
+        assert!(config.check().is_empty());
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_once() {
+        let mut config = Config::default();
+        config.workers.silence_ms = 1;
+        config.admission.max_in_flight = 0;
+        config.planning.arms.push("magic".into());
+        assert_eq!(config.check().len(), 3);
+    }
+}
