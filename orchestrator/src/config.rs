@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 /// Everything that may be chosen about an orchestrator.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Config {
     /// Where it listens.
@@ -140,26 +140,6 @@ pub struct Tls {
     pub cert: PathBuf,
     /// Its key.
     pub key: PathBuf,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: Listen::default(),
-            models: None,
-            load: Vec::new(),
-            store: None,
-            fleet: None,
-            policy: PolicyConfig::default(),
-            admission: Admission::default(),
-            workers: Workers::default(),
-            planning: Planning::default(),
-            api: Api::default(),
-            tls: None,
-            insecure: false,
-            seed: None,
-        }
-    }
 }
 
 impl Default for Listen {
