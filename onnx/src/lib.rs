@@ -1,7 +1,7 @@
 //! ONNX models: import as a cost graph, cut into valid fragments, run, packages on disk.
 //!
 //! Reading order: [`model`] (a file, checked and made whole), [`shapes`] (what every tensor looks
-//! like), [`import`] (the cost graph), [`cut`] (fragments as ONNX files of their own), [`engine`]
+//! like), [`mod@import`] (the cost graph), [`cut`] (fragments as ONNX files of their own), [`engine`]
 //! (running one), [`package`] (a folder with several ways to run a network).
 //!
 //! The inference engine is named in `engine` and `shapes` only. Everything from outside is bounded
