@@ -292,8 +292,11 @@ pub trait Face: Send + Sync + 'static {
     /// [`LoadError::Unknown`] when the repository does not have it.
     fn unload(&self, model: &str) -> impl Future<Output = Result<(), LoadError>> + Send;
 
-    /// Tells the truth about an answered request.
-    fn feedback(&self, told: &center::FeedbackRequest) -> center::FeedbackResponse;
+    /// Tells the truth about an answered request. What was learnt from it is on disk when this ends.
+    fn feedback(
+        &self,
+        told: center::FeedbackRequest,
+    ) -> impl Future<Output = center::FeedbackResponse> + Send;
 
     /// The whole state, for operators.
     fn status(&self) -> center::StatusResponse;

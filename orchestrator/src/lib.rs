@@ -4,6 +4,7 @@
 
 pub mod adoption;
 pub mod catalog;
+pub mod center;
 pub mod config;
 pub mod face;
 pub mod measured;

@@ -1,0 +1,748 @@
+//! The control loop: who is there, what is served, which plan is in force, what goes to disk.
+//!
+//! One loop owns all of it. Making a plan and loading it run beside the loop, one at a time; a node that
+//! is lost meanwhile is told to the brain at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use splitplace_fleet::{Links, Node, NodeId, NodeState, Place, Snapshot};
+use splitplace_link::{LinkShape, Sender, SenderConfig};
+use splitplace_plan::{FragmentId, Generation, ModelName, Plan};
+use splitplace_proto::center::NodeStatus;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
+
+use super::{
+    Center, Inner, OUTLET_FRAMES, StartError,
+    roll_out::{self, End, Outcome, Start},
+    served::Served,
+};
+use crate::{
+    catalog::{CatalogError, Loaded},
+    face::LoadError,
+    measured::{Measured, MeasuredSettings, ServiceTime},
+    sessions::SessionEvent,
+};
+
+/// Between two looks at what may be retired and saved.
+const TICK: Duration = Duration::from_millis(250);
+/// After a roll-out failed, before the next one; doubled each time up to 64-fold.
+const RETRY: Duration = Duration::from_millis(250);
+/// Memory that a node is believed to have after it refused a plan, as a share of before.
+const SHRINK: f64 = 0.8;
+
+/// What an operator asks for.
+pub(super) enum Command {
+    Load {
+        model: ModelName,
+        told: oneshot::Sender<Result<(), LoadError>>,
+    },
+    Unload {
+        model: ModelName,
+        told: oneshot::Sender<Result<(), LoadError>>,
+    },
+}
+
+/// The loops of a centre. Stopping it saves what is not saved yet.
+#[derive(Debug)]
+pub struct Running {
+    stop: oneshot::Sender<()>,
+    control: JoinHandle<()>,
+    beside: JoinSet<()>,
+}
+
+impl Running {
+    /// Ends the loops after everything is on disk.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(());
+        if let Err(error) = self.control.await {
+            tracing::error!(%error, "the control loop ended badly");
+        }
+        self.beside.shutdown().await;
+    }
+}
+
+/// A node with a session, or one that had one.
+struct Known {
+    node: Node,
+    session: u64,
+    address: String,
+    speed_share: f64,
+    used_bytes: u64,
+    /// Whether it holds its part of the plan in force.
+    is_settled: bool,
+    /// Share of its memory that plans may count on.
+    trust: f64,
+}
+
+struct Control {
+    inner: Arc<Inner>,
+    nodes: BTreeMap<NodeId, Known>,
+    links: Links,
+    measured: Measured,
+    plan: Plan,
+    stored: Option<Plan>,
+    /// When to plan next.
+    due: Option<Instant>,
+    retry: Duration,
+    /// Nodes that the plan under way was made with.
+    planned_with: BTreeSet<NodeId>,
+    /// Models whose load is being waited for.
+    loading: Vec<(ModelName, oneshot::Sender<Result<(), LoadError>>)>,
+    /// A generation that may be retired below, once nothing runs under an older one.
+    retire_below: Option<Generation>,
+    saved_policy: BTreeMap<String, f64>,
+    /// Whether a plan is being made or loaded.
+    is_rolling: bool,
+}
+
+type Opened = (ModelName, Result<Loaded, CatalogError>);
+
+/// Starts the loops.
+pub(super) fn start(
+    center: &Center,
+    events: mpsc::Receiver<SessionEvent>,
+    commands: mpsc::Receiver<Command>,
+) -> Result<Running, StartError> {
+    let inner = Arc::clone(&center.inner);
+    let measured = Measured::restore(MeasuredSettings::default(), &inner.store.measurements()?);
+    let stored = inner.store.plan()?;
+    let plan = stored.clone().map(|stored| Plan {
+        models: BTreeMap::new(),
+        ..stored
+    });
+    let control = Control {
+        nodes: BTreeMap::new(),
+        links: inner.links.clone().unwrap_or_default(),
+        measured,
+        plan: plan.unwrap_or_default(),
+        stored,
+        due: None,
+        retry: RETRY,
+        planned_with: BTreeSet::new(),
+        loading: Vec::new(),
+        retire_below: None,
+        is_rolling: false,
+        saved_policy: inner.flow.lock().brain.policy().state(),
+        inner: Arc::clone(&inner),
+    };
+    let (stop, stopped) = oneshot::channel();
+    let mut beside = JoinSet::new();
+    beside.spawn(ring(Arc::clone(&inner)));
+    beside.spawn(save_for_feedback(inner));
+    let control = tokio::spawn(control.run(events, commands, stopped));
+    Ok(Running {
+        stop,
+        control,
+        beside,
+    })
+}
+
+/// Rings the requests' alarms.
+async fn ring(inner: Arc<Inner>) {
+    loop {
+        for request in inner.alarms.due(&inner.clock).await {
+            inner.step(splitplace_lifecycle::Event::Woke { request });
+        }
+    }
+}
+
+/// Writes the policy's state whenever feedback waits for it; one write serves all that wait.
+async fn save_for_feedback(inner: Arc<Inner>) {
+    loop {
+        inner.feedback.asked.notified().await;
+        let waiting = std::mem::take(&mut *inner.feedback.waiting.lock());
+        if waiting.is_empty() {
+            continue;
+        }
+        if save_policy(&inner).await.is_some() {
+            for one in waiting {
+                let _ = one.send(());
+            }
+        }
+    }
+}
+
+async fn save_policy(inner: &Arc<Inner>) -> Option<BTreeMap<String, f64>> {
+    let (name, state) = {
+        let flow = inner.flow.lock();
+        (flow.brain.policy().name(), flow.brain.policy().state())
+    };
+    let (store, kept) = (Arc::clone(&inner.store), state.clone());
+    let saved = tokio::task::spawn_blocking(move || store.put_policy(name, &kept)).await;
+    match saved {
+        Ok(Ok(())) => Some(state),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the policy's state cannot be saved");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+impl Inner {
+    pub(super) const fn load_timeout(&self) -> Duration {
+        Duration::from_millis(self.config.workers.load_timeout_ms)
+    }
+}
+
+impl Control {
+    async fn run(
+        mut self,
+        mut events: mpsc::Receiver<SessionEvent>,
+        mut commands: mpsc::Receiver<Command>,
+        mut stopped: oneshot::Receiver<()>,
+    ) {
+        let rejoin = Duration::from_millis(self.inner.config.planning.rejoin_ms);
+        let patient_until = Instant::now() + rejoin;
+        let mut openings: JoinSet<Opened> = JoinSet::new();
+        self.open_wanted(&mut openings).await;
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut rolling: JoinSet<Outcome> = JoinSet::new();
+        loop {
+            let may_plan = rolling.is_empty() && openings.is_empty();
+            let due = self.due.filter(|_| may_plan);
+            let at = due.unwrap_or_else(|| Instant::now() + TICK);
+            tokio::select! {
+                biased;
+                _ = &mut stopped => break,
+                Some(event) = events.recv() => self.take(event),
+                Some(outcome) = rolling.join_next() => match outcome {
+                    Ok(outcome) => self.rolled_out(outcome),
+                    Err(error) => {
+                        self.is_rolling = false;
+                        self.failed(&format!("planning broke: {error}"), None);
+                    }
+                },
+                Some(opened) = openings.join_next() => {
+                    if let Ok((model, result)) = opened {
+                        self.opened(&model, result);
+                    }
+                }
+                Some(command) = commands.recv() => self.command(command, &mut openings),
+                () = tokio::time::sleep_until(at), if due.is_some() => {
+                    if self.is_waiting_for_old_friends(patient_until) {
+                        self.due = Some(Instant::now() + TICK);
+                    } else {
+                        self.due = None;
+                        let start = self.begin();
+                        rolling.spawn(roll_out::roll_out(Arc::clone(&self.inner), start));
+                    }
+                }
+                _ = ticks.tick() => self.tick().await,
+            }
+        }
+        rolling.shutdown().await;
+        self.save().await;
+    }
+
+    /// Loads what was served before, what the configuration names, and what is new in the repository.
+    async fn open_wanted(&mut self, openings: &mut JoinSet<Opened>) {
+        let catalog = Arc::clone(&self.inner.catalog);
+        let listed = tokio::task::spawn_blocking(move || catalog.list()).await;
+        let listings = match listed {
+            Ok(Ok(listings)) => listings,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the repository cannot be listed");
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        };
+        let named: BTreeSet<ModelName> = self
+            .inner
+            .config
+            .load
+            .iter()
+            .map(|name| ModelName::new(name))
+            .collect();
+        let mut wanted: BTreeMap<ModelName, bool> = BTreeMap::new();
+        for listing in &listings {
+            if listing.is_wanted {
+                wanted.insert(listing.name.clone(), true);
+            } else if named.is_empty() && !listing.is_stored {
+                wanted.insert(listing.name.clone(), false);
+            }
+        }
+        for name in named {
+            wanted.entry(name).or_insert(false);
+        }
+        if wanted.is_empty() {
+            self.inner.is_settled.store(true, Ordering::Relaxed);
+        }
+        for (model, is_stored) in wanted {
+            self.open(model, is_stored, openings);
+        }
+    }
+
+    fn open(&self, model: ModelName, from_store: bool, openings: &mut JoinSet<Opened>) {
+        self.inner
+            .problems
+            .write()
+            .insert(model.clone(), "it is being loaded".into());
+        let catalog = Arc::clone(&self.inner.catalog);
+        openings.spawn_blocking(move || {
+            let result = if from_store {
+                catalog.restore(&model)
+            } else {
+                catalog.load(&model)
+            };
+            (model, result)
+        });
+    }
+
+    fn opened(&mut self, model: &ModelName, result: Result<Loaded, CatalogError>) {
+        match result {
+            Ok(loaded) => {
+                self.inner.problems.write().remove(model);
+                let served = Arc::new(Served::new(Arc::new(loaded)));
+                self.inner
+                    .models
+                    .write()
+                    .insert(served.name.clone(), served);
+                self.plan_within(Duration::ZERO);
+            }
+            Err(error) => {
+                tracing::error!(%model, %error, "a model cannot be loaded");
+                let reason = error.to_string();
+                let is_unknown = matches!(error, CatalogError::Unknown { .. });
+                if is_unknown {
+                    self.inner.problems.write().remove(model);
+                } else {
+                    self.inner
+                        .problems
+                        .write()
+                        .insert(model.clone(), reason.clone());
+                }
+                let name = model.to_string();
+                self.tell(model, &|| {
+                    Err(if is_unknown {
+                        LoadError::Unknown {
+                            model: name.clone(),
+                        }
+                    } else {
+                        LoadError::Refused {
+                            model: name.clone(),
+                            reason: reason.clone(),
+                        }
+                    })
+                });
+            }
+        }
+        self.inner.changed();
+    }
+
+    /// Tells those who wait for a model to be served.
+    fn tell(&mut self, model: &ModelName, result: &dyn Fn() -> Result<(), LoadError>) {
+        let (told, rest) = std::mem::take(&mut self.loading)
+            .into_iter()
+            .partition(|(name, _)| name == model);
+        self.loading = rest;
+        let told: Vec<(ModelName, oneshot::Sender<_>)> = told;
+        for (_, one) in told {
+            let _ = one.send(result());
+        }
+    }
+
+    fn command(&mut self, command: Command, openings: &mut JoinSet<Opened>) {
+        match command {
+            Command::Load { model, told } => {
+                self.loading.push((model.clone(), told));
+                self.open(model, false, openings);
+            }
+            Command::Unload { model, told } => {
+                let name = model.to_string();
+                // Short: the store notes one flag.
+                let result = match self.inner.catalog.unload(&model) {
+                    Ok(()) => Ok(()),
+                    Err(CatalogError::Unknown { .. }) => Err(LoadError::Unknown { model: name }),
+                    Err(error) => Err(LoadError::Refused {
+                        model: name,
+                        reason: error.to_string(),
+                    }),
+                };
+                if result.is_ok() {
+                    self.inner.problems.write().remove(&model);
+                    if self.inner.models.write().remove(&model).is_some() {
+                        self.plan_within(Duration::ZERO);
+                    }
+                }
+                let _ = told.send(result);
+                self.inner.changed();
+            }
+        }
+    }
+
+    fn take(&mut self, event: SessionEvent) {
+        let settle = Duration::from_millis(self.inner.config.planning.settle_ms);
+        match event {
+            SessionEvent::Joined {
+                session,
+                node,
+                address,
+                memory_source,
+                speed_share,
+            } => {
+                tracing::info!(
+                    node = %node.id, address, memory_source, memory_bytes = node.memory_bytes,
+                    cores = node.cores, speed_share, "a node joined"
+                );
+                self.connect(&node.id, &address);
+                let known = Known {
+                    session,
+                    address,
+                    speed_share,
+                    used_bytes: 0,
+                    is_settled: false,
+                    trust: 1.0,
+                    node,
+                };
+                self.nodes.insert(known.node.id.clone(), known);
+                self.retry = RETRY;
+                self.plan_within(settle);
+            }
+            SessionEvent::Left { session, node, why } => {
+                let Some(known) = self.nodes.get_mut(&node) else {
+                    return;
+                };
+                if known.session != session {
+                    return;
+                }
+                tracing::warn!(%node, why, "a node is lost");
+                known.node.state = NodeState::Lost;
+                known.is_settled = false;
+                self.inner.outlets.write().remove(&node);
+                self.plan_within(Duration::from_millis(10));
+            }
+            SessionEvent::Leaving { node, why } => {
+                let Some(known) = self.nodes.get_mut(&node) else {
+                    return;
+                };
+                tracing::info!(%node, why, "a node is leaving");
+                known.node.state = NodeState::Leaving;
+                self.plan_within(Duration::from_millis(10));
+            }
+            SessionEvent::Reported { node, report } => {
+                let Some(known) = self.nodes.get_mut(&node) else {
+                    return;
+                };
+                known.used_bytes = report.memory_used_bytes;
+                for fragment in &report.fragments {
+                    let service = fragment.service.and_then(|s| {
+                        ServiceTime::new(s.count, s.mean_seconds, s.variance_seconds2)
+                    });
+                    if let Some(id) = FragmentId::from_slice(&fragment.id) {
+                        self.measured.observe(&known.node, id, service, None);
+                    }
+                }
+                self.show();
+                return;
+            }
+        }
+        self.inner.observe(self.snapshot(true));
+        self.show();
+        self.inner.changed();
+    }
+
+    /// Opens the way for frames to a node.
+    fn connect(&self, node: &NodeId, address: &str) {
+        let shape = self
+            .inner
+            .links
+            .as_ref()
+            .map(|links| LinkShape::from(links.get(&Place::Center, &Place::from(node))));
+        let config = SenderConfig {
+            own_name: String::new(),
+            address: address.to_owned(),
+            security: self.inner.security.clone(),
+            queue_frames: OUTLET_FRAMES,
+            shape,
+            seed: self.inner.seed,
+            pause_max: Duration::from_millis(500),
+        };
+        let events: Arc<dyn splitplace_link::Events> = Arc::clone(&self.inner) as _;
+        match Sender::open(config, node.as_str(), events) {
+            Ok(sender) => {
+                self.inner
+                    .outlets
+                    .write()
+                    .insert(node.clone(), Arc::new(sender));
+            }
+            Err(error) => tracing::error!(%node, address, %error, "the node's address is none"),
+        }
+    }
+
+    fn plan_within(&mut self, wait: Duration) {
+        let at = Instant::now() + wait;
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    /// After a restart: whether nodes of the last plan may still come back.
+    fn is_waiting_for_old_friends(&self, until: Instant) -> bool {
+        let Some(stored) = &self.stored else {
+            return false;
+        };
+        let is_missing = |node: &NodeId| {
+            self.nodes
+                .get(node)
+                .is_none_or(|known| known.node.state != NodeState::Alive)
+        };
+        Instant::now() < until
+            && stored
+                .routes()
+                .flat_map(|route| &route.hops)
+                .any(|hop| is_missing(&hop.node))
+    }
+
+    /// The fleet. Requests must not be sent to nodes that do not hold their part of the plan yet;
+    /// plans may count on them.
+    fn snapshot(&self, for_requests: bool) -> Snapshot {
+        let mut snapshot = Snapshot::empty(self.inner.clock.now());
+        snapshot.links = self.links.clone();
+        for (name, known) in &self.nodes {
+            let mut node = known.node.clone();
+            if for_requests && !known.is_settled && node.state == NodeState::Alive {
+                node.state = NodeState::Lost;
+            }
+            if !for_requests {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a share of some bytes"
+                )]
+                let trusted = (node.memory_bytes as f64 * known.trust) as u64;
+                node.memory_bytes = trusted;
+            }
+            snapshot.nodes.insert(name.clone(), node);
+        }
+        snapshot
+    }
+
+    fn begin(&mut self) -> Start {
+        let snapshot = self.snapshot(false);
+        self.is_rolling = true;
+        self.planned_with = snapshot.alive().map(|node| node.id.clone()).collect();
+        Start {
+            models: self.inner.models.read().values().cloned().collect(),
+            measured: self.measured.clone(),
+            parent: self.plan.clone(),
+            unsettled: self
+                .nodes
+                .iter()
+                .filter(|(_, known)| !known.is_settled)
+                .map(|(name, _)| name.clone())
+                .collect(),
+            stored: self.stored.clone(),
+            snapshot,
+        }
+    }
+
+    fn rolled_out(&mut self, outcome: Outcome) {
+        self.is_rolling = false;
+        for observed in outcome.observations {
+            if let Some(known) = self.nodes.get(&observed.node) {
+                self.measured.observe(
+                    &known.node,
+                    observed.fragment,
+                    observed.service,
+                    observed.memory_bytes,
+                );
+            }
+        }
+        self.inner
+            .metrics
+            .planning
+            .set(outcome.planned_in.as_secs_f64());
+        for node in &outcome.emptied {
+            if let Some(known) = self.nodes.get_mut(node) {
+                known.is_settled = false;
+            }
+        }
+        match outcome.end {
+            End::Ready { plan, unplaced } => self.put_in_force(plan, &unplaced),
+            End::Same { unplaced } => {
+                self.settle();
+                self.inner.observe(self.snapshot(true));
+                self.say(&unplaced);
+            }
+            End::Failed { reason, refused_by } => {
+                self.failed(&reason, refused_by);
+                return;
+            }
+        }
+        self.stored = None;
+        self.retry = RETRY;
+        self.inner.is_settled.store(true, Ordering::Relaxed);
+        self.show();
+        self.inner.changed();
+    }
+
+    fn failed(&mut self, reason: &str, refused_by: Option<NodeId>) {
+        tracing::warn!(
+            reason,
+            "a plan could not be carried out; the one in force stays"
+        );
+        if let Some(known) = refused_by.and_then(|node| self.nodes.get_mut(&node)) {
+            known.trust *= SHRINK;
+        }
+        for served in self.inner.models.read().values() {
+            *served.reason.lock() = format!("the last plan could not be carried out: {reason}");
+        }
+        // What was stored cannot be put back as it was.
+        self.stored = None;
+        self.plan_within(self.retry);
+        self.retry = (self.retry * 2).min(RETRY * 64);
+    }
+
+    fn settle(&mut self) {
+        for node in &self.planned_with {
+            if let Some(known) = self.nodes.get_mut(node) {
+                known.is_settled = known.node.state == NodeState::Alive;
+            }
+        }
+    }
+
+    /// Switches requests over to a plan that every node holds.
+    fn put_in_force(&mut self, plan: Plan, unplaced: &BTreeMap<ModelName, Vec<String>>) {
+        tracing::info!(
+            generation = plan.generation.0,
+            why = plan.explanation,
+            "a plan is in force"
+        );
+        self.settle();
+        self.inner.with_brain(|brain, now| brain.adopt(now, &plan));
+        self.inner.observe(self.snapshot(true));
+        self.inner
+            .metrics
+            .generation
+            .set(i64::try_from(plan.generation.0).unwrap_or(i64::MAX));
+        self.retire_below = Some(plan.generation);
+        self.plan = plan;
+        *self.inner.plan.write() = Arc::new(self.plan.clone());
+        self.say(unplaced);
+    }
+
+    /// Says of each model whether it is served, and why not.
+    fn say(&mut self, unplaced: &BTreeMap<ModelName, Vec<String>>) {
+        let served: Vec<Arc<Served>> = self.inner.models.read().values().cloned().collect();
+        let has_nodes = self
+            .nodes
+            .values()
+            .any(|known| known.node.state == NodeState::Alive);
+        for served in served {
+            let can_answer = self.inner.flow.lock().brain.can_answer(&served.name);
+            let reason = if can_answer {
+                String::new()
+            } else if !has_nodes {
+                "no node is connected; start a worker, and it will be placed".into()
+            } else {
+                let why = unplaced.get(&served.name).map(|why| why.join("; "));
+                why.unwrap_or_else(|| "no arm is placed".into())
+            };
+            (*served.reason.lock()).clone_from(&reason);
+            let name = served.name.to_string();
+            self.tell(&served.name, &|| {
+                if can_answer {
+                    Ok(())
+                } else {
+                    Err(LoadError::Refused {
+                        model: name.clone(),
+                        reason: reason.clone(),
+                    })
+                }
+            });
+        }
+    }
+
+    /// Brings what operators see up to date.
+    fn show(&self) {
+        let nodes = self.nodes.values().map(|known| NodeStatus {
+            node: known.node.id.to_string(),
+            state: match known.node.state {
+                NodeState::Alive => "alive",
+                NodeState::Leaving => "leaving",
+                NodeState::Lost => "lost",
+            }
+            .to_owned(),
+            cores: known.node.cores,
+            memory_bytes: known.node.memory_bytes,
+            memory_used_bytes: known.used_bytes,
+            macs_per_second: known.node.macs_per_second,
+            emulated: known.node.emulated,
+            speed_share: known.speed_share,
+            data_address: known.address.clone(),
+        });
+        let nodes: Vec<NodeStatus> = nodes.collect();
+        let alive = nodes.iter().filter(|node| node.state == "alive").count();
+        self.inner
+            .metrics
+            .nodes
+            .set(i64::try_from(alive).unwrap_or(i64::MAX));
+        let mut fleet = self.inner.fleet.write();
+        fleet.nodes = nodes;
+        fleet.explanation.clone_from(&self.plan.explanation);
+    }
+
+    async fn tick(&mut self) {
+        let in_flight = self.inner.flow.lock().brain.in_flight();
+        self.inner
+            .metrics
+            .in_flight
+            .set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        if let Some(generation) = self.retire_below {
+            let oldest = self.inner.flow.lock().brain.oldest_generation();
+            if oldest >= generation {
+                self.inner.sessions.retire(generation);
+                self.retire_below = None;
+                let needed: BTreeSet<FragmentId> = self
+                    .plan
+                    .routes()
+                    .flat_map(|r| &r.hops)
+                    .map(|hop| hop.fragment)
+                    .collect();
+                if !self.is_rolling {
+                    self.inner
+                        .fragments
+                        .held
+                        .write()
+                        .retain(|id, _| needed.contains(id));
+                }
+            }
+        }
+        self.save().await;
+    }
+
+    /// Writes what changed: policy, measurements, decisions. What cannot be written now is written
+    /// later, or told.
+    async fn save(&mut self) {
+        let state = self.inner.flow.lock().brain.policy().state();
+        if state != self.saved_policy
+            && let Some(saved) = save_policy(&self.inner).await
+        {
+            self.saved_policy = saved;
+        }
+        let decisions: Vec<_> = self.inner.history.lock().drain(..).collect();
+        let changed = self.measured.take_changed();
+        if decisions.is_empty() && changed.is_empty() {
+            return;
+        }
+        let store = Arc::clone(&self.inner.store);
+        let saved = tokio::task::spawn_blocking(move || {
+            store.append_decisions(&decisions)?;
+            store.put_measurements(&changed)
+        });
+        match saved.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "history cannot be saved"),
+            Err(error) => tracing::error!(%error, "history cannot be saved"),
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! From a snapshot to a plan that every node holds: measure, plan, load. Nothing is switched here.
+//!
+//! Works on copies, away from the control loop, so that a node that is lost meanwhile is known at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use splitplace_fleet::{NodeId, Snapshot};
+use splitplace_onnx::Fragment;
+use splitplace_plan::{ArmKind, Exact, FragmentId, Generation, ModelName, Plan};
+use splitplace_proto::control::{FragmentSpec, FragmentStatus, Profile, Retire, center_message};
+
+use super::{Inner, served::Served};
+use crate::{
+    adoption::{self, AdoptError, FragmentFacts},
+    catalog::profile_plan,
+    measured::{Measured, ServiceTime},
+    planning::{PlanningInput, PlanningOutput, PlanningSettings, Wish, plan},
+    store::Counter,
+};
+
+/// What a roll-out starts from.
+pub(super) struct Start {
+    pub(super) snapshot: Snapshot,
+    pub(super) models: Vec<Arc<Served>>,
+    pub(super) measured: Measured,
+    /// The plan whose places are kept if they are good.
+    pub(super) parent: Plan,
+    /// Nodes that joined since the parent was put in force: they hold nothing of it.
+    pub(super) unsettled: BTreeSet<NodeId>,
+    /// A plan from before a restart, to be put in force as it is if everything is still there.
+    pub(super) stored: Option<Plan>,
+}
+
+/// Runs of a fragment on a node.
+pub(super) struct Observation {
+    pub(super) node: NodeId,
+    pub(super) fragment: FragmentId,
+    pub(super) service: Option<ServiceTime>,
+    pub(super) memory_bytes: Option<u64>,
+}
+
+/// How a roll-out ended.
+pub(super) enum End {
+    /// Every node holds its part; the plan is in the store.
+    Ready {
+        plan: Plan,
+        unplaced: BTreeMap<ModelName, Vec<String>>,
+    },
+    /// Nothing would move.
+    Same {
+        unplaced: BTreeMap<ModelName, Vec<String>>,
+    },
+    /// It did not come about.
+    Failed {
+        reason: String,
+        refused_by: Option<NodeId>,
+    },
+}
+
+/// What a roll-out comes back with, however it ended.
+pub(super) struct Outcome {
+    pub(super) observations: Vec<Observation>,
+    pub(super) planned_in: Duration,
+    /// Nodes that had to let go of the parent.
+    pub(super) emptied: BTreeSet<NodeId>,
+    pub(super) end: End,
+}
+
+type Held = BTreeMap<FragmentId, Arc<Fragment>>;
+
+/// Measures what was never measured, plans, and has the nodes load it.
+pub(super) async fn roll_out(inner: Arc<Inner>, mut start: Start) -> Outcome {
+    let mut observations = profile(&inner, &mut start).await;
+    let mut planned_in = Duration::ZERO;
+    let mut emptied = BTreeSet::new();
+    let ended = attempt(
+        &inner,
+        &start,
+        &mut observations,
+        &mut planned_in,
+        &mut emptied,
+    )
+    .await;
+    let end = match ended {
+        Ok(end) => end,
+        Err(Failure { reason, refused_by }) => End::Failed { reason, refused_by },
+    };
+    Outcome {
+        observations,
+        planned_in,
+        emptied,
+        end,
+    }
+}
+
+struct Failure {
+    reason: String,
+    refused_by: Option<NodeId>,
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            refused_by: None,
+        }
+    }
+}
+
+impl From<AdoptError> for Failure {
+    fn from(error: AdoptError) -> Self {
+        Self {
+            reason: error.to_string(),
+            refused_by: error.is_refusal.then_some(error.node),
+        }
+    }
+}
+
+async fn attempt(
+    inner: &Arc<Inner>,
+    start: &Start,
+    observations: &mut Vec<Observation>,
+    planned_in: &mut Duration,
+    emptied: &mut BTreeSet<NodeId>,
+) -> Result<End, Failure> {
+    if let Some(stored) = &start.stored
+        && let Some(fragments) = fragments_of(stored, start)
+    {
+        load(inner, start, stored, fragments, observations).await?;
+        return Ok(End::Ready {
+            plan: stored.clone(),
+            unplaced: BTreeMap::new(),
+        });
+    }
+    let began = Instant::now();
+    let output = {
+        let store = Arc::clone(&inner.store);
+        let arms = arms(&inner.config.planning.arms);
+        let settings = PlanningSettings {
+            max_parts: inner.config.planning.max_parts,
+            ..PlanningSettings::default()
+        };
+        let (snapshot, measured) = (start.snapshot.clone(), start.measured.clone());
+        let (parent, seed) = (start.parent.clone(), inner.seed);
+        let wishes: Vec<Wish> = start
+            .models
+            .iter()
+            .map(|served| Wish {
+                arms: arms.clone(),
+                ..Wish::new(Arc::clone(&served.loaded))
+            })
+            .collect();
+        let work = move || -> Result<PlanningOutput, String> {
+            let numbers = store
+                .reserve(Counter::Generation, 1)
+                .map_err(|e| e.to_string())?;
+            let input = PlanningInput {
+                parent: &parent,
+                generation: Generation(numbers.start.max(parent.generation.0 + 1)),
+                snapshot: &snapshot,
+                wishes: &wishes,
+                measured: &measured,
+                strategy: &Exact,
+                settings,
+                seed,
+            };
+            plan(&input).map_err(|error| error.to_string())
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| error.to_string())??
+    };
+    *planned_in = began.elapsed();
+    let touches_unsettled = output
+        .plan
+        .routes()
+        .flat_map(|r| &r.hops)
+        .any(|hop| start.unsettled.contains(&hop.node));
+    if !touches_unsettled && same_places(&start.parent, &output.plan) {
+        return Ok(End::Same {
+            unplaced: output.unplaced,
+        });
+    }
+    if !output.crowded.is_empty() {
+        emptied.extend(output.crowded.keys().cloned());
+        make_room(inner, start, emptied);
+    }
+    load(inner, start, &output.plan, output.fragments, observations).await?;
+    let (store, plan) = (Arc::clone(&inner.store), output.plan.clone());
+    let kept = tokio::task::spawn_blocking(move || store.put_plan(&plan)).await;
+    kept.map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?;
+    Ok(End::Ready {
+        plan: output.plan,
+        unplaced: output.unplaced,
+    })
+}
+
+/// Has the nodes that hold too much let go of the parent first. The arms that need them are taken out of
+/// force before; what is on its way through them is answered as stale there, and tried again elsewhere.
+fn make_room(inner: &Inner, start: &Start, crowded: &BTreeSet<NodeId>) {
+    let mut less = start.parent.clone();
+    for model in less.models.values_mut() {
+        model
+            .arms
+            .retain(|arm| arm.nodes().iter().all(|node| !crowded.contains(*node)));
+    }
+    inner.with_brain(|brain, now| brain.adopt(now, &less));
+    for node in crowded {
+        let below_generation = start.parent.generation.0.saturating_add(1);
+        let retire = center_message::Kind::Retire(Retire { below_generation });
+        // A node that is gone holds nothing.
+        let _ = inner.sessions.send(node, retire);
+    }
+}
+
+/// Has every node load its part of a plan.
+async fn load(
+    inner: &Arc<Inner>,
+    start: &Start,
+    plan: &Plan,
+    fragments: Held,
+    observations: &mut Vec<Observation>,
+) -> Result<(), Failure> {
+    let facts: BTreeMap<FragmentId, FragmentFacts> = plan
+        .models
+        .iter()
+        .flat_map(|(model, planned)| planned.arms.iter().map(move |arm| (model, arm)))
+        .flat_map(|(model, arm)| {
+            arm.branches
+                .iter()
+                .flat_map(|r| &r.hops)
+                .map(move |h| (model, arm, h))
+        })
+        .map(|(model, arm, hop)| {
+            let label = format!(
+                "{model}/{}/{}-{}",
+                arm.variant, hop.segments.start, hop.segments.end
+            );
+            let size_bytes = fragments
+                .get(&hop.fragment)
+                .map_or(0, |f| f.onnx.len() as u64);
+            (hop.fragment, FragmentFacts { label, size_bytes })
+        })
+        .collect();
+    inner.fragments.held.write().extend(fragments);
+    let assignments = adoption::assignments(
+        plan,
+        &facts,
+        &inner.sessions.addresses(),
+        inner.links.as_ref().map(|_| &start.snapshot.links),
+        inner.config.workers.queue_limit,
+    );
+    let loaded = adoption::adopt(&inner.sessions, assignments, inner.load_timeout()).await?;
+    for (node, statuses) in loaded {
+        observations.extend(
+            statuses
+                .iter()
+                .filter_map(|status| observation(&node, status)),
+        );
+    }
+    Ok(())
+}
+
+/// Runs every segment of models that were never measured, one after another, on the fastest node.
+async fn profile(inner: &Arc<Inner>, start: &mut Start) -> Vec<Observation> {
+    let runs = inner.config.planning.profile_runs;
+    let mut observations = Vec::new();
+    let fastest = start
+        .snapshot
+        .alive()
+        .max_by(|a, b| a.macs_per_second.total_cmp(&b.macs_per_second))
+        .cloned();
+    let (Some(node), true) = (fastest, runs > 0) else {
+        return observations;
+    };
+    for (number, served) in (1u64..).zip(&start.models) {
+        let (loaded, measured) = (Arc::clone(&served.loaded), start.measured.clone());
+        let work = move || profile_plan(&loaded, &measured);
+        let wanted = match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(wanted)) if !wanted.is_empty() => wanted,
+            Ok(Ok(_)) => continue,
+            Ok(Err(error)) => {
+                tracing::warn!(model = %served.name, %error, "cannot be measured; estimates are computed");
+                continue;
+            }
+            Err(error) => {
+                tracing::warn!(model = %served.name, %error, "cannot be measured; estimates are computed");
+                continue;
+            }
+        };
+        let specs = wanted.iter().map(|profiled| FragmentSpec {
+            id: profiled.fragment.id.0.to_vec().into(),
+            label: profiled.label.clone(),
+            size_bytes: profiled.fragment.onnx.len() as u64,
+            queue_limit: 1,
+            threads: 1,
+        });
+        let request = Profile {
+            id: number,
+            fragments: specs.collect(),
+            runs,
+        };
+        let lent: Vec<FragmentId> = wanted.iter().map(|p| p.fragment.id).collect();
+        {
+            let mut held = inner.fragments.held.write();
+            held.extend(wanted.into_iter().map(|p| (p.fragment.id, p.fragment)));
+        }
+        let answer = match inner.sessions.profile(&node.id, request) {
+            Ok(answer) => tokio::time::timeout(inner.load_timeout(), answer).await,
+            Err(_) => break,
+        };
+        match answer {
+            Ok(Ok(Ok(statuses))) => {
+                for observed in statuses
+                    .iter()
+                    .filter_map(|status| observation(&node.id, status))
+                {
+                    start.measured.observe(
+                        &node,
+                        observed.fragment,
+                        observed.service,
+                        observed.memory_bytes,
+                    );
+                    observations.push(observed);
+                }
+            }
+            Ok(Ok(Err(reason))) => {
+                tracing::warn!(model = %served.name, node = %node.id, reason, "could not be measured");
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!(model = %served.name, node = %node.id, "measuring did not end");
+            }
+        }
+        let in_force: BTreeSet<FragmentId> = start
+            .parent
+            .routes()
+            .flat_map(|r| &r.hops)
+            .map(|h| h.fragment)
+            .collect();
+        let mut held = inner.fragments.held.write();
+        for id in lent {
+            if !in_force.contains(&id) {
+                held.remove(&id);
+            }
+        }
+    }
+    observations
+}
+
+pub(super) fn observation(node: &NodeId, status: &FragmentStatus) -> Option<Observation> {
+    let fragment = FragmentId::from_slice(&status.id)?;
+    let service = status
+        .service
+        .and_then(|s| ServiceTime::new(s.count, s.mean_seconds, s.variance_seconds2));
+    let memory_bytes = (status.memory_bytes > 0).then_some(status.memory_bytes);
+    Some(Observation {
+        node: node.clone(),
+        fragment,
+        service,
+        memory_bytes,
+    })
+}
+
+fn arms(names: &[String]) -> BTreeSet<ArmKind> {
+    [ArmKind::Whole, ArmKind::Chain, ArmKind::Semantic]
+        .into_iter()
+        .filter(|kind| names.iter().any(|name| name == kind.label()))
+        .collect()
+}
+
+/// Whether two plans run the same fragments at the same places by the same arms.
+fn same_places(a: &Plan, b: &Plan) -> bool {
+    let shape = |plan: &Plan| -> Vec<_> {
+        let arms = plan.models.iter().flat_map(|(model, planned)| {
+            planned.arms.iter().map(move |arm| {
+                let hops: Vec<Vec<(FragmentId, NodeId)>> = arm
+                    .branches
+                    .iter()
+                    .map(|route| {
+                        route
+                            .hops
+                            .iter()
+                            .map(|h| (h.fragment, h.node.clone()))
+                            .collect()
+                    })
+                    .collect();
+                (
+                    model.clone(),
+                    planned.version.clone(),
+                    arm.name.clone(),
+                    hops,
+                )
+            })
+        });
+        arms.collect()
+    };
+    a.models.keys().eq(b.models.keys()) && shape(a) == shape(b)
+}
+
+/// The fragments of a plan from before a restart, when models and nodes are all there and cutting
+/// gives the same bytes.
+fn fragments_of(plan: &Plan, start: &Start) -> Option<Held> {
+    let names = start.models.iter().map(|served| &served.name);
+    if !plan.models.keys().eq(names) || plan.models.values().all(|model| model.arms.is_empty()) {
+        return None;
+    }
+    let mut held = Held::new();
+    for (served, planned) in start.models.iter().zip(plan.models.values()) {
+        if served.loaded.version() != planned.version {
+            return None;
+        }
+        for arm in &planned.arms {
+            let variants = served.loaded.variants();
+            let variant = variants
+                .iter()
+                .position(|variant| variant.name == arm.variant)?;
+            if variants[variant].parts.len() != arm.branches.len() {
+                return None;
+            }
+            for (part, route) in arm.branches.iter().enumerate() {
+                for hop in &route.hops {
+                    let segments = hop.segments.clone();
+                    let count = variants[variant].parts[part].segments();
+                    if segments.is_empty()
+                        || count < segments.end
+                        || !start.snapshot.is_alive(&hop.node)
+                    {
+                        return None;
+                    }
+                    let fragment = served.loaded.fragment(variant, part, segments).ok()?;
+                    if fragment.id != hop.fragment {
+                        return None;
+                    }
+                    held.insert(fragment.id, fragment);
+                }
+            }
+        }
+    }
+    Some(held)
+}

@@ -1,0 +1,127 @@
+//! A model that is served, with what requests need to know of it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use splitplace_onnx::package::{self, VariantKind};
+use splitplace_plan::ModelName;
+
+use super::merge::Merge;
+use crate::{
+    catalog::Loaded,
+    face::{Answer, AskError, ModelFacts, ModelState, ModelTallies, TensorFacts},
+};
+
+/// A model that is wanted and loaded.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) name: ModelName,
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) inputs: Vec<TensorFacts>,
+    pub(super) outputs: Vec<TensorFacts>,
+    merges: BTreeMap<String, Merge>,
+    tallies: Mutex<ModelTallies>,
+    /// Why it cannot answer, as of the last plan.
+    pub(super) reason: Mutex<String>,
+}
+
+impl Served {
+    pub(super) fn new(loaded: Arc<Loaded>) -> Self {
+        let outputs = loaded.outputs();
+        let merges = loaded
+            .variants()
+            .iter()
+            .map(|variant| {
+                let merge = match (variant.kind, variant.merge) {
+                    (VariantKind::Semantic, Some(package::Merge::LogOdds { missing_score })) => {
+                        let groups: Vec<Vec<u32>> = variant
+                            .parts
+                            .iter()
+                            .map(|part| part.classes.clone())
+                            .collect();
+                        Merge::LogOdds {
+                            classes: groups.iter().map(Vec::len).sum(),
+                            groups,
+                            missing: missing_score,
+                            output: outputs.first().map(|o| o.name.clone()).unwrap_or_default(),
+                        }
+                    }
+                    _ => Merge::Single,
+                };
+                (variant.name.clone(), merge)
+            })
+            .collect();
+        Self {
+            name: loaded.name().clone(),
+            inputs: loaded.inputs(),
+            outputs,
+            merges,
+            tallies: Mutex::default(),
+            reason: Mutex::new("it is being placed".into()),
+            loaded,
+        }
+    }
+
+    /// How a variant's branches become one answer.
+    pub(super) fn merge(&self, variant: &str) -> &Merge {
+        self.merges.get(variant).unwrap_or(&Merge::Single)
+    }
+
+    /// Adds one ended request to the model's numbers.
+    pub(super) fn count(
+        &self,
+        outcome: &Result<Answer, AskError>,
+        response: Duration,
+        samples: u32,
+        unix_ms: u64,
+    ) {
+        let mut tallies = self.tallies.lock();
+        tallies.last_inference_unix_ms = unix_ms;
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        match outcome {
+            Ok(answer) => {
+                tallies.samples += u64::from(samples);
+                tallies.success.count += 1;
+                tallies.success.nanos += nanos(response);
+                for hop in &answer.hops {
+                    tallies.queue.nanos += nanos(hop.queue);
+                    tallies.compute_input.nanos += nanos(hop.transfer);
+                    tallies.compute_infer.nanos += nanos(hop.compute);
+                    tallies.compute_output.nanos += nanos(hop.encode);
+                }
+                tallies.queue.count += 1;
+                tallies.compute_input.count += 1;
+                tallies.compute_infer.count += 1;
+                tallies.compute_output.count += 1;
+            }
+            Err(_) => {
+                tallies.fail.count += 1;
+                tallies.fail.nanos += nanos(response);
+            }
+        }
+    }
+
+    /// The model as the inference API shows it.
+    pub(super) fn facts(&self, can_answer: bool) -> ModelFacts {
+        let reason = if can_answer {
+            String::new()
+        } else {
+            self.reason.lock().clone()
+        };
+        ModelFacts {
+            name: self.name.to_string(),
+            version: self.loaded.version().to_owned(),
+            state: if can_answer {
+                ModelState::Ready
+            } else {
+                ModelState::Loading
+            },
+            reason,
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+            default_sla: self.loaded.default_sla(),
+            properties: self.loaded.properties(),
+            tallies: *self.tallies.lock(),
+        }
+    }
+}
