@@ -25,6 +25,12 @@ impl Security {
             .client_ca_root(Certificate::from_pem(&self.ca))
     }
 
+    /// For a server that admits any client; who they are is somebody else's question.
+    #[must_use]
+    pub fn server_for_anyone(&self) -> ServerTlsConfig {
+        ServerTlsConfig::new().identity(Identity::from_pem(&self.cert, &self.key))
+    }
+
     /// For a client that trusts only servers whose certificate the authority signed.
     #[must_use]
     pub fn client(&self) -> ClientTlsConfig {

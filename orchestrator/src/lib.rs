@@ -1,12 +1,17 @@
 //! The centre: inference API, control sessions, decisions, store.
 //!
-//! Reading order: [`face`] (what is asked of the centre).
+//! Reading order: [`face`] (what is asked of the centre), [`api`] (who asks), [`center`] (who answers),
+//! [`planning`] with [`measured`], [`sessions`] and [`adoption`] (the fleet), [`catalog`] and [`store`]
+//! (what lasts), [`app`] (all of it on sockets).
 
 pub mod adoption;
+pub mod api;
+pub mod app;
 pub mod catalog;
 pub mod center;
 pub mod config;
 pub mod face;
+pub mod fleet_file;
 pub mod measured;
 pub mod planning;
 pub mod sessions;

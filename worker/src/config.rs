@@ -28,6 +28,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Share of this machine's speed, for emulated nodes: computing is stretched by its inverse.
     pub speed_share: f64,
+    /// Say that the node is emulated, whatever its speed: its memory or its links are.
+    pub emulated: bool,
     /// Frames that may wait for one peer.
     pub peer_queue: usize,
     /// Largest frame, in bytes.
@@ -71,6 +73,7 @@ impl Default for Config {
             cache_bytes: 4 << 30,
             labels: BTreeMap::new(),
             speed_share: 1.0,
+            emulated: false,
             peer_queue: 1024,
             max_frame_bytes: 64 << 20,
             max_fragment_bytes: 2 << 30,
@@ -111,10 +114,10 @@ impl Config {
         wrong
     }
 
-    /// Whether the node is slower or smaller than the machine that it runs on.
+    /// Whether the node is slower or smaller than the machine that it runs on, or its links are.
     #[must_use]
     pub fn is_emulated(&self) -> bool {
-        self.speed_share < 1.0
+        self.emulated || self.speed_share < 1.0
     }
 }
 

@@ -1,0 +1,310 @@
+//! An orchestrator from its parts: store, centre and four servers, on listeners given by the binary.
+
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use splitplace_link::{
+    HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, HTTP2_STREAM_WINDOW_BYTES, Receiver,
+    Security, WireLimits,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
+use tonic::transport::Server;
+
+use crate::{
+    api::{self, tls::TlsListener, tokens::Tokens},
+    center::{Center, Parts, Running, StartError},
+    config::Config,
+    fleet_file::{FleetFile, FleetFileError},
+    store::{MemoryStore, SledStore, Store, StoreError, StoreLimits},
+};
+
+/// Requests of one client's stream that may be in flight.
+const STREAM_IN_FLIGHT: usize = 256;
+/// Longest wait for requests in flight when leaving.
+const DRAIN: Duration = Duration::from_secs(30);
+/// For connections that clients keep open when the servers stop.
+const CLOSE: Duration = Duration::from_secs(2);
+
+/// Bound sockets, one for each server.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Inference over gRPC.
+    pub grpc: TcpListener,
+    /// Inference over REST.
+    pub http: TcpListener,
+    /// Metrics.
+    pub metrics: TcpListener,
+    /// Workers: sessions and results.
+    pub workers: TcpListener,
+}
+
+/// Where the servers really listen.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Inference over gRPC.
+    pub grpc: SocketAddr,
+    /// Inference over REST.
+    pub http: SocketAddr,
+    /// Metrics.
+    pub metrics: SocketAddr,
+    /// Workers.
+    pub workers: SocketAddr,
+}
+
+/// Why an orchestrator cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration cannot be used.
+    #[error("{}", .0.join("; "))]
+    Config(Vec<String>),
+    /// A file named by the configuration cannot be read.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The fleet file cannot be used.
+    #[error(transparent)]
+    Fleet(#[from] FleetFileError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The centre cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] api::tls::TlsError),
+    /// The certificates cannot be used for gRPC.
+    #[error("cannot serve gRPC: {0}")]
+    Grpc(#[from] tonic::transport::Error),
+    /// A listener is broken.
+    #[error("a listener is broken: {0}")]
+    Listener(std::io::Error),
+}
+
+/// A running orchestrator.
+#[derive(Debug)]
+pub struct App {
+    center: Center,
+    running: Running,
+    addresses: Addresses,
+    servers: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+struct Pem {
+    ca: String,
+    cert: String,
+    key: String,
+}
+
+impl App {
+    /// Starts an orchestrator. Models are loaded and workers waited for after this has returned.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub fn start(
+        config: Config,
+        listeners: Listeners,
+        registry: &Arc<Mutex<Registry>>,
+        seed: u64,
+    ) -> Result<Self, AppError> {
+        let wrong = config.check();
+        if !wrong.is_empty() {
+            return Err(AppError::Config(wrong));
+        }
+        let address = |listener: &TcpListener| listener.local_addr().map_err(AppError::Listener);
+        let addresses = Addresses {
+            grpc: address(&listeners.grpc)?,
+            http: address(&listeners.http)?,
+            metrics: address(&listeners.metrics)?,
+            workers: address(&listeners.workers)?,
+        };
+        let pem = config.tls.as_ref().map(|tls| {
+            Ok::<_, AppError>(Pem {
+                ca: read(&tls.ca)?,
+                cert: read(&tls.cert)?,
+                key: read(&tls.key)?,
+            })
+        });
+        let pem = pem.transpose()?;
+        let security = pem
+            .as_ref()
+            .map(|pem| Security::new(pem.ca.clone(), pem.cert.clone(), pem.key.clone()));
+        let tokens = match &config.api.tokens {
+            Some(path) => Tokens::from_lines(&read(path)?),
+            None => Tokens::default(),
+        };
+        let links = match &config.fleet {
+            Some(path) => Some(FleetFile::read(path)?.links()),
+            None => None,
+        };
+        let limits = StoreLimits::default();
+        let store: Arc<dyn Store> = match &config.store {
+            Some(folder) => Arc::new(SledStore::open(folder, limits)?),
+            None => Arc::new(MemoryStore::new(limits)),
+        };
+        let settings = api::Settings {
+            max_message_bytes: config.api.max_message_bytes,
+            stream_in_flight: STREAM_IN_FLIGHT,
+            reflection: config.api.reflection,
+            tokens,
+        };
+        let wire = WireLimits {
+            frame_bytes: config.workers.max_frame_bytes,
+            ..WireLimits::default()
+        };
+        let parts = Parts {
+            center_address: config
+                .listen
+                .workers_public
+                .clone()
+                .unwrap_or_else(|| addresses.workers.to_string()),
+            store,
+            links,
+            security: security.clone(),
+            seed,
+            config,
+        };
+        let (center, running) = Center::start(parts, &mut registry.lock())?;
+        let face = Arc::new(center.clone());
+        let (stop, stopping) = watch::channel(false);
+        let mut servers = JoinSet::new();
+
+        let mut clients = builder();
+        if let Some(security) = &security {
+            clients = clients.tls_config(security.server_for_anyone())?;
+        }
+        let clients = clients
+            .add_routes(api::grpc(&face, &settings))
+            .serve_with_incoming_shutdown(nodelay(listeners.grpc), until(stopping.clone()));
+        servers.spawn(named("gRPC", clients));
+
+        let mut workers = builder();
+        if let Some(security) = &security {
+            workers = workers.tls_config(security.server())?;
+        }
+        let workers = workers
+            .add_service(center.sessions().service())
+            .add_service(Receiver::new(Arc::clone(&face), wire))
+            .serve_with_incoming_shutdown(nodelay(listeners.workers), until(stopping.clone()));
+        servers.spawn(named("workers", workers));
+
+        let metrics = api::metrics(Arc::clone(registry));
+        for (name, listener, routes) in [
+            ("REST", listeners.http, api::rest(&face, &settings)),
+            ("metrics", listeners.metrics, metrics),
+        ] {
+            let stopped = until(stopping.clone());
+            match &pem {
+                Some(pem) => {
+                    let listener = TlsListener::new(listener, &pem.cert, &pem.key)?;
+                    let served = axum::serve(listener, routes).with_graceful_shutdown(stopped);
+                    servers.spawn(named(name, served.into_future()));
+                }
+                None => {
+                    use axum::serve::ListenerExt as _;
+                    let listener = listener.tap_io(|stream| {
+                        let _ = stream.set_nodelay(true);
+                    });
+                    let served = axum::serve(listener, routes).with_graceful_shutdown(stopped);
+                    servers.spawn(named(name, served.into_future()));
+                }
+            }
+        }
+        Ok(Self {
+            center,
+            running,
+            addresses,
+            servers,
+            stop,
+        })
+    }
+
+    /// The centre, for whoever lives in the same process.
+    #[must_use]
+    pub const fn center(&self) -> &Center {
+        &self.center
+    }
+
+    /// Where the servers really listen.
+    #[must_use]
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Refuses what is new, waits for what is in flight, saves everything, and ends.
+    pub async fn stop(mut self) {
+        self.center.drain();
+        let center = self.center.clone();
+        let drained = async {
+            let mut pause = tokio::time::interval(Duration::from_millis(20));
+            while center.in_flight() > 0 {
+                pause.tick().await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            let left = self.center.in_flight();
+            tracing::warn!(
+                left,
+                "requests were still in flight when the time to leave was over"
+            );
+        }
+        let _ = self.stop.send(true);
+        let closed = async { while self.servers.join_next().await.is_some() {} };
+        // Clients may keep connections open for as long as they like.
+        if tokio::time::timeout(CLOSE, closed).await.is_err() {
+            self.servers.shutdown().await;
+        }
+        self.running.stop().await;
+    }
+}
+
+fn read(path: &PathBuf) -> Result<String, AppError> {
+    std::fs::read_to_string(path).map_err(|source| AppError::File {
+        path: path.clone(),
+        source,
+    })
+}
+
+fn builder() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .max_frame_size(HTTP2_FRAME_BYTES)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+}
+
+/// Connections without Nagle's delay, which costs a small message 40 ms.
+fn nodelay(listener: TcpListener) -> impl tokio_stream::Stream<Item = std::io::Result<TcpStream>> {
+    TcpListenerStream::new(listener).map(|stream| {
+        stream.inspect(|stream| {
+            let _ = stream.set_nodelay(true);
+        })
+    })
+}
+
+async fn until(mut stopping: watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn named<E: std::fmt::Display>(
+    name: &'static str,
+    served: impl Future<Output = Result<(), E>>,
+) {
+    if let Err(error) = served.await {
+        tracing::error!(server = name, %error, "a server stopped");
+    }
+}
