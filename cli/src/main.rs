@@ -3,8 +3,13 @@
 //! Each command has a module of its own with its arguments and a `run`. Only this crate binds
 //! sockets, reads the environment and installs signal handlers.
 
-#[expect(dead_code, reason = "commands that print tables come next")]
+mod client;
+mod command;
+mod fleet;
+mod load;
 mod output;
+mod settings;
+mod shipped;
 
 use std::process::ExitCode;
 
@@ -37,6 +42,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start an orchestrator and its workers on this machine.
+    Up(Box<command::up::Up>),
+    /// Start the orchestrator alone; workers join from other machines.
+    Orchestrator(Box<command::orchestrator::Orchestrator>),
+    /// Start one worker.
+    Worker(Box<command::worker::Worker>),
+    /// Show nodes, models and where everything runs.
+    Status(command::status::Status),
+    /// Send one request and show the answer.
+    Infer(command::infer::Infer),
+    /// Put load on any server of the Open Inference Protocol, and measure.
+    Load(Box<command::load::Load>),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -50,6 +67,12 @@ fn main() -> ExitCode {
         return output::fail(&error);
     }
     let result = match cli.command {
+        Command::Up(args) => serve(command::up::run(*args)),
+        Command::Orchestrator(args) => serve(command::orchestrator::run(*args)),
+        Command::Worker(args) => serve(command::worker::run(*args)),
+        Command::Status(args) => serve(command::status::run(args)),
+        Command::Load(args) => serve(command::load::run(*args)),
+        Command::Infer(args) => serve(command::infer::run(args)),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
@@ -61,4 +84,15 @@ fn main() -> ExitCode {
         }
     };
     result.unwrap_or_else(|error| output::fail(&error))
+}
+
+/// Runs a command on the async runtime.
+fn serve(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(command);
+    // Nothing that is still being computed is waited for.
+    runtime.shutdown_background();
+    result
 }

@@ -5,7 +5,9 @@
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use anyhow::Context as _;
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
+use splitplace_orchestrator::app::Addresses;
+use splitplace_proto::center::{RouteStatus, StatusResponse};
 
 /// Exit status of a command that did its work and found the answer to be "no".
 pub(crate) const NO: u8 = 1;
@@ -43,7 +45,8 @@ pub(crate) fn has_colours(is_terminal: bool) -> bool {
 pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table
-        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .load_style(presets::UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header);
     table
 }
@@ -55,4 +58,201 @@ pub(crate) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
         serde_json::to_string_pretty(value).context("the result cannot be written as JSON")?
     );
     Ok(())
+}
+
+/// Where an orchestrator listens, for people.
+pub(crate) fn addresses(addresses: &Addresses) -> String {
+    let Addresses {
+        grpc,
+        http,
+        metrics,
+        workers,
+    } = addresses;
+    format!(
+        "gRPC on {grpc}, REST on http://{http}/v2, metrics on http://{metrics}/metrics, workers on {workers}"
+    )
+}
+
+/// The same for programs.
+pub(crate) fn addresses_json(addresses: &Addresses) -> serde_json::Value {
+    serde_json::json!({
+        "grpc": addresses.grpc.to_string(),
+        "http": addresses.http.to_string(),
+        "metrics": addresses.metrics.to_string(),
+        "workers": addresses.workers.to_string(),
+    })
+}
+
+/// A time of many sizes: `412 µs`, `3.21 ms`, `12.5 s`.
+pub(crate) fn micros(micros: f64) -> String {
+    match micros {
+        m if m < 1e3 => format!("{m:.0} µs"),
+        m if m < 1e4 => format!("{:.2} ms", m / 1e3),
+        m if m < 1e5 => format!("{:.1} ms", m / 1e3),
+        m if m < 1e6 => format!("{:.0} ms", m / 1e3),
+        m => format!("{:.1} s", m / 1e6),
+    }
+}
+
+/// A size of many sizes, in powers of ten.
+pub(crate) fn bytes(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let b = bytes as f64;
+    match b {
+        b if b < 1e3 => format!("{b:.0} B"),
+        b if b < 1e6 => format!("{:.1} kB", b / 1e3),
+        b if b < 1e9 => format!("{:.1} MB", b / 1e6),
+        _ => format!("{:.2} GB", b / 1e9),
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "microseconds of less than a century"
+)]
+fn time(us: u64) -> String {
+    micros(us as f64)
+}
+
+/// Prints the state of an orchestrator as tables.
+pub(crate) fn status(status: &StatusResponse) {
+    println!(
+        "plan {} · policy {} · {} in flight{}",
+        status.generation,
+        status.policy,
+        status.in_flight,
+        if status.draining { " · draining" } else { "" }
+    );
+    let mut nodes = table([
+        "node",
+        "state",
+        "cores",
+        "speed",
+        "memory",
+        "fragments take",
+        "address",
+    ]);
+    for node in &status.nodes {
+        let emulated = if node.emulated {
+            format!(" (emulated, {:.0} %)", node.speed_share * 100.0)
+        } else {
+            String::new()
+        };
+        nodes.add_row([
+            node.node.clone(),
+            node.state.clone(),
+            node.cores.to_string(),
+            format!("{:.2} GMAC/s{emulated}", node.macs_per_second / 1e9),
+            bytes(node.memory_bytes),
+            bytes(node.memory_used_bytes),
+            node.data_address.clone(),
+        ]);
+    }
+    println!("{nodes}");
+    let mut arms = table(["model", "state", "arm", "accuracy", "predicted", "route"]);
+    for model in &status.models {
+        let name = format!("{}/{}", model.model, model.version);
+        if model.arms.is_empty() {
+            let reason = model.reason.clone();
+            arms.add_row([
+                name,
+                model.state.clone(),
+                "—".into(),
+                String::new(),
+                String::new(),
+                reason,
+            ]);
+            continue;
+        }
+        for arm in &model.arms {
+            let branches: Vec<String> = arm.branches.iter().map(route).collect();
+            arms.add_row([
+                name.clone(),
+                model.state.clone(),
+                arm.arm.clone(),
+                if arm.accuracy > 0.0 {
+                    format!("{:.2} %", arm.accuracy * 100.0)
+                } else {
+                    "—".into()
+                },
+                if arm.available {
+                    time(arm.predicted_us)
+                } else {
+                    "not available".into()
+                },
+                branches.join(" ∥ "),
+            ]);
+        }
+    }
+    println!("{arms}");
+    if !status.explanation.is_empty() {
+        println!("{}", status.explanation);
+    }
+}
+
+fn route(route: &RouteStatus) -> String {
+    let hops: Vec<_> = route
+        .hops
+        .iter()
+        .map(|hop| format!("{} ({})", hop.node, time(hop.service_us)))
+        .collect();
+    hops.join(" → ")
+}
+
+/// The state of an orchestrator for programs, on one line.
+pub(crate) fn status_json(status: &StatusResponse) -> serde_json::Value {
+    let nodes = status.nodes.iter().map(|node| {
+        serde_json::json!({
+            "node": node.node,
+            "state": node.state,
+            "cores": node.cores,
+            "macs_per_second": node.macs_per_second,
+            "memory_bytes": node.memory_bytes,
+            "memory_used_bytes": node.memory_used_bytes,
+            "emulated": node.emulated,
+            "speed_share": node.speed_share,
+            "data_address": node.data_address,
+        })
+    });
+    let route = |route: &RouteStatus| {
+        let hops = route.hops.iter().map(|hop| {
+            serde_json::json!({
+                "node": hop.node,
+                "fragment": hop.fragment,
+                "service_us": hop.service_us,
+                "memory_bytes": hop.memory_bytes,
+            })
+        });
+        hops.collect::<Vec<_>>()
+    };
+    let models = status.models.iter().map(|model| {
+        let arms = model.arms.iter().map(|arm| {
+            serde_json::json!({
+                "arm": arm.arm,
+                "kind": arm.kind,
+                "accuracy": arm.accuracy,
+                "predicted_us": arm.predicted_us,
+                "available": arm.available,
+                "branches": arm.branches.iter().map(route).collect::<Vec<_>>(),
+            })
+        });
+        serde_json::json!({
+            "model": model.model,
+            "version": model.version,
+            "state": model.state,
+            "reason": model.reason,
+            "default_sla_us": model.default_sla_us,
+            "arms": arms.collect::<Vec<_>>(),
+        })
+    });
+    serde_json::json!({
+        "version": status.version,
+        "generation": status.generation,
+        "policy": status.policy,
+        "in_flight": status.in_flight,
+        "draining": status.draining,
+        "explanation": status.explanation,
+        "nodes": nodes.collect::<Vec<_>>(),
+        "models": models.collect::<Vec<_>>(),
+    })
 }

@@ -117,3 +117,10 @@ pub fn metrics(registry: Arc<Mutex<Registry>>) -> axum::Router {
     };
     axum::Router::new().route("/metrics", axum::routing::get(scrape))
 }
+
+/// Serves routes on a listener, without certificates, until the process ends.
+pub async fn serve_plain(listener: tokio::net::TcpListener, routes: axum::Router) {
+    if let Err(error) = axum::serve(listener, routes).await {
+        tracing::error!(%error, "a server stopped");
+    }
+}

@@ -1,0 +1,46 @@
+//! `splitplace orchestrator`: the centre alone, for workers on real machines.
+
+use std::{process::ExitCode, sync::Arc};
+
+use clap::Args;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use splitplace_orchestrator::app::App;
+
+use super::OrchestratorArgs;
+use crate::{fleet, output, settings};
+
+#[derive(Debug, Args)]
+pub(crate) struct Orchestrator {
+    #[command(flatten)]
+    args: OrchestratorArgs,
+    /// Say where it listens as one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(args: Orchestrator) -> anyhow::Result<ExitCode> {
+    let config = args.args.config(None)?;
+    if args.args.sources.print_config {
+        settings::print(&config)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let listeners = fleet::bind(&config.listen).await?;
+    let registry = Arc::new(Mutex::new(Registry::default()));
+    let seed = fleet::seed(&config);
+    let app = App::start(config, listeners, &registry, seed)?;
+    let addresses = app.addresses();
+    if args.json {
+        println!("{}", output::addresses_json(&addresses));
+    } else {
+        eprintln!("{}", output::addresses(&addresses));
+        eprintln!(
+            "workers join with: splitplace worker --orchestrator {}",
+            addresses.workers
+        );
+    }
+    fleet::asked_to_stop().await;
+    eprintln!("leaving: nothing new is let in, what is in flight is finished");
+    app.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
