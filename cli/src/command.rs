@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+pub(crate) mod demo;
 pub(crate) mod infer;
 pub(crate) mod load;
 pub(crate) mod orchestrator;

@@ -5,6 +5,7 @@
 
 mod client;
 mod command;
+mod demo;
 mod fleet;
 mod load;
 mod output;
@@ -42,6 +43,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The whole story on one machine: a fleet, real pictures, a node that dies, a table.
+    Demo(command::demo::Demo),
     /// Start an orchestrator and its workers on this machine.
     Up(Box<command::up::Up>),
     /// Start the orchestrator alone; workers join from other machines.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         return output::fail(&error);
     }
     let result = match cli.command {
+        Command::Demo(args) => serve(command::demo::run(args)),
         Command::Up(args) => serve(command::up::run(*args)),
         Command::Orchestrator(args) => serve(command::orchestrator::run(*args)),
         Command::Worker(args) => serve(command::worker::run(*args)),

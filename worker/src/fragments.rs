@@ -193,9 +193,13 @@ impl Fragments {
         bytes: Bytes,
     ) -> Result<Loaded, String> {
         let mut prepared = None;
+        // Held until after the measurement: memory from before that is given back within it would be
+        // taken off what the fragment holds.
+        let file = bytes.clone();
         let counted = allocation_counter::measure(|| {
             prepared = Some(prepare(&spec.label, bytes, &self.limits));
         });
+        drop(file);
         let prepared = match prepared {
             Some(Ok(prepared)) => prepared,
             Some(Err(error)) => return Err(format!("fragment {id}: {error}")),

@@ -95,7 +95,8 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    fn add(&mut self, outcome: &Outcome, answered: &Answered) {
+    /// Adds an answer.
+    pub(crate) fn add(&mut self, outcome: &Outcome, answered: &Answered) {
         self.count += 1;
         self.samples += outcome.samples as u64;
         if let Some(correct) = answered.correct {
@@ -165,6 +166,8 @@ pub(crate) struct Summary {
     pub(crate) groups: BTreeMap<(String, String), Group>,
     /// Losses by code and by whether the server had let them in.
     pub(crate) losses: BTreeMap<(String, Option<bool>), u64>,
+    /// Answers by the plan that gave them.
+    pub(crate) generations: BTreeMap<u64, u64>,
     /// A message of each code.
     pub(crate) examples: BTreeMap<String, String>,
     service: Times,
@@ -196,6 +199,7 @@ impl Summary {
         match &outcome.result {
             Ok(answered) => {
                 self.all.add(outcome, answered);
+                *self.generations.entry(answered.generation).or_default() += 1;
                 if let Some(expected) = self.expected {
                     // Replaces what `Group::add` noted by the corrected distribution at the end.
                     self.service.add_with_omitted(outcome.service(), expected);
@@ -289,6 +293,7 @@ impl Summary {
             "latency_from_sending": self.service.quantiles(),
             "all": self.all.json(),
             "groups": groups,
+            "generations": self.generations,
             "losses": losses,
         })
     }
