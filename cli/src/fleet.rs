@@ -309,7 +309,7 @@ pub(crate) fn packages(
         }
         None => {
             let folder = tempfile::Builder::new().prefix("splitplace-").tempdir()?;
-            crate::shipped::write_packages(folder.path())?;
+            crate::shipped::write_packages(folder.path(), None)?;
             Ok((folder.path().to_owned(), Some(folder)))
         }
     }

@@ -26,9 +26,12 @@ const PACKAGES: [Package; 2] = [
 const IMAGES: &[u8] = include_bytes!("../../models/data/fashion-mnist/t10k-images-idx3-ubyte.gz");
 const LABELS: &[u8] = include_bytes!("../../models/data/fashion-mnist/t10k-labels-idx1-ubyte.gz");
 
-/// Writes the packages into `folder`, each into a folder of its own.
-pub(crate) fn write_packages(folder: &Path) -> anyhow::Result<()> {
+/// Writes the packages into `folder`, each into a folder of its own; only one when it is named.
+pub(crate) fn write_packages(folder: &Path, only: Option<&str>) -> anyhow::Result<()> {
     for (name, files) in PACKAGES {
+        if only.is_some_and(|only| only != name) {
+            continue;
+        }
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;

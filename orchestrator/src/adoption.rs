@@ -26,7 +26,7 @@ pub struct FragmentFacts {
 }
 
 /// Why a plan could not be carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("node {node} cannot take generation {generation}: {reason}")]
 pub struct AdoptError {
     /// Which node.
@@ -37,6 +37,8 @@ pub struct AdoptError {
     pub reason: String,
     /// Whether it said so itself: trying the same again would end the same way.
     pub is_refusal: bool,
+    /// What it, and nodes before it, measured nevertheless.
+    pub measured: BTreeMap<NodeId, Vec<FragmentStatus>>,
 }
 
 /// The assignment of every node that has a part in the plan.
@@ -141,32 +143,45 @@ pub async fn adopt(
     let mut waiting = Vec::new();
     for (node, assignment) in assignments {
         let generation = assignment.generation;
-        let failed = |node: NodeId, reason: String, is_refusal| AdoptError {
+        match sessions.assign(&node, assignment) {
+            Ok(answer) => waiting.push((node, generation, answer)),
+            Err(gone) => {
+                return Err(AdoptError {
+                    node,
+                    generation,
+                    reason: gone.to_string(),
+                    is_refusal: false,
+                    measured: BTreeMap::new(),
+                });
+            }
+        }
+    }
+    let mut loaded = BTreeMap::new();
+    let mut first = None;
+    // All are heard, also after a failure: what they measured makes the next plan a better one.
+    for (node, generation, answer) in waiting {
+        let (reason, is_refusal) = match tokio::time::timeout_at(until, answer).await {
+            Ok(Ok(Ok(statuses))) => {
+                loaded.insert(node, statuses);
+                continue;
+            }
+            Ok(Ok(Err(refused))) => {
+                loaded.insert(node.clone(), refused.measured);
+                (refused.reason, true)
+            }
+            Ok(Err(_)) => ("it was lost while it was loading".into(), false),
+            Err(_) => (format!("it did not load within {timeout:?}"), false),
+        };
+        first.get_or_insert((node, generation, reason, is_refusal));
+    }
+    match first {
+        None => Ok(loaded),
+        Some((node, generation, reason, is_refusal)) => Err(AdoptError {
             node,
             generation,
             reason,
             is_refusal,
-        };
-        match sessions.assign(&node, assignment) {
-            Ok(answer) => waiting.push((node, generation, answer)),
-            Err(gone) => return Err(failed(node, gone.to_string(), false)),
-        }
+            measured: loaded,
+        }),
     }
-    let mut loaded = BTreeMap::new();
-    for (node, generation, answer) in waiting {
-        let failed = |reason: String, is_refusal| AdoptError {
-            node: node.clone(),
-            generation,
-            reason,
-            is_refusal,
-        };
-        let statuses = match tokio::time::timeout_at(until, answer).await {
-            Ok(Ok(Ok(statuses))) => statuses,
-            Ok(Ok(Err(refusal))) => return Err(failed(refusal, true)),
-            Ok(Err(_)) => return Err(failed("it was lost while it was loading".into(), false)),
-            Err(_) => return Err(failed(format!("it did not load within {timeout:?}"), false)),
-        };
-        loaded.insert(node, statuses);
-    }
-    Ok(loaded)
 }

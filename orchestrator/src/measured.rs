@@ -51,6 +51,9 @@ pub struct MeasuredSettings {
     pub activations_factor: f64,
     /// Bytes that any fragment takes, before it was measured.
     pub base_bytes: u64,
+    /// Factor on memory that was not measured for the very fragment: a plan that a node refuses costs
+    /// more than some bytes that stay free.
+    pub memory_margin: f64,
 }
 
 impl Default for MeasuredSettings {
@@ -64,6 +67,7 @@ impl Default for MeasuredSettings {
             weights_factor: 1.25,
             activations_factor: 2.0,
             base_bytes: 128 << 10,
+            memory_margin: 1.1,
         }
     }
 }

@@ -91,9 +91,21 @@ pub enum SessionEvent {
 }
 
 /// What became of a request to a worker.
-pub type Answered<T> = oneshot::Receiver<Result<T, String>>;
+pub type Answered = oneshot::Receiver<Loading>;
 
-type Waiters = BTreeMap<u64, oneshot::Sender<Result<Vec<FragmentStatus>, String>>>;
+/// A worker's refusal to load or measure something.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refused {
+    /// With the arithmetic, where something did not fit.
+    pub reason: String,
+    /// What was measured before it refused.
+    pub measured: Vec<FragmentStatus>,
+}
+
+/// What comes of asking a worker to load or measure fragments.
+pub type Loading = Result<Vec<FragmentStatus>, Refused>;
+
+type Waiters = BTreeMap<u64, oneshot::Sender<Loading>>;
 
 /// One session as the rest of the centre sees it.
 struct Handle {
@@ -192,11 +204,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Gone`]. A node that is lost later lets the receiver end without an answer.
-    pub fn assign(
-        &self,
-        node: &NodeId,
-        assignment: Assignment,
-    ) -> Result<Answered<Vec<FragmentStatus>>, Gone> {
+    pub fn assign(&self, node: &NodeId, assignment: Assignment) -> Result<Answered, Gone> {
         let generation = assignment.generation;
         let (told, answer) = oneshot::channel();
         match self.inner.nodes.lock().get_mut(node) {
@@ -211,11 +219,7 @@ impl Sessions {
     ///
     /// # Errors
     /// As [`assign`](Self::assign).
-    pub fn profile(
-        &self,
-        node: &NodeId,
-        profile: Profile,
-    ) -> Result<Answered<Vec<FragmentStatus>>, Gone> {
+    pub fn profile(&self, node: &NodeId, profile: Profile) -> Result<Answered, Gone> {
         let id = profile.id;
         let (told, answer) = oneshot::channel();
         match self.inner.nodes.lock().get_mut(node) {

@@ -98,6 +98,24 @@ impl Loaded {
     }
 }
 
+/// Why a fragment was not loaded.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NotLoaded {
+    /// With the arithmetic, where it did not fit.
+    pub(crate) reason: String,
+    /// What it would have taken, when that was found out.
+    pub(crate) measured: Option<control::FragmentStatus>,
+}
+
+impl From<String> for NotLoaded {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            measured: None,
+        }
+    }
+}
+
 /// The fragments of a node, within its memory.
 #[derive(Debug)]
 pub(crate) struct Fragments {
@@ -173,14 +191,18 @@ impl Fragments {
         spec: &control::FragmentSpec,
         id: FragmentId,
         bytes: Bytes,
-    ) -> Result<Arc<Loaded>, String> {
+    ) -> Result<Arc<Loaded>, NotLoaded> {
         if let Some(loaded) = self.get(id) {
             return Ok(loaded);
         }
         let size = bytes.len() as u64;
         self.room(spec, id, size)?;
         let loaded = Arc::new(self.measure(spec, id, bytes)?);
-        self.room(spec, id, loaded.memory_bytes)?;
+        self.room(spec, id, loaded.memory_bytes)
+            .map_err(|reason| NotLoaded {
+                reason,
+                measured: Some(loaded.status()),
+            })?;
         self.held.lock().insert(id, Arc::clone(&loaded));
         Ok(loaded)
     }

@@ -511,14 +511,13 @@ impl Loader {
         let kind = match load {
             Load::Assignment(assignment) => {
                 let generation = assignment.generation;
-                let outcome = self.assign(assignment).await;
+                let mut fragments = Vec::with_capacity(assignment.fragments.len());
+                let outcome = self.assign(assignment, &mut fragments).await;
                 if outcome.is_err() {
                     self.node.fragments.retain(self.node.needed());
                 }
-                let (refusal, fragments) = match outcome {
-                    Ok(fragments) => (String::new(), fragments),
-                    Err(refusal) => (refusal, Vec::new()),
-                };
+                // What was measured on the way to a refusal is worth knowing for the next plan.
+                let refusal = outcome.err().unwrap_or_default();
                 worker_message::Kind::Assignment(control::AssignmentStatus {
                     generation,
                     refusal,
@@ -545,7 +544,8 @@ impl Loader {
     async fn assign(
         &mut self,
         assignment: Assignment,
-    ) -> Result<Vec<control::FragmentStatus>, String> {
+        statuses: &mut Vec<control::FragmentStatus>,
+    ) -> Result<(), String> {
         let generation = Generation(assignment.generation);
         let newest = self.node.routes.read().newest();
         if generation < newest {
@@ -553,7 +553,6 @@ impl Loader {
                 "generation {generation} is older than {newest}, which this worker has accepted"
             ));
         }
-        let mut statuses = Vec::with_capacity(assignment.fragments.len());
         for spec in assignment.fragments {
             let id = id_of(&spec)?;
             let loaded = match self.node.fragments.get(id) {
@@ -562,9 +561,13 @@ impl Loader {
                     let bytes = self.bytes(&spec, id).await?;
                     let node = Arc::clone(&self.node);
                     let load = move || node.fragments.load(&spec, id, bytes);
-                    tokio::task::spawn_blocking(load)
-                        .await
-                        .map_err(|error| error.to_string())??
+                    let loaded = tokio::task::spawn_blocking(load).await;
+                    loaded
+                        .map_err(|error| error.to_string())?
+                        .map_err(|refused| {
+                            statuses.extend(refused.measured);
+                            refused.reason
+                        })?
                 }
             };
             statuses.push(loaded.status());
@@ -573,8 +576,7 @@ impl Loader {
         self.node
             .routes
             .write()
-            .accept(generation, &assignment.routes)?;
-        Ok(statuses)
+            .accept(generation, &assignment.routes)
     }
 
     /// Opens streams to new peers, keeps the ones that are as they should be, closes the rest.

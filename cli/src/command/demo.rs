@@ -34,6 +34,8 @@ use crate::{
 const MODEL: &str = "fashion-mnist";
 /// Pictures that are sent, again and again in random order.
 const PICTURES: usize = 2000;
+/// Load before the predictions are believed.
+const WARM_UP: Duration = Duration::from_secs(4);
 /// Feedback under way.
 const FEEDBACK: usize = 32;
 
@@ -88,7 +90,7 @@ pub(crate) async fn run(args: Demo) -> Result<ExitCode> {
         bail!("the demo kills a node: a fleet of at least two is needed");
     }
     let packages = scratch.path().join("packages");
-    shipped::write_packages(&packages)?;
+    shipped::write_packages(&packages, Some(MODEL))?;
     let mut pictures = shipped::pictures()?;
     let pixels = pictures.size[0] * pictures.size[1];
     pictures.pixels.truncate(PICTURES * pixels);
@@ -162,6 +164,13 @@ async fn tell(
     fleet.ready(Duration::from_secs(60)).await?;
     let server = Server::local(fleet.addresses().grpc);
     let client = Client::connect(&server).await?;
+    let asked = ModelMetadataRequest {
+        name: MODEL.into(),
+        version: String::new(),
+    };
+    let metadata = client.inference().model_metadata(asked).await?.into_inner();
+    let payloads = Arc::new(Payloads::pictures(&metadata, pictures, 1)?);
+    warm_up(args, &client, &payloads).await?;
     let before = client.center().status(StatusRequest {}).await?.into_inner();
     if !args.json {
         output::status(&before);
@@ -175,13 +184,6 @@ async fn tell(
         output::micros(tight.as_secs_f64() * 1e6),
         output::micros(loose.as_secs_f64() * 1e6),
     );
-    let asked = ModelMetadataRequest {
-        name: MODEL.into(),
-        version: String::new(),
-    };
-    let metadata = client.inference().model_metadata(asked).await?.into_inner();
-    let payloads = Arc::new(Payloads::pictures(&metadata, pictures, 1)?);
-
     let slas = SlaMix::new(vec![(tight, 0.5), (loose, 0.5)]);
     let arrivals = Arrivals::new(Gaps::Poisson, args.rate, slas, args.seed)?;
     let connections = vec![client.clone(), Client::connect(&server).await?];
@@ -278,6 +280,7 @@ async fn tell(
         "reference": {
             "compared": story.reference.compared,
             "wrong": story.reference.wrong,
+            "accuracy": story.reference.accuracy,
             "largest_difference": f64::from(story.reference.largest),
         },
         "claims": claims,
@@ -285,6 +288,28 @@ async fn tell(
         "right": is_right,
     });
     Ok((report, is_right))
+}
+
+/// Sends some requests that promise nothing in particular, so that predictions rest on what nodes do
+/// under load.
+async fn warm_up(args: &Demo, client: &Client, payloads: &Arc<Payloads>) -> Result<()> {
+    let arrivals = Arrivals::new(Gaps::Poisson, args.rate, SlaMix::default(), !args.seed)?;
+    let run = Run {
+        connections: vec![client.clone()],
+        payloads: Arc::clone(payloads),
+        mode: Mode::Open(Box::new(arrivals)),
+        duration: WARM_UP,
+        requests: u64::MAX,
+        timeout: Duration::from_secs(30),
+        in_flight: 10_000,
+    };
+    let bar = bar("warming up", WARM_UP);
+    engine::run(run, |outcome| {
+        bar.set_position(u64::try_from(outcome.ended.as_millis()).unwrap_or(0));
+    })
+    .await;
+    bar.finish_and_clear();
+    Ok(())
 }
 
 /// A promise that only the fast arms can keep, and one that all can.

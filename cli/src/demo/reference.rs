@@ -10,7 +10,7 @@ use bytes::Bytes;
 use splitplace_onnx::{Limits, Package, Prepared, Value, VariantKind, prepare};
 
 use crate::{
-    load::engine::{Answered, floats},
+    load::engine::{Answered, floats, greatest},
     shipped::Pictures,
 };
 
@@ -24,6 +24,8 @@ pub(crate) struct Reference {
     /// Variant whose answers are known in advance.
     variant: String,
     scores: Vec<Vec<f32>>,
+    /// Share of the pictures that the whole network gets right.
+    pub(crate) accuracy: f64,
     /// First answer of every other arm to each picture.
     seen: BTreeMap<(String, usize), Vec<f32>>,
     /// Answers compared.
@@ -59,7 +61,12 @@ impl Reference {
             scores.push(run(&prepared, pictures.floats(at).into())?);
             told(at + 1);
         }
+        let right = scores.iter().zip(&pictures.labels);
+        let right = right.filter(|(row, label)| greatest(row) == Some(usize::from(**label)));
+        #[expect(clippy::cast_precision_loss, reason = "thousands")]
+        let accuracy = right.count() as f64 / pictures.len() as f64;
         Ok(Self {
+            accuracy,
             variant: whole.name.clone(),
             scores,
             seen: BTreeMap::new(),

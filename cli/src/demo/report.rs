@@ -43,10 +43,12 @@ pub(crate) fn checks(
             name: "answers are right",
             held: reference.wrong == 0 && reference.compared > 0,
             detail: format!(
-                "{} compared, {} wrong, largest difference {:.1e}{}",
+                "{} compared, {} wrong, largest difference {:.1e}; the whole network gets {:.2} % of these \
+                 pictures right{}",
                 reference.compared,
                 reference.wrong,
                 reference.largest,
+                reference.accuracy * 100.0,
                 reference
                     .example
                     .as_ref()

@@ -332,7 +332,8 @@ pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
         .collect()
 }
 
-fn greatest(row: &[f32]) -> Option<usize> {
+/// Position of the greatest score.
+pub(crate) fn greatest(row: &[f32]) -> Option<usize> {
     let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
     best.map(|(at, _)| at)
 }

@@ -178,6 +178,8 @@ pub struct Brain {
     flights: BTreeMap<RequestId, Flight>,
     in_generation: BTreeMap<Generation, usize>,
     memory: Memory,
+    /// Nodes that have to let go of the plan in force before they can take the next one.
+    suspended: BTreeSet<NodeId>,
 }
 
 impl Brain {
@@ -196,6 +198,7 @@ impl Brain {
             flights: BTreeMap::new(),
             in_generation: BTreeMap::new(),
             memory: Memory::new(settings.memory),
+            suspended: BTreeSet::new(),
         }
     }
 
@@ -243,6 +246,12 @@ impl Brain {
                 (Arc::clone(&arm.plan), forecast)
             })
             .collect()
+    }
+
+    /// Chooses no arm through these nodes until the next plan is adopted. Requests for models that are
+    /// left without an arm wait.
+    pub fn suspend(&mut self, nodes: BTreeSet<NodeId>) {
+        self.suspended = nodes;
     }
 
     /// Whether some arm of the model can answer now.
@@ -350,6 +359,7 @@ impl Brain {
             }
         }
         self.generation = plan.generation;
+        self.suspended.clear();
         self.arms = plan
             .models
             .iter()
@@ -426,7 +436,7 @@ impl Brain {
         arm.plan
             .nodes()
             .iter()
-            .all(|node| self.snapshot.is_alive(node))
+            .all(|node| self.snapshot.is_alive(node) && !self.suspended.contains(*node))
     }
 
     /// The forecast before and after correction.

@@ -36,7 +36,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// After a roll-out failed, before the next one; doubled each time up to 64-fold.
 const RETRY: Duration = Duration::from_millis(250);
 /// Memory that a node is believed to have after it refused a plan, as a share of before.
-const SHRINK: f64 = 0.8;
+const SHRINK: f64 = 0.95;
 
 /// What an operator asks for.
 pub(super) enum Command {

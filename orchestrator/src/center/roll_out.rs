@@ -200,16 +200,10 @@ async fn attempt(
     })
 }
 
-/// Has the nodes that hold too much let go of the parent first. The arms that need them are taken out of
-/// force before; what is on its way through them is answered as stale there, and tried again elsewhere.
+/// Has the nodes that hold too much let go of the parent first. The arms that need them are not chosen
+/// any more; what is on its way through them is answered as stale there, and tried again elsewhere.
 fn make_room(inner: &Inner, start: &Start, crowded: &BTreeSet<NodeId>) {
-    let mut less = start.parent.clone();
-    for model in less.models.values_mut() {
-        model
-            .arms
-            .retain(|arm| arm.nodes().iter().all(|node| !crowded.contains(*node)));
-    }
-    inner.with_brain(|brain, now| brain.adopt(now, &less));
+    inner.flow.lock().brain.suspend(crowded.clone());
     for node in crowded {
         let below_generation = start.parent.generation.0.saturating_add(1);
         let retire = center_message::Kind::Retire(Retire { below_generation });
@@ -255,7 +249,11 @@ async fn load(
         inner.links.as_ref().map(|_| &start.snapshot.links),
         inner.config.workers.queue_limit,
     );
-    let loaded = adoption::adopt(&inner.sessions, assignments, inner.load_timeout()).await?;
+    let adopted = adoption::adopt(&inner.sessions, assignments, inner.load_timeout()).await;
+    let (loaded, failed) = match adopted {
+        Ok(loaded) => (loaded, None),
+        Err(mut error) => (std::mem::take(&mut error.measured), Some(error)),
+    };
     for (node, statuses) in loaded {
         observations.extend(
             statuses
@@ -263,7 +261,10 @@ async fn load(
                 .filter_map(|status| observation(&node, status)),
         );
     }
-    Ok(())
+    match failed {
+        None => Ok(()),
+        Some(error) => Err(error.into()),
+    }
 }
 
 /// Runs every segment of models that were never measured, one after another, on the fastest node.
@@ -329,7 +330,8 @@ async fn profile(inner: &Arc<Inner>, start: &mut Start) -> Vec<Observation> {
                     observations.push(observed);
                 }
             }
-            Ok(Ok(Err(reason))) => {
+            Ok(Ok(Err(refused))) => {
+                let reason = refused.reason;
                 tracing::warn!(model = %served.name, node = %node.id, reason, "could not be measured");
             }
             Ok(Err(_)) | Err(_) => {

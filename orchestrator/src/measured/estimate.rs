@@ -307,9 +307,10 @@ impl OnNode<'_> {
         let atoms = self.part.atoms[segments].iter();
         let live = atoms.map(|atom| atom.activation_bytes).max();
         let computed = self.measured.computed_memory(weights, live.unwrap_or(0));
+        let margin = self.measured.settings.memory_margin;
         match self.memory_factor {
-            Some(factor) => (scaled_bytes(computed, factor), Source::Profiled),
-            None => (computed, Source::Computed),
+            Some(factor) => (scaled_bytes(computed, factor * margin), Source::Profiled),
+            None => (scaled_bytes(computed, margin), Source::Computed),
         }
     }
 
@@ -321,7 +322,7 @@ impl OnNode<'_> {
     #[must_use]
     pub fn memory_of(&self, segment: usize) -> (u64, u64) {
         let (atom, settings) = (&self.part.atoms[segment], &self.measured.settings);
-        let factor = self.memory_factor.unwrap_or(1.0);
+        let factor = self.memory_factor.unwrap_or(1.0) * settings.memory_margin;
         let live = scaled_bytes(atom.activation_bytes, settings.activations_factor);
         (
             scaled_bytes(atom.parameter_bytes, settings.weights_factor * factor),

@@ -6,14 +6,14 @@ use splitplace_fleet::{Node, NodeId, NodeState};
 use splitplace_link::sender::unix_us;
 use splitplace_plan::FragmentId;
 use splitplace_proto::control::{
-    Beat, CenterMessage, FetchChunk, FetchRequest, Hello, Refusal, Welcome, WorkerMessage,
-    center_message, control_server::Control, worker_message,
+    Beat, CenterMessage, FetchChunk, FetchRequest, FragmentStatus, Hello, Refusal, Welcome,
+    WorkerMessage, center_message, control_server::Control, worker_message,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Handle, OUTBOX, SessionEvent, Sessions};
+use super::{Handle, Loading, OUTBOX, Refused, SessionEvent, Sessions};
 
 /// Longest text that a worker may tell.
 const TEXT_BYTES: usize = 256;
@@ -330,11 +330,14 @@ async fn take(
         .map_err(|_| "the centre is gone".to_owned())
 }
 
-fn outcome<T>(refusal: String, fragments: Vec<T>) -> Result<Vec<T>, String> {
+fn outcome(refusal: String, fragments: Vec<FragmentStatus>) -> Loading {
     if refusal.is_empty() {
         Ok(fragments)
     } else {
-        Err(refusal)
+        Err(Refused {
+            reason: refusal,
+            measured: fragments,
+        })
     }
 }
 
