@@ -10,13 +10,15 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use splitplace_link::Frame;
 
-use crate::fragments::Loaded;
+use crate::{fragments::Loaded, routes::Hop};
 
 /// A frame that waits for a thread.
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) frame: Frame,
     pub(crate) fragment: Arc<Loaded>,
+    /// Of the frame's route, as they were when it arrived.
+    pub(crate) hops: Arc<[Hop]>,
     pub(crate) arrived: Instant,
     pub(crate) deadline: Instant,
     pub(crate) expiry: Instant,

@@ -73,15 +73,16 @@ impl Node {
     fn arrive(&self, frame: Frame) {
         let arrived = Instant::now();
         let transfer_us = unix_us().saturating_sub(frame.sent_unix_us);
-        let found = {
+        let hops = {
             let routes = self.routes.read();
-            routes
-                .get(Generation(frame.generation), frame.route)
-                .and_then(|hops| hops.get(frame.hop as usize))
-                .filter(|hop| hop.node == self.name)
-                .map(|hop| hop.fragment)
+            routes.get(Generation(frame.generation), frame.route)
         };
-        let Some(fragment) = found.and_then(|id| self.fragments.get(id)) else {
+        let found = hops.and_then(|hops| {
+            let hop = hops.get(frame.hop as usize);
+            let fragment = hop.filter(|hop| hop.node == self.name)?.fragment;
+            Some((self.fragments.get(fragment)?, hops))
+        });
+        let Some((fragment, hops)) = found else {
             self.metrics.refused.inc();
             let message = format!(
                 "node {} holds no fragment for hop {} of route {} of generation {}",
@@ -96,6 +97,7 @@ impl Node {
             expiry: arrived + frame.expiry,
             frame,
             fragment,
+            hops,
             transfer_us,
         };
         match self.queue.push(item) {
@@ -130,6 +132,7 @@ impl Node {
         let Item {
             frame,
             fragment,
+            hops,
             deadline,
             expiry,
             transfer_us,
@@ -181,7 +184,7 @@ impl Node {
             encode_us: 0,
         };
         let now = Instant::now();
-        let (peer, tensors) = self.onward(&frame, made);
+        let (peer, tensors) = onward(&frame, &hops, made);
         let mut trail = frame.trail;
         trail.push(timing);
         let next = Frame {
@@ -193,35 +196,6 @@ impl Node {
             ..frame
         };
         self.send(&peer, next);
-    }
-
-    /// Where a computed frame goes, with what tensors.
-    fn onward(&self, frame: &Frame, made: Vec<Value>) -> (String, Vec<Tensor>) {
-        let routes = self.routes.read();
-        let hops = routes
-            .get(Generation(frame.generation), frame.route)
-            .unwrap_or(&[]);
-        let forward = hops
-            .get(frame.hop as usize)
-            .map_or(&[][..], |hop: &Hop| &hop.forward);
-        let peer = hops
-            .get(frame.hop as usize + 1)
-            .map_or(CENTER.to_owned(), |hop| hop.node.clone());
-        let mut made: Vec<Tensor> = made.into_iter().map(tensor).collect();
-        if !forward.is_empty() {
-            // Made here first; else it passes by.
-            let tensors = forward
-                .iter()
-                .filter_map(|name| {
-                    made.iter()
-                        .find(|tensor| tensor.name == *name)
-                        .or_else(|| frame.tensors.iter().find(|tensor| tensor.name == *name))
-                        .cloned()
-                })
-                .collect();
-            made = tensors;
-        }
-        (peer, made)
     }
 
     fn send(&self, peer: &str, frame: Frame) {
@@ -265,6 +239,31 @@ impl Node {
             tracing::debug!(node = self.name, "the centre cannot be told of a failure");
         }
     }
+}
+
+/// Where a computed frame goes, with what tensors. Behind the last hop comes the centre.
+fn onward(frame: &Frame, hops: &[Hop], made: Vec<Value>) -> (String, Vec<Tensor>) {
+    let forward = hops
+        .get(frame.hop as usize)
+        .map_or(&[][..], |hop: &Hop| &hop.forward);
+    let peer = hops
+        .get(frame.hop as usize + 1)
+        .map_or(CENTER.to_owned(), |hop| hop.node.clone());
+    let mut made: Vec<Tensor> = made.into_iter().map(tensor).collect();
+    if !forward.is_empty() {
+        // Made here first; else it passes by.
+        let tensors = forward
+            .iter()
+            .filter_map(|name| {
+                made.iter()
+                    .find(|tensor| tensor.name == *name)
+                    .or_else(|| frame.tensors.iter().find(|tensor| tensor.name == *name))
+                    .cloned()
+            })
+            .collect();
+        made = tensors;
+    }
+    (peer, made)
 }
 
 /// A node as the sink of the streams that other peers open to it.

@@ -1,6 +1,9 @@
 //! Which fragment runs at which hop, by generation and route.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use splitplace_plan::{FragmentId, Generation};
 use splitplace_proto::control;
@@ -17,7 +20,7 @@ pub(crate) struct Hop {
 /// The tables of the generations that are served.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Routes {
-    tables: BTreeMap<Generation, BTreeMap<u32, Vec<Hop>>>,
+    tables: BTreeMap<Generation, BTreeMap<u32, Arc<[Hop]>>>,
     newest: Generation,
 }
 
@@ -47,7 +50,7 @@ impl Routes {
                     forward: hop.forward.clone(),
                 });
             }
-            table.insert(route.route, hops);
+            table.insert(route.route, hops.into());
         }
         self.tables.insert(generation, table);
         self.newest = generation;
@@ -69,15 +72,15 @@ impl Routes {
         self.tables
             .values()
             .flat_map(BTreeMap::values)
-            .flatten()
+            .flat_map(|hops| hops.iter())
             .filter(|hop| hop.node == node)
             .map(|hop| hop.fragment)
             .collect()
     }
 
-    /// The hops of a route.
-    pub(crate) fn get(&self, generation: Generation, route: u32) -> Option<&[Hop]> {
-        self.tables.get(&generation)?.get(&route).map(Vec::as_slice)
+    /// The hops of a route. Whoever computes for it keeps them: a table may be retired meanwhile.
+    pub(crate) fn get(&self, generation: Generation, route: u32) -> Option<Arc<[Hop]>> {
+        self.tables.get(&generation)?.get(&route).cloned()
     }
 }
 

@@ -58,6 +58,7 @@ fn rng() -> ChaCha8Rng {
 fn values_follow_the_papers_formulas() {
     let mut bandit = TwoContext::new(TwoContextSettings {
         gamma: 0.3,
+        phi: 0.9,
         ..Default::default()
     });
     bandit.learn(&outcome("tight", ArmKind::Semantic, 20, 10));
