@@ -3,6 +3,7 @@
 pub(crate) mod demo;
 pub(crate) mod infer;
 pub(crate) mod load;
+pub(crate) mod model;
 pub(crate) mod orchestrator;
 pub(crate) mod status;
 pub(crate) mod up;

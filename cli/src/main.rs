@@ -55,6 +55,9 @@ enum Command {
     Status(command::status::Status),
     /// Send one request and show the answer.
     Infer(command::infer::Infer),
+    /// Look into, cut and check ONNX models.
+    #[command(subcommand)]
+    Model(command::model::ModelCommand),
     /// Put load on any server of the Open Inference Protocol, and measure.
     Load(Box<command::load::Load>),
     /// Print a completion script for a shell.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Orchestrator(args) => serve(command::orchestrator::run(*args)),
         Command::Worker(args) => serve(command::worker::run(*args)),
         Command::Status(args) => serve(command::status::run(args)),
+        Command::Model(command) => command::model::run(command),
         Command::Load(args) => serve(command::load::run(*args)),
         Command::Infer(args) => serve(command::infer::run(args)),
         Command::Completions { shell } => {

@@ -82,6 +82,66 @@ impl Chain {
         let positions: Vec<usize> = kept.iter().map(|&k| self.boundaries[k].position).collect();
         graph.chain_at(&positions)
     }
+
+    /// The inner boundaries of a split into `parts` whose dearest part has the fewest multiply-accumulates;
+    /// among such splits one with the fewest bytes crossing. `allowed` says of an inner boundary (by its
+    /// number) whether it may be used. `None` when too few may.
+    ///
+    /// O(parts · n²) for n segments.
+    #[must_use]
+    pub fn balanced(&self, parts: usize, allowed: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
+        let count = self.segments.len();
+        if parts == 0 || parts > count {
+            return None;
+        }
+        let mut before = vec![0u64; count + 1];
+        for (at, segment) in self.segments.iter().enumerate() {
+            before[at + 1] = before[at].saturating_add(segment.macs);
+        }
+        // best[end]: cost of the first `end` segments in so many parts, and where the last part begins.
+        let mut best: Vec<Option<(u64, u64)>> = vec![None; count + 1];
+        best[0] = Some((0, 0));
+        let mut begins: Vec<Vec<usize>> = Vec::with_capacity(parts);
+        for part in 1..=parts {
+            let mut next = vec![None; count + 1];
+            let mut begin = vec![0; count + 1];
+            for end in part..=count {
+                if end < count && !allowed(end) {
+                    continue;
+                }
+                for start in part - 1..end {
+                    let Some((most, bytes)) = best[start] else {
+                        continue;
+                    };
+                    let crossing = if start == 0 {
+                        0
+                    } else {
+                        self.boundaries[start].bytes
+                    };
+                    let cost = (
+                        most.max(before[end] - before[start]),
+                        bytes.saturating_add(crossing),
+                    );
+                    if next[end].is_none_or(|known| cost < known) {
+                        next[end] = Some(cost);
+                        begin[end] = start;
+                    }
+                }
+            }
+            best = next;
+            begins.push(begin);
+        }
+        best[count]?;
+        let mut cuts = Vec::with_capacity(parts - 1);
+        let mut end = count;
+        for begin in begins.iter().rev() {
+            end = begin[end];
+            cuts.push(end);
+        }
+        cuts.pop();
+        cuts.reverse();
+        Some(cuts)
+    }
 }
 
 impl Graph {
@@ -159,5 +219,80 @@ impl Graph {
                 u64::try_from(live).unwrap_or(u64::MAX)
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Element, LayerSpec, OutletSpec};
+
+    use super::*;
+
+    /// A line of layers with these costs; tensor `i` has `bytes[i]` bytes.
+    fn line(macs: &[u64], bytes: &[u64]) -> Chain {
+        let name = |at: usize| format!("t{at}");
+        let outlets = bytes.iter().enumerate().map(|(at, &bytes)| OutletSpec {
+            name: name(at),
+            element: Element::U8,
+            shape: vec![bytes],
+        });
+        let layers = macs.iter().enumerate().map(|(at, &macs)| LayerSpec {
+            name: format!("l{at}"),
+            operator: "Any".into(),
+            macs,
+            parameter_bytes: 0,
+            inputs: vec![name(at)],
+            outputs: vec![name(at + 1)],
+        });
+        let outputs = [name(macs.len())];
+        let graph = Graph::new(outlets.collect(), &[name(0)], &outputs, layers.collect());
+        graph.expect("a line").chain()
+    }
+
+    /// Every choice of boundaries, tried one after another.
+    fn slow(chain: &Chain, parts: usize) -> Option<(u64, u64)> {
+        let count = chain.len();
+        (0u32..1 << (count - 1))
+            .filter(|mask| mask.count_ones() as usize == parts - 1)
+            .map(|mask| {
+                let mut ends: Vec<usize> =
+                    (1..count).filter(|at| mask >> (at - 1) & 1 == 1).collect();
+                ends.push(count);
+                cost(chain, &ends)
+            })
+            .min()
+    }
+
+    fn cost(chain: &Chain, ends: &[usize]) -> (u64, u64) {
+        let (mut most, mut bytes, mut start) = (0, 0, 0);
+        for &end in ends {
+            most = most.max(chain.segments[start..end].iter().map(|s| s.macs).sum());
+            if end < chain.len() {
+                bytes += chain.boundaries[end].bytes;
+            }
+            start = end;
+        }
+        (most, bytes)
+    }
+
+    #[test]
+    fn balanced_splits_are_the_best_of_all() {
+        let macs = [5, 1, 9, 2, 2, 7, 3, 4, 1];
+        let bytes = [1, 50, 3, 9, 9, 40, 2, 8, 8, 1];
+        let chain = line(&macs, &bytes);
+        for parts in 1..=macs.len() {
+            let mut ends = chain.balanced(parts, |_| true).expect("there are enough");
+            assert_eq!(ends.len(), parts - 1);
+            ends.push(chain.len());
+            assert_eq!(
+                Some(cost(&chain, &ends)),
+                slow(&chain, parts),
+                "{parts} parts"
+            );
+        }
+        assert_eq!(chain.balanced(macs.len() + 1, |_| true), None);
+        assert_eq!(chain.balanced(0, |_| true), None);
+        assert_eq!(chain.balanced(3, |at| at == 4), None);
+        assert_eq!(chain.balanced(2, |at| at == 4), Some(vec![4]));
     }
 }
