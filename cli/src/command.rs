@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub(crate) mod demo;
+pub(crate) mod feedback;
 pub(crate) mod infer;
 pub(crate) mod load;
 pub(crate) mod model;

@@ -55,6 +55,8 @@ enum Command {
     Status(command::status::Status),
     /// Send one request and show the answer.
     Infer(command::infer::Infer),
+    /// Tell the truth about an answered request, for the policy to learn from.
+    Feedback(command::feedback::Feedback),
     /// Look into, cut and check ONNX models.
     #[command(subcommand)]
     Model(command::model::ModelCommand),
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Worker(args) => serve(command::worker::run(*args)),
         Command::Status(args) => serve(command::status::run(args)),
         Command::Model(command) => command::model::run(command),
+        Command::Feedback(args) => serve(command::feedback::run(args)),
         Command::Load(args) => serve(command::load::run(*args)),
         Command::Infer(args) => serve(command::infer::run(args)),
         Command::Completions { shell } => {

@@ -252,6 +252,7 @@ pub(crate) fn status_json(status: &StatusResponse) -> serde_json::Value {
         "in_flight": status.in_flight,
         "draining": status.draining,
         "explanation": status.explanation,
+        "policy_state": status.policy_state.iter().collect::<std::collections::BTreeMap<_, _>>(),
         "nodes": nodes.collect::<Vec<_>>(),
         "models": models.collect::<Vec<_>>(),
     })

@@ -172,23 +172,30 @@ pub fn cut_many(from: &Imported, cuts: &[Vec<String>]) -> Result<Vec<Fragment>> 
     Ok(fragments)
 }
 
-/// The layers before a cut through `ids`: everything that does not depend on them. Outputs that are
-/// finished there may be carried.
+/// The layers before a cut through `ids`: everything that they are made from, and everything that does
+/// not depend on them. Outputs that are finished there may be carried.
 fn down_set(
     from: &Imported,
     ids: &BTreeSet<OutletId>,
 ) -> std::result::Result<BTreeSet<usize>, String> {
     let graph = &from.graph;
     let count = graph.layers().len();
+    // What the named tensors are made from is before the cut, even where one is made from another.
+    let mut is_needed = vec![false; count];
+    for position in (0..count).rev() {
+        is_needed[position] = graph.layers()[position].outputs.iter().any(|output| {
+            let mut users = graph.outlet(*output).consumers.iter();
+            ids.contains(output) || users.any(|&user| is_needed[user])
+        });
+    }
     let mut is_after = vec![false; count];
     for position in 0..count {
-        is_after[position] = graph.layers()[position].inputs.iter().any(|input| {
-            ids.contains(input)
-                || graph
-                    .outlet(*input)
-                    .producer
-                    .is_some_and(|producer| is_after[producer])
-        });
+        let mut inputs = graph.layers()[position].inputs.iter();
+        is_after[position] = !is_needed[position]
+            && inputs.any(|input| {
+                let made = graph.outlet(*input).producer;
+                ids.contains(input) || made.is_some_and(|producer| is_after[producer])
+            });
     }
     let before: Vec<usize> = (0..count).filter(|&position| !is_after[position]).collect();
     let cut = graph.cut_after(&before).ok_or("it is no cut")?;
@@ -208,7 +215,7 @@ fn down_set(
             .map(|&id| graph.outlet(id).name.as_str())
             .collect();
         return Err(if extra.is_empty() {
-            "one of the tensors named is made from another one of them".into()
+            "one of the tensors named is needed only before the others are made".into()
         } else {
             format!(
                 "{} would cross as well: name it too, or take one of `model cuts`",

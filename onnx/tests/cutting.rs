@@ -312,3 +312,38 @@ fn integers_are_served_as_integers() {
     );
     assert_eq!(numbers(&out[1]), vec![7; 32]);
 }
+
+#[test]
+fn every_cut_that_is_listed_can_be_named() {
+    for name in MODELS {
+        let from = load(name);
+        let graph = &from.graph;
+        let mut cuts = graph.single_cuts();
+        cuts.extend(graph.multi_cuts(64, 4));
+        for cut in cuts.iter().filter(|cut| from.is_runnable(cut)) {
+            let names: Vec<String> = cut
+                .outlets
+                .iter()
+                .map(|&id| graph.outlet(id).name.clone())
+                .collect();
+            let fragments = cut_many(&from, std::slice::from_ref(&names));
+            let fragments = fragments.unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(fragments.len(), 2, "{name} at {names:?}");
+            let crossing: Vec<&str> = fragments[1]
+                .inputs
+                .iter()
+                .map(|port| port.name.as_str())
+                .collect();
+            for tensor in crossing {
+                let is_input = graph
+                    .inputs()
+                    .iter()
+                    .any(|&id| graph.outlet(id).name == tensor);
+                assert!(
+                    is_input || names.iter().any(|n| n == tensor),
+                    "{name}: {tensor}"
+                );
+            }
+        }
+    }
+}

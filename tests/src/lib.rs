@@ -1,1 +1,7 @@
-//! What the black-box and the structure tests share.
+//! What the black-box tests share: real processes, and ground for them to stand on.
+//!
+//! Reading order: [`process`] (start, listen to, kill), [`ground`] (namespaces, shaped links, limits).
+
+pub mod ground;
+pub mod http;
+pub mod process;

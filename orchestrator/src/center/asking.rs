@@ -280,6 +280,7 @@ impl Face for Center {
             in_flight: flow.brain.in_flight() as u64,
             explanation: fleet.explanation,
             draining: inner.is_draining.load(Ordering::Relaxed),
+            policy_state: flow.brain.policy().state().into_iter().collect(),
         }
     }
 
