@@ -221,6 +221,8 @@ fn a_killed_orchestrator_comes_back_with_packages_plan_and_policy() {
         "80",
         "--sla",
         "50",
+        "--warm-up",
+        "0s",
         "--json",
     ]);
     assert_eq!(code, Some(0), "{errors}");

@@ -127,14 +127,23 @@ async fn attempt(
     planned_in: &mut Duration,
     emptied: &mut BTreeSet<NodeId>,
 ) -> Result<End, Failure> {
-    if let Some(stored) = &start.stored
-        && let Some(fragments) = fragments_of(stored, start)
-    {
-        load(inner, start, stored, fragments, observations).await?;
-        return Ok(End::Ready {
-            plan: stored.clone(),
-            unplaced: BTreeMap::new(),
-        });
+    if let Some(stored) = &start.stored {
+        match fragments_of(stored, start) {
+            Ok(fragments) => {
+                load(inner, start, stored, fragments, observations).await?;
+                return Ok(End::Ready {
+                    plan: stored.clone(),
+                    unplaced: BTreeMap::new(),
+                });
+            }
+            Err(why) => {
+                tracing::info!(
+                    generation = stored.generation.0,
+                    why,
+                    "the plan from before the restart cannot be put back; planning anew"
+                );
+            }
+        }
     }
     let began = Instant::now();
     let output = {
@@ -405,43 +414,53 @@ fn same_places(a: &Plan, b: &Plan) -> bool {
 }
 
 /// The fragments of a plan from before a restart, when models and nodes are all there and cutting
-/// gives the same bytes.
-fn fragments_of(plan: &Plan, start: &Start) -> Option<Held> {
+/// gives the same bytes; else why not.
+fn fragments_of(plan: &Plan, start: &Start) -> Result<Held, String> {
     let names = start.models.iter().map(|served| &served.name);
-    if !plan.models.keys().eq(names) || plan.models.values().all(|model| model.arms.is_empty()) {
-        return None;
+    if !plan.models.keys().eq(names) {
+        return Err("other models are served".into());
+    }
+    if plan.models.values().all(|model| model.arms.is_empty()) {
+        return Err("nothing was placed".into());
     }
     let mut held = Held::new();
     for (served, planned) in start.models.iter().zip(plan.models.values()) {
         if served.loaded.version() != planned.version {
-            return None;
+            return Err(format!("model {} has another version", served.name));
         }
         for arm in &planned.arms {
             let variants = served.loaded.variants();
             let variant = variants
                 .iter()
-                .position(|variant| variant.name == arm.variant)?;
+                .position(|variant| variant.name == arm.variant)
+                .ok_or_else(|| format!("model {} has no variant {}", served.name, arm.variant))?;
             if variants[variant].parts.len() != arm.branches.len() {
-                return None;
+                return Err(format!("arm {} has another number of branches", arm.name));
             }
             for (part, route) in arm.branches.iter().enumerate() {
                 for hop in &route.hops {
-                    let segments = hop.segments.clone();
                     let count = variants[variant].parts[part].segments();
-                    if segments.is_empty()
-                        || count < segments.end
-                        || !start.snapshot.is_alive(&hop.node)
-                    {
-                        return None;
+                    // A part that was not cut counts as one segment.
+                    let segments = match arm.kind {
+                        ArmKind::Chain => hop.segments.clone(),
+                        ArmKind::Whole | ArmKind::Semantic => 0..count,
+                    };
+                    if !start.snapshot.is_alive(&hop.node) {
+                        return Err(format!("node {} is not there", hop.node));
                     }
-                    let fragment = served.loaded.fragment(variant, part, segments).ok()?;
+                    let cut = || format!("{}/{}-{}", arm.name, segments.start, segments.end);
+                    if segments.is_empty() || count < segments.end {
+                        return Err(format!("fragment {} reaches beyond {count}", cut()));
+                    }
+                    let fragment = served.loaded.fragment(variant, part, segments.clone());
+                    let fragment = fragment.map_err(|error| error.to_string())?;
                     if fragment.id != hop.fragment {
-                        return None;
+                        return Err(format!("fragment {} is cut otherwise now", cut()));
                     }
                     held.insert(fragment.id, fragment);
                 }
             }
         }
     }
-    Some(held)
+    Ok(held)
 }
