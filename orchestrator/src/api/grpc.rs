@@ -67,6 +67,7 @@ pub(super) async fn infer<F: Face>(
     let id = request.id.clone();
     let wants_final = request.parameters.contains_key(sla::FINAL);
     let (model, version) = (request.model_name.clone(), request.model_version.clone());
+    errors::version(&version)?;
     let ask = match decode(request, call) {
         Ok(ask) => ask,
         // A model that is not there is the greater mistake.
@@ -89,7 +90,6 @@ pub(super) async fn infer<F: Face>(
 
 fn decode(request: ModelInferRequest, call: CallFacts) -> Result<Ask, String> {
     let model = request.model_name;
-    errors::version(&request.model_version).map_err(|error| error.to_string())?;
     let sla = sla::sla(
         |name| request.parameters.get(name).and_then(value),
         request.parameters.keys().map(String::as_str),

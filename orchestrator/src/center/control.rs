@@ -94,6 +94,8 @@ struct Control {
     retry: Duration,
     /// Nodes that the plan under way was made with.
     planned_with: BTreeSet<NodeId>,
+    /// Models that it was made for: one that was loaded since has to wait for the next.
+    planned_for: BTreeSet<ModelName>,
     /// Models whose load is being waited for.
     loading: Vec<(ModelName, oneshot::Sender<Result<(), LoadError>>)>,
     /// A generation that may be retired below, once nothing runs under an older one.
@@ -127,6 +129,7 @@ pub(super) fn start(
         due: None,
         retry: RETRY,
         planned_with: BTreeSet::new(),
+        planned_for: BTreeSet::new(),
         loading: Vec::new(),
         retire_below: None,
         is_rolling: false,
@@ -231,6 +234,11 @@ impl Control {
                 () = tokio::time::sleep_until(at), if due.is_some() => {
                     if self.is_waiting_for_old_friends(patient_until) {
                         self.due = Some(Instant::now() + TICK);
+                    } else if !self.has_nodes() {
+                        // Nothing to plan with: what was in force, or in the store, is kept for
+                        // whoever comes.
+                        self.due = None;
+                        self.say(&BTreeMap::new());
                     } else {
                         self.due = None;
                         let start = self.begin();
@@ -530,6 +538,7 @@ impl Control {
         let snapshot = self.snapshot(false);
         self.is_rolling = true;
         self.planned_with = snapshot.alive().map(|node| node.id.clone()).collect();
+        self.planned_for = self.inner.models.read().keys().cloned().collect();
         Start {
             models: self.inner.models.read().values().cloned().collect(),
             measured: self.measured.clone(),
@@ -630,14 +639,19 @@ impl Control {
         self.say(unplaced);
     }
 
+    fn has_nodes(&self) -> bool {
+        let mut known = self.nodes.values();
+        known.any(|known| known.node.state == NodeState::Alive)
+    }
+
     /// Says of each model whether it is served, and why not.
     fn say(&mut self, unplaced: &BTreeMap<ModelName, Vec<String>>) {
         let served: Vec<Arc<Served>> = self.inner.models.read().values().cloned().collect();
-        let has_nodes = self
-            .nodes
-            .values()
-            .any(|known| known.node.state == NodeState::Alive);
+        let has_nodes = self.has_nodes();
         for served in served {
+            if has_nodes && !self.planned_for.contains(&served.name) {
+                continue;
+            }
             let can_answer = self.inner.flow.lock().brain.can_answer(&served.name);
             let reason = if can_answer {
                 String::new()
