@@ -131,8 +131,11 @@ impl Ground {
         let joins: String = groups
             .map(|group| format!("echo $$ > {}/cgroup.procs && ", group.display()))
             .collect();
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace, "sh", "-c"]);
+        // `ip netns exec` would hide the control groups behind a fresh /sys.
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net=/var/run/netns/{namespace}"))
+            .args(["sh", "-c"]);
         command
             .arg(format!("{joins}exec \"$0\" \"$@\""))
             .arg(program);
