@@ -115,7 +115,34 @@ class Several(nn.Module):
         return early, self.late(torch.relu(self.mid(z)))
 
 
+class Wide(nn.Module):
+    """An input of 150 kB and little to do: what it costs to be orchestrated."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU())
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+
+class Even(nn.Module):
+    """Eight layers of the same work: a chain that can be balanced."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(32, 32, 3, padding=1) for _ in range(8))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        return x.mean((2, 3))
+
+
 MODELS = {
+    "wide": (Wide, [(3, 112, 112)]),
+    "even": (Even, [(32, 56, 56)]),
     "residual": (Residual, [(3, 12, 12)]),
     "dense": (Dense, [(1, 8, 8)]),
     "squeeze-excite": (SqueezeExcite, [(3, 10, 10)]),
