@@ -36,15 +36,31 @@ impl Events for Nobody {
     }
 }
 
-async fn raw(payload: &Bytes) -> f64 {
+/// A raw socket. Whoever gets a frame keeps it, so each is read into memory of its own; `is_kept` false
+/// reads everything into one buffer and forgets it, which is the most that a socket can do.
+async fn raw(payload: &Bytes, is_kept: bool) -> f64 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
     let address = listener.local_addr().expect("an address");
     let reader = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a peer");
+        let mut kept = Vec::new();
         let mut buffer = vec![0; 1 << 20];
         let mut left = BYTES * FRAMES;
-        while left > 0 {
+        while left > 0 && !is_kept {
             left -= stream.read(&mut buffer).await.expect("bytes");
+        }
+        while left > 0 {
+            let mut frame = Vec::with_capacity(BYTES);
+            let mut rest = (&mut stream).take(BYTES as u64);
+            while frame.len() < BYTES {
+                rest.read_buf(&mut frame).await.expect("bytes");
+            }
+            left -= frame.len();
+            // Some frames are always being computed.
+            kept.push(frame);
+            if kept.len() > 4 {
+                kept.clear();
+            }
         }
     });
     let mut stream = TcpStream::connect(address).await.expect("a peer");
@@ -115,19 +131,23 @@ fn median(values: &mut [f64]) -> f64 {
 #[tokio::main]
 async fn main() {
     let payload = Bytes::from(vec![7; BYTES]);
-    let (mut sockets, mut links, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut kept, mut forgotten, mut links, mut ratios) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let (socket, link) = (raw(&payload).await, frames(&payload).await);
-        sockets.push(socket);
+        let (socket, link) = (raw(&payload, true).await, frames(&payload).await);
+        forgotten.push(raw(&payload, false).await);
+        kept.push(socket);
         links.push(link);
         ratios.push(link / socket);
     }
+    let ratio = median(&mut ratios);
     println!(
-        "raw TCP {:.2} GB/s, frames {:.2} GB/s, ratio {:.2} (medians of {ROUNDS}; ratios {:.2} to {:.2})",
-        median(&mut sockets) / 1e9,
+        "raw TCP {:.2} GB/s (forgetting what it reads {:.2}), frames {:.2} GB/s, ratio {ratio:.2} (medians \
+         of {ROUNDS}; ratios {:.2} to {:.2})",
+        median(&mut kept) / 1e9,
+        median(&mut forgotten) / 1e9,
         median(&mut links) / 1e9,
-        median(&mut ratios),
-        ratios.first().copied().unwrap_or(0.0),
-        ratios.last().copied().unwrap_or(0.0),
+        ratios[0],
+        ratios[ROUNDS - 1],
     );
 }

@@ -25,8 +25,9 @@ pub use shape::{LinkShape, Shaper};
 pub use tensor::{Tensor, element_bytes};
 pub use wire::{Decoder, WireError, WireLimits};
 
-/// Largest HTTP/2 frame: the setting that matters most for large tensors.
-pub const HTTP2_FRAME_BYTES: u32 = 1 << 20;
+/// Largest HTTP/2 frame: the setting that matters most for large tensors. Larger ones leave the cache
+/// before they are read (`link/benches/frames.rs`).
+pub const HTTP2_FRAME_BYTES: u32 = 1 << 17;
 /// Window of one stream; at least bandwidth times delay of the longest link.
 pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 16 << 20;
 /// Window of a connection.
