@@ -157,6 +157,10 @@ fn arrows_point_one_way() {
             &["brain", "fleet", "graph", "lifecycle", "plan", "policy"],
         ),
         ("onnx", &["graph", "plan", "fleet"]),
+        (
+            "twin",
+            &["brain", "fleet", "lifecycle", "plan", "policy", "queueing"],
+        ),
         ("proto", &["fleet", "graph", "plan", "policy"]),
         ("link", &["proto", "fleet"]),
         (
