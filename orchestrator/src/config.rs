@@ -110,6 +110,10 @@ pub struct Planning {
     pub max_parts: usize,
     /// Ways of running a model that may be planned: `whole`, `chain`, `semantic`.
     pub arms: Vec<String>,
+    /// Requests a second that each way of running a model should be able to carry; 0 plans for the
+    /// least latency of a single request. A chain is cut into more fragments where fewer could not
+    /// keep up.
+    pub rate_per_second: f64,
     /// After the fleet changes, how long to wait for more changes before planning, in milliseconds.
     pub settle_ms: u64,
     /// At start, how long to wait for the nodes of the last plan, in milliseconds.
@@ -195,6 +199,7 @@ impl Default for Planning {
         Self {
             max_parts: 4,
             arms: vec!["whole".into(), "chain".into(), "semantic".into()],
+            rate_per_second: 0.0,
             settle_ms: 150,
             rejoin_ms: 3000,
             profile_runs: 5,
@@ -254,6 +259,12 @@ impl Config {
                 wrong.push(format!("{name} must be at least 1"));
             }
         }
+        let rate = self.planning.rate_per_second;
+        if !rate.is_finite() || rate < 0.0 {
+            wrong.push(format!(
+                "planning.rate-per-second = {rate} must be a number of requests, 0 or above"
+            ));
+        }
         for arm in &self.planning.arms {
             if !["whole", "chain", "semantic"].contains(&arm.as_str()) {
                 wrong.push(format!(
@@ -289,6 +300,7 @@ mod tests {
         config.workers.silence_ms = 1;
         config.admission.max_in_flight = 0;
         config.planning.arms.push("magic".into());
-        assert_eq!(config.check().len(), 3);
+        config.planning.rate_per_second = f64::NAN;
+        assert_eq!(config.check().len(), 4);
     }
 }

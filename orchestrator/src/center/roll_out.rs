@@ -155,11 +155,13 @@ async fn attempt(
         };
         let (snapshot, measured) = (start.snapshot.clone(), start.measured.clone());
         let (parent, seed) = (start.parent.clone(), inner.seed);
+        let rate_per_second = inner.config.planning.rate_per_second;
         let wishes: Vec<Wish> = start
             .models
             .iter()
             .map(|served| Wish {
                 arms: arms.clone(),
+                rate_per_second,
                 ..Wish::new(Arc::clone(&served.loaded))
             })
             .collect();
