@@ -83,6 +83,12 @@ pub enum Error {
         /// Why not, and what could be named.
         reason: String,
     },
+    /// A picture that cannot become a network's input.
+    #[error("picture: {reason}")]
+    Picture {
+        /// Why not.
+        reason: String,
+    },
     /// A package whose files do not say the same as its manifest, or a manifest that cannot be read.
     #[error("package {path}: {reason}")]
     Package {

@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`model`] (a file, checked and made whole), [`shapes`] (what every tensor looks
 //! like), [`mod@import`] (the cost graph), [`cut`] (fragments as ONNX files of their own), [`engine`]
-//! (running one), [`package`] (a folder with several ways to run a network).
+//! (running one), [`package`] (a folder with several ways to run a network), [`tables`] (what was measured
+//! of one).
 //!
 //! The inference engine is named in `engine` and `shapes` only. Everything from outside is bounded
 //! before it is handed on: file sizes, tensor sizes, numbers of nodes, paths.
@@ -15,10 +16,15 @@ pub mod model;
 pub mod package;
 pub mod shapes;
 pub mod speed;
+pub mod tables;
 
 pub use cut::{Fragment, Port, cut_layers, cut_many};
 pub use engine::{Prepared, Value, prepare};
 pub use error::{Error, Result};
 pub use import::{Imported, import};
 pub use model::{Limits, Model};
-pub use package::{Accuracy, Merge, Package, Part, TensorSpec, Variant, VariantKind};
+pub use package::{
+    Accuracy, Exit, Merge, Package, Part, PictureLimits, Preprocess, Technique, TensorSpec,
+    Variant, VariantKind,
+};
+pub use tables::{ExitRecord, Tables};

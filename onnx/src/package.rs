@@ -1,24 +1,31 @@
 //! A model package: a folder with several ways to run one network, or a bare ONNX file.
 //!
-//! `package.toml` names the interface, the variants with their files and hashes, and what was
-//! measured. It is read whole and checked before anything is believed: unknown keys, paths that leave
-//! the folder, files that are not what the manifest says are refused.
+//! `package.toml` names the interface, the variants with their files and hashes; `measured.toml` beside
+//! it, when it is there, holds what was measured on them. Both are read whole and checked before anything
+//! is believed: unknown keys, paths that leave the folder, files that are not what the manifest says,
+//! tables that were measured on other files are refused.
+//!
+//! Reading order: the types here, `manifest`, [`preprocess`], [`crate::tables`], `bare`, `write`.
 
-use std::{
-    collections::BTreeSet,
-    path::{Component, Path},
-    time::Duration,
-};
+mod bare;
+pub(crate) mod manifest;
+pub mod preprocess;
+#[cfg(test)]
+mod tests;
+pub(crate) mod write;
+
+use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use splitplace_graph::Element;
+use splitplace_graph::{Element, Graph};
 
+pub use self::preprocess::{Channels, Layout, PictureLimits, Preprocess, Resize};
 use crate::{
-    Error, Limits, Model, Result,
+    Error, Limits, Result,
     model::read_bounded,
-    shapes::{self, onnx_element},
+    tables::{self, ExitRecord, Tables},
 };
 
 /// A package, its files read and verified.
@@ -38,10 +45,31 @@ pub struct Package {
     pub inputs: Vec<TensorSpec>,
     /// As the client gets them.
     pub outputs: Vec<TensorSpec>,
+    /// How an encoded picture becomes an input, when clients may send one.
+    pub preprocess: Option<Preprocess>,
     /// Ways to run it, at least one.
     pub variants: Vec<Variant>,
+    /// What was measured, if anything was.
+    pub tables: Option<Tables>,
     /// The manifest as text; empty for a bare ONNX file.
     pub manifest: String,
+    /// The tables as text; empty when nothing was measured.
+    pub tables_text: String,
+    /// Files that the tables name beside the variants' parts.
+    pub records: Vec<RecordFile>,
+}
+
+/// A file of measurements, by the variant that it belongs to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordFile {
+    /// Name of the variant.
+    pub variant: String,
+    /// Its name in the folder.
+    pub file: String,
+    /// SHA-256 of its content.
+    pub sha256: [u8; 32],
+    /// What it says.
+    pub content: Bytes,
 }
 
 /// A tensor of the interface.
@@ -66,6 +94,43 @@ pub enum VariantKind {
     Semantic,
 }
 
+/// By what a variant was made smaller or faster than the network that it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Technique {
+    /// Weights and activations in eight bits.
+    Int8,
+    /// Channels or weights taken away.
+    Pruned,
+    /// A smaller network that learned from the larger one.
+    Student,
+    /// A learned encoder and decoder around a narrow cut.
+    Bottleneck,
+}
+
+impl Technique {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Int8, Self::Pruned, Self::Student, Self::Bottleneck];
+
+    /// Its word in manifests.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+            Self::Pruned => "pruned",
+            Self::Student => "student",
+            Self::Bottleneck => "bottleneck",
+        }
+    }
+
+    /// The technique of that word.
+    #[must_use]
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|technique| technique.label() == label)
+    }
+}
+
 /// How the branches of a semantic variant become one answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Merge {
@@ -83,12 +148,34 @@ pub struct Variant {
     pub name: String,
     /// How it runs.
     pub kind: VariantKind,
+    /// By what it was made smaller or faster, if it was.
+    pub technique: Option<Technique>,
     /// For a semantic variant.
     pub merge: Option<Merge>,
     /// One for a whole variant, one for each branch of a semantic one.
     pub parts: Vec<Part>,
-    /// What was measured, if anything was.
+    /// Heads that may answer early, in order along the network; the network's end is none of them.
+    pub exits: Vec<Exit>,
+    /// What was measured, if anything was: the tables' word before the manifest's.
     pub accuracy: Option<Accuracy>,
+}
+
+/// The threshold that no confidence reaches: an exit that has it never answers.
+pub const NEVER: f32 = 1.01;
+
+/// A head that may answer before the network's end.
+///
+/// Its scores have the type and, for one sample, the shape of the package's only output. Its confidence
+/// is the largest element of their softmax.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exit {
+    /// Its name, unique in the variant; `final` is the network's end.
+    pub name: String,
+    /// The output of the variant's ONNX file that holds its scores.
+    pub output: String,
+    /// Smallest confidence at which it answers, above 0 and at most [`NEVER`]. The manifest's word; where
+    /// the manifest leaves it open, what `measured.toml` recommends for each exit; else [`NEVER`].
+    pub threshold: f32,
 }
 
 /// One ONNX file.
@@ -119,113 +206,74 @@ pub struct Accuracy {
     pub dataset_sha256: String,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    format: u32,
-    package: Head,
-    #[serde(default)]
-    input: Vec<Port>,
-    #[serde(default)]
-    output: Vec<Port>,
-    #[serde(default)]
-    variant: Vec<RawVariant>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Head {
-    name: String,
-    version: String,
-    #[serde(default)]
-    description: String,
-    #[serde(default)]
-    licence: String,
-    default_sla_ms: f64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Port {
-    name: String,
-    datatype: String,
-    shape: Vec<i64>,
-    #[serde(default)]
-    labels: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawVariant {
-    name: String,
-    kind: String,
-    merge: Option<String>,
-    missing_score: Option<f32>,
-    #[serde(default)]
-    part: Vec<RawPart>,
-    accuracy: Option<Accuracy>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPart {
-    file: String,
-    sha256: String,
-    #[serde(default)]
-    classes: Vec<u32>,
-}
-
+/// Name of the manifest in a package's folder.
+pub const MANIFEST_FILE: &str = "package.toml";
 /// Largest manifest, in bytes.
 const MANIFEST_LIMIT: u64 = 1 << 20;
-/// Most variants and most parts of one.
+/// Most variants, and most parts and exits of one.
 const PARTS_LIMIT: usize = 64;
 
 impl Package {
     /// Opens a folder with `package.toml`, or a bare `.onnx` file.
     ///
     /// # Errors
-    /// [`Error::Package`] says what is wrong with the manifest or its files.
+    /// [`Error::Package`] says what is wrong with the manifest, its files or its tables.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
-        if path.is_dir() {
-            let manifest = path.join("package.toml");
-            let text = read_bounded(&manifest, MANIFEST_LIMIT).map_err(|source| Error::Io {
-                verb: "read",
-                path: manifest,
-                source,
-            })?;
-            let text = String::from_utf8(text).map_err(|_| Error::Package {
-                path: path.to_owned(),
-                reason: "package.toml is not UTF-8".into(),
-            })?;
-            Self::from_parts(path, &text, |file| {
-                let file = path.join(file);
-                read_bounded(&file, limits.model_bytes)
-                    .map(Bytes::from)
-                    .map_err(|source| Error::Io {
-                        verb: "read",
-                        path: file,
-                        source,
-                    })
-            })
-        } else {
-            Self::bare(path, limits)
-        }
+        Self::open_with(path, limits, true)
     }
 
-    /// Reads a manifest whose files come from `content`.
+    /// As [`open`](Self::open), but whatever was measured is left aside: for measuring it anew.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_unmeasured(path: &Path, limits: &Limits) -> Result<Self> {
+        Self::open_with(path, limits, false)
+    }
+
+    fn open_with(path: &Path, limits: &Limits, with_tables: bool) -> Result<Self> {
+        if !path.is_dir() {
+            return bare::open(path, limits);
+        }
+        let read = |file: &str, limit: u64| {
+            let file = path.join(file);
+            read_bounded(&file, limit).map_err(|source| Error::Io {
+                verb: "read",
+                path: file,
+                source,
+            })
+        };
+        let text = |file: &str, limit: u64| {
+            String::from_utf8(read(file, limit)?).map_err(|_| Error::Package {
+                path: path.to_owned(),
+                reason: format!("{file} is not UTF-8"),
+            })
+        };
+        let manifest = text(MANIFEST_FILE, MANIFEST_LIMIT)?;
+        let measured = match with_tables && path.join(tables::FILE).exists() {
+            true => text(tables::FILE, tables::LIMIT)?,
+            false => String::new(),
+        };
+        Self::from_parts(path, &manifest, &measured, |file| {
+            read(file, limits.model_bytes).map(Bytes::from)
+        })
+    }
+
+    /// Reads a manifest and its tables (empty text: none), whose files come from `content`: the
+    /// variants' parts, and what the tables name besides. [`files`](Self::files) lists the same.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn from_parts(
         path: &Path,
         manifest: &str,
+        measured: &str,
         content: impl Fn(&str) -> Result<Bytes>,
     ) -> Result<Self> {
         let wrong = |reason: String| Error::Package {
             path: path.to_owned(),
             reason,
         };
-        let raw: Manifest =
+        let raw: manifest::Manifest =
             toml::from_str(manifest).map_err(|error| wrong(format!("package.toml: {error}")))?;
         if raw.format != 1 {
             return Err(wrong(format!(
@@ -233,292 +281,126 @@ impl Package {
                 raw.format
             )));
         }
-        check_name(&raw.package.name).map_err(wrong)?;
+        manifest::check_name(&raw.package.name).map_err(wrong)?;
         if raw.package.version.parse::<u64>().is_err() {
             return Err(wrong(format!(
                 "version \"{}\" is no number",
                 raw.package.version
             )));
         }
-        let sla = raw.package.default_sla_ms / 1e3;
-        let default_sla = Duration::try_from_secs_f64(sla)
-            .ok()
-            .filter(|sla| !sla.is_zero() && *sla <= Duration::from_secs(86_400))
-            .ok_or_else(|| wrong("default_sla_ms must be above 0 and at most a day".into()))?;
-        let ports = |ports: Vec<Port>| {
-            ports
-                .into_iter()
-                .map(|port| tensor_spec(port).map_err(wrong))
-                .collect::<Result<Vec<_>>>()
-        };
-        let (inputs, outputs) = (ports(raw.input)?, ports(raw.output)?);
-        if inputs.is_empty() || outputs.is_empty() {
-            return Err(wrong(
-                "it needs at least one [[input]] and one [[output]]".into(),
-            ));
-        }
-        if raw.variant.is_empty() || PARTS_LIMIT < raw.variant.len() {
-            return Err(wrong(format!(
-                "it needs between 1 and {PARTS_LIMIT} [[variant]]s"
-            )));
-        }
-        let mut names = BTreeSet::new();
-        let mut variants = Vec::new();
-        for variant in raw.variant {
-            if !names.insert(variant.name.clone()) {
-                return Err(wrong(format!("variant '{}' is there twice", variant.name)));
-            }
-            check_name(&variant.name).map_err(wrong)?;
-            variants.push(read_variant(variant, &outputs, &content, &wrong)?);
-        }
-        Ok(Self {
-            name: raw.package.name,
-            version: raw.package.version,
-            description: raw.package.description,
-            licence: raw.package.licence,
-            default_sla,
-            inputs,
-            outputs,
-            variants,
-            manifest: manifest.to_owned(),
-        })
-    }
-
-    /// A bare ONNX file as a package with one variant, `base`.
-    fn bare(path: &Path, limits: &Limits) -> Result<Self> {
-        let model = Model::open(path, limits)?;
-        let name: String = path
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().to_lowercase())
-            .unwrap_or_default()
-            .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || "._-".contains(c) {
-                    c
-                } else {
-                    '-'
-                }
-            })
-            .collect();
-        check_name(&name).map_err(|reason| Error::Package {
-            path: path.to_owned(),
-            reason,
-        })?;
-        let inferred = shapes::infer(&model, limits)?;
-        let spec = |name: &str, element: Element, dims: &[u64], is_batched: bool| TensorSpec {
-            name: name.to_owned(),
-            element,
-            shape: dims
-                .iter()
-                .enumerate()
-                .map(|(axis, &dim)| match axis == 0 && is_batched {
-                    true => -1,
-                    false => i64::try_from(dim).unwrap_or(i64::MAX),
-                })
-                .collect(),
-            labels: Vec::new(),
-        };
-        let wrong = |name: &str| Error::Package {
-            path: path.to_owned(),
-            reason: format!("the type of '{name}' is not supported"),
-        };
-        let mut inputs = Vec::new();
-        for input in &model.inputs {
-            let element = onnx_element(input.data_type).ok_or_else(|| wrong(&input.name))?;
-            inputs.push(spec(&input.name, element, &input.shape, model.is_batched));
-        }
-        let mut outputs = Vec::new();
-        for output in &model.outputs {
-            let shape = inferred.get(output).ok_or_else(|| wrong(output))?;
-            outputs.push(spec(output, shape.element, &shape.dims, shape.is_batched));
-        }
-        // External data is inside now: what is served is the whole.
-        let content: Bytes = prost::Message::encode_to_vec(&model.proto).into();
-        let part = Part {
-            file: path
-                .file_name()
-                .map(|name| name.to_string_lossy().into())
-                .unwrap_or_default(),
-            sha256: Sha256::digest(&content).into(),
-            content,
-            classes: Vec::new(),
-        };
-        Ok(Self {
+        let (name, version) = (raw.package.name.clone(), raw.package.version.clone());
+        let (description, licence) = (raw.package.description.clone(), raw.package.licence.clone());
+        let contents = manifest::read(raw, &content, &wrong)?;
+        let open = contents.open;
+        let mut package = Self {
             name,
-            version: "1".into(),
-            description: format!("imported from {}", part.file),
-            licence: String::new(),
-            default_sla: Duration::from_secs(1),
-            inputs,
-            outputs,
-            variants: vec![Variant {
-                name: "base".into(),
-                kind: VariantKind::Whole,
-                merge: None,
-                parts: vec![part],
-                accuracy: None,
-            }],
-            manifest: String::new(),
-        })
-    }
-}
-
-fn read_variant(
-    raw: RawVariant,
-    outputs: &[TensorSpec],
-    content: &impl Fn(&str) -> Result<Bytes>,
-    wrong: &impl Fn(String) -> Error,
-) -> Result<Variant> {
-    let of = |reason: String| wrong(format!("variant '{}': {reason}", raw.name));
-    let kind = match raw.kind.as_str() {
-        "whole" => VariantKind::Whole,
-        "semantic" => VariantKind::Semantic,
-        other => {
-            return Err(of(format!(
-                "kind \"{other}\" is unknown; known are whole, semantic"
-            )));
-        }
-    };
-    let merge = match (kind, raw.merge.as_deref()) {
-        (VariantKind::Whole, None) => None,
-        (VariantKind::Whole, Some(_)) => {
-            return Err(of("a whole variant has nothing to merge".into()));
-        }
-        (VariantKind::Semantic, Some("log-odds")) => {
-            let missing_score = raw.missing_score.unwrap_or(-4.0);
-            if !missing_score.is_finite() {
-                return Err(of("missing_score must be finite".into()));
-            }
-            Some(Merge::LogOdds { missing_score })
-        }
-        (VariantKind::Semantic, other) => {
-            return Err(of(format!(
-                "merge {other:?} is unknown; known is \"log-odds\""
-            )));
-        }
-    };
-    let count = raw.part.len();
-    if count == 0 || PARTS_LIMIT < count || (kind == VariantKind::Whole && count != 1) {
-        return Err(of(format!(
-            "it has {count} parts; whole needs 1, semantic 1 to {PARTS_LIMIT}"
-        )));
-    }
-    if kind == VariantKind::Semantic {
-        let classes = match outputs {
-            [only] => only.shape.last().copied().unwrap_or(0),
-            _ => return Err(of("a semantic variant needs exactly one output".into())),
+            version,
+            description,
+            licence,
+            default_sla: contents.default_sla,
+            inputs: contents.inputs,
+            outputs: contents.outputs,
+            preprocess: contents.preprocess,
+            variants: contents.variants,
+            tables: None,
+            manifest: manifest.to_owned(),
+            tables_text: String::new(),
+            records: Vec::new(),
         };
-        let mut seen = BTreeSet::new();
-        for &class in raw.part.iter().flat_map(|part| &part.classes) {
-            if classes <= i64::from(class) || !seen.insert(class) {
-                return Err(of(format!(
-                    "class {class} is there twice or beyond {classes}"
-                )));
+        if !measured.is_empty() {
+            let of = |reason: String| wrong(format!("{}: {reason}", tables::FILE));
+            let tables = Tables::from_text(measured).map_err(of)?;
+            tables.check_against(&package).map_err(of)?;
+            for (variant, record) in tables.records() {
+                let bytes = content(&record.file)?;
+                let sha256: [u8; 32] = Sha256::digest(&bytes).into();
+                if manifest::parse_hash(&record.sha256) != Some(sha256) {
+                    return Err(of(format!(
+                        "file '{}' is not the one that was written with it; run `splitplace model \
+                         measure` again",
+                        record.file
+                    )));
+                }
+                package.records.push(RecordFile {
+                    variant: variant.to_owned(),
+                    file: record.file.clone(),
+                    sha256,
+                    content: bytes,
+                });
             }
+            tables.apply(&mut package, &open);
+            package.tables = Some(tables);
+            measured.clone_into(&mut package.tables_text);
         }
-        if i64::try_from(seen.len()) != Ok(classes) {
-            return Err(of(format!(
-                "its branches name {} of {classes} classes",
-                seen.len()
-            )));
-        }
+        Ok(package)
     }
-    let mut parts = Vec::new();
-    for part in raw.part {
-        let stays = !part.file.is_empty()
-            && Path::new(&part.file)
-                .components()
-                .all(|c| matches!(c, Component::Normal(_)));
-        if !stays {
-            return Err(of(format!("file '{}' lies outside the package", part.file)));
-        }
-        let named = parse_hash(&part.sha256).ok_or_else(|| {
-            of(format!(
-                "sha256 of '{}' is not 64 hexadecimal digits",
-                part.file
-            ))
-        })?;
-        let bytes = content(&part.file)?;
-        let found: [u8; 32] = Sha256::digest(&bytes).into();
-        if found != named {
-            return Err(of(format!(
-                "file '{}' is not the one that was measured (its hash differs from the manifest); \
-                 restore it, or measure the package anew",
-                part.file
-            )));
-        }
-        parts.push(Part {
-            file: part.file,
-            sha256: found,
-            content: bytes,
-            classes: part.classes,
-        });
-    }
-    if let Some(accuracy) = &raw.accuracy
-        && !(0.0..=1.0).contains(&accuracy.top1)
-    {
-        return Err(of("accuracy.top1 must lie between 0 and 1".into()));
-    }
-    Ok(Variant {
-        name: raw.name.clone(),
-        kind,
-        merge,
-        parts,
-        accuracy: raw.accuracy.clone(),
-    })
-}
 
-fn tensor_spec(port: Port) -> std::result::Result<TensorSpec, String> {
-    let element = Element::from_label(&port.datatype).ok_or_else(|| {
-        format!(
-            "datatype \"{}\" of '{}' is unknown",
-            port.datatype, port.name
-        )
-    })?;
-    let is_sound = port
-        .shape
-        .iter()
-        .enumerate()
-        .all(|(axis, &dim)| 0 < dim || (axis == 0 && dim == -1));
-    if !is_sound {
-        return Err(format!(
-            "shape {:?} of '{}' may have -1 first only",
-            port.shape, port.name
-        ));
+    /// Every file that belongs to it beside its two texts, with SHA-256 and content.
+    pub fn files(&self) -> impl Iterator<Item = (&str, [u8; 32], &Bytes)> {
+        let parts = self.variants.iter().flat_map(|variant| &variant.parts);
+        let parts = parts.map(|part| (part.file.as_str(), part.sha256, &part.content));
+        let records = self.records.iter();
+        parts.chain(records.map(|record| (record.file.as_str(), record.sha256, &record.content)))
     }
-    Ok(TensorSpec {
-        name: port.name,
-        element,
-        shape: port.shape,
-        labels: port.labels,
-    })
-}
 
-fn check_name(name: &str) -> std::result::Result<(), String> {
-    let first = name
-        .chars()
-        .next()
-        .is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let rest = name
-        .chars()
-        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c));
-    if first && rest && name.len() <= 63 {
+    /// What each exit of a variant said of each measured sample, if that was kept.
+    ///
+    /// # Errors
+    /// [`Error::Package`] when the file is damaged.
+    pub fn exit_record(&self, variant: &str) -> Result<Option<ExitRecord>> {
+        let record = self.records.iter().find(|record| record.variant == variant);
+        let Some(record) = record else {
+            return Ok(None);
+        };
+        ExitRecord::from_bytes(&record.content)
+            .map(Some)
+            .map_err(|reason| Error::Package {
+                path: record.file.clone().into(),
+                reason,
+            })
+    }
+
+    /// Whether a variant's exits are what they have to be in the graph of its part: outputs of it, of the
+    /// type and shape of the package's only output, one behind the other.
+    ///
+    /// # Errors
+    /// The reason, for people.
+    pub fn check_exits(&self, variant: &Variant, graph: &Graph) -> std::result::Result<(), String> {
+        let mut before = 0;
+        for exit in &variant.exits {
+            let found = graph.outputs().iter().map(|&id| graph.outlet(id));
+            let outlet = found
+                .into_iter()
+                .find(|outlet| outlet.name == exit.output)
+                .ok_or_else(|| format!("exit '{}' has no output '{}'", exit.name, exit.output))?;
+            let Some(scores) = self.outputs.first() else {
+                return Err("exits need an output".into());
+            };
+            let shape = scores.sample_shape();
+            if (outlet.element, &outlet.shape) != (scores.element, &shape) {
+                return Err(format!(
+                    "exit '{}' gives {} {:?} for one sample, where the package promises {} {shape:?}",
+                    exit.name, outlet.element, outlet.shape, scores.element
+                ));
+            }
+            let place = outlet.producer.map_or(0, |producer| producer + 1);
+            if place <= before {
+                return Err(format!(
+                    "exit '{}' does not lie behind the exit before it",
+                    exit.name
+                ));
+            }
+            before = place;
+        }
         Ok(())
-    } else {
-        Err(format!(
-            "\"{name}\" is no name: lower-case letters, digits, '.', '_' and '-', at most 63, \
-             beginning with a letter or digit"
-        ))
     }
 }
 
-fn parse_hash(hex: &str) -> Option<[u8; 32]> {
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
+impl TensorSpec {
+    /// Shape of one sample, 1 for the batch.
+    #[must_use]
+    pub fn sample_shape(&self) -> Vec<u64> {
+        let dims = self.shape.iter();
+        dims.map(|&dim| u64::try_from(dim).unwrap_or(1)).collect()
     }
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(hash)
 }

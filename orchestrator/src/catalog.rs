@@ -201,7 +201,7 @@ impl Catalog {
             contents.insert(part.file.as_str(), content);
         }
         let place = Path::new("the store");
-        let package = Package::from_parts(place, &record.manifest, |file| {
+        let package = Package::from_parts(place, &record.manifest, "", |file| {
             contents
                 .get(file)
                 .cloned()
