@@ -1,0 +1,3 @@
+//! How fast is a codec?
+
+fn main() {}

@@ -1,0 +1,338 @@
+//! rANS with four interleaved states: symbols and frequencies to 16-bit words, and back.
+//!
+//! A state `x` lies in `[2^16, 2^32)`. Coding a symbol with frequency `f` and first slot `s` of `2^12`:
+//! `x' = (x / f) · 2^12 + x mod f + s`, after the low 16 bits were put out if `x'` would not fit; decoding
+//! runs it backwards (F. Giesen, "Interleaved entropy coders", arXiv 1402.3392). Symbol `i` of a section
+//! belongs to state `i mod 4`: four independent chains of multiplications keep a core busy where one
+//! would wait. The encoder goes from the last symbol to the first, so the decoder can go forwards.
+
+use crate::table::{SCALE, SCALE_BITS, Table};
+
+/// Interleaved states.
+const LANES: usize = 4;
+/// A state's lower bound; also where the encoder begins, and where the decoder must end.
+const LOW: u32 = 1 << 16;
+/// Bytes of the states at the start of a stream.
+pub(crate) const STATE_BYTES: usize = 4 * LANES;
+/// Symbols per block of the encoder: its words stay in the first-level cache.
+const BLOCK: usize = 1 << 11;
+
+/// What coding one symbol needs, without a division.
+#[derive(Clone, Copy, Debug, Default)]
+struct Step {
+    /// `floor(2^44 / f) + 1`: `x · reciprocal >> 44` is `x / f` exactly for `x < f · 2^20`, `f < 2^12`
+    /// (the error of the reciprocal times `x` stays below `2^44 / f`), and the product is below 2^64.
+    reciprocal: u64,
+    /// From here on a word is put out first.
+    limit: u32,
+    /// First slot.
+    start: u16,
+    /// `2^12 - f`.
+    complement: u16,
+}
+
+/// Writes sections from the last to the first.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    states: [u32; LANES],
+    /// In the order of writing, which is the reverse of the wire's.
+    words: Vec<u16>,
+}
+
+impl Encoder {
+    pub(crate) fn new() -> Self {
+        Self {
+            states: [LOW; LANES],
+            words: Vec::new(),
+        }
+    }
+
+    /// Codes a section before those that were coded already. Every symbol has a frequency in the table.
+    pub(crate) fn section(&mut self, table: &Table, symbols: &[u8]) {
+        let steps = steps(table);
+        let mut block = [0u16; BLOCK];
+        // The first block that is coded is the last and may be short; lanes go by the place in the section.
+        for symbols in symbols.chunks(BLOCK).rev() {
+            let mut count = 0;
+            let (fours, rest) = symbols.as_chunks::<LANES>();
+            for (lane, &symbol) in rest.iter().enumerate().rev() {
+                put(
+                    &steps,
+                    &mut self.states[lane],
+                    symbol,
+                    &mut block,
+                    &mut count,
+                );
+            }
+            let mut states = self.states;
+            for four in fours.iter().rev() {
+                for lane in (0..LANES).rev() {
+                    put(
+                        &steps,
+                        &mut states[lane],
+                        four[lane],
+                        &mut block,
+                        &mut count,
+                    );
+                }
+            }
+            self.states = states;
+            self.words.extend_from_slice(&block[..count]);
+        }
+    }
+
+    /// Words that [`finish`](Self::finish) will append, states included.
+    pub(crate) const fn words(&self) -> usize {
+        2 * LANES + self.words.len()
+    }
+
+    /// Appends states and words, little-endian.
+    pub(crate) fn finish(self, out: &mut Vec<u8>) {
+        out.extend(self.states.iter().flat_map(|state| state.to_le_bytes()));
+        out.extend(self.words.iter().rev().flat_map(|word| word.to_le_bytes()));
+    }
+}
+
+fn steps(table: &Table) -> [Step; 256] {
+    let mut steps = [Step::default(); 256];
+    let mut start = 0;
+    for (step, &frequency) in steps.iter_mut().zip(table.frequencies()) {
+        if frequency != 0 {
+            *step = Step {
+                reciprocal: (1 << 44) / u64::from(frequency) + 1,
+                limit: u32::from(frequency) << (32 - SCALE_BITS),
+                start,
+                complement: SCALE as u16 - frequency,
+            };
+            start += frequency;
+        }
+    }
+    steps
+}
+
+#[inline(always)]
+fn put(
+    steps: &[Step; 256],
+    state: &mut u32,
+    symbol: u8,
+    block: &mut [u16; BLOCK],
+    count: &mut usize,
+) {
+    let step = &steps[usize::from(symbol)];
+    let mut x = *state;
+    // Written always and kept if needed: whether it is cannot be predicted.
+    block[*count & (BLOCK - 1)] = x as u16;
+    let is_full = step.limit <= x;
+    *count += usize::from(is_full);
+    x = if is_full { x >> 16 } else { x };
+    let quotient = ((u64::from(x) * step.reciprocal) >> 44) as u32;
+    *state = x + u32::from(step.start) + quotient * u32::from(step.complement);
+}
+
+/// What a slot means: symbol (8 bits), frequency (12 bits), place among its symbol's slots (12 bits).
+#[derive(Debug)]
+pub(crate) struct Slots(Box<[u32; SCALE as usize]>);
+
+impl Slots {
+    pub(crate) fn new() -> Self {
+        Self(Box::new([0; SCALE as usize]))
+    }
+
+    /// Becomes this table's slots.
+    pub(crate) fn fill(&mut self, table: &Table) {
+        let mut start = 0;
+        for (symbol, &frequency) in (0u32..).zip(table.frequencies()) {
+            let until = start + usize::from(frequency);
+            let base = symbol | u32::from(frequency) << 8;
+            // A table sums to the number of slots, so the range is always there.
+            for (place, slot) in (0u32..).zip(self.0.iter_mut().take(until).skip(start)) {
+                *slot = base | place << 20;
+            }
+            start = until;
+        }
+    }
+}
+
+/// Reads sections from the first to the last.
+#[derive(Debug)]
+pub(crate) struct Decoder<'a> {
+    states: [u32; LANES],
+    words: &'a [[u8; 2]],
+}
+
+impl<'a> Decoder<'a> {
+    /// A stream of whole words that begins with states; `None` if it does not.
+    pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
+        let (states, words) = bytes.split_at_checked(STATE_BYTES)?;
+        let mut begin = [0; LANES];
+        for (state, bytes) in begin.iter_mut().zip(states.as_chunks::<4>().0) {
+            *state = u32::from_le_bytes(*bytes);
+        }
+        if begin.iter().any(|&state| state < LOW) {
+            return None;
+        }
+        let (words, rest) = words.as_chunks::<2>();
+        rest.is_empty().then_some(Self {
+            states: begin,
+            words,
+        })
+    }
+
+    /// Decodes a section; `None` if the words run out.
+    pub(crate) fn section(&mut self, slots: &Slots, symbols: &mut [u8]) -> Option<()> {
+        let slots = &*slots.0;
+        let mut states = self.states;
+        let mut words = self.words;
+        let (fours, rest) = symbols.as_chunks_mut::<LANES>();
+        for four in fours {
+            // Up to four words are wanted. Near the end they may not be there, and then it must turn
+            // out that they were not wanted.
+            let (mut window, there) = match words.first_chunk::<LANES>() {
+                Some(&[a, b, c, d]) => (
+                    u64::from_le_bytes([a[0], a[1], b[0], b[1], c[0], c[1], d[0], d[1]]),
+                    LANES,
+                ),
+                None => (
+                    words.iter().rev().fold(0, |window, word| {
+                        window << 16 | u64::from(u16::from_le_bytes(*word))
+                    }),
+                    words.len(),
+                ),
+            };
+            let mut taken = 0;
+            for (state, symbol) in states.iter_mut().zip(four) {
+                let slot = slots[(*state % SCALE) as usize];
+                *symbol = slot as u8;
+                let x = (slot >> 8 & 0xfff) * (*state >> SCALE_BITS) + (slot >> 20);
+                let is_low = x < LOW;
+                *state = if is_low {
+                    x << 16 | window as u32 & 0xffff
+                } else {
+                    x
+                };
+                window >>= if is_low { 16 } else { 0 };
+                taken += usize::from(is_low);
+            }
+            if there < taken {
+                return None;
+            }
+            words = &words[taken..];
+        }
+        for (state, symbol) in states.iter_mut().zip(rest) {
+            let slot = slots[(*state % SCALE) as usize];
+            *symbol = slot as u8;
+            *state = (slot >> 8 & 0xfff) * (*state >> SCALE_BITS) + (slot >> 20);
+            if *state < LOW {
+                let (word, left) = words.split_first()?;
+                *state = *state << 16 | u32::from(u16::from_le_bytes(*word));
+                words = left;
+            }
+        }
+        self.states = states;
+        self.words = words;
+        Some(())
+    }
+
+    /// Whether everything was used, and the states are where an encoder begins.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.words.is_empty() && self.states == [LOW; LANES]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::table::Histogram;
+
+    /// rANS as in the paper, one symbol after the other with divisions and numbers of any size: what the
+    /// states together must contain. Kept to 128 bits, so for short messages and one lane.
+    fn slow(table: &Table, symbols: &[u8]) -> u128 {
+        let start = |symbol: u8| -> u128 {
+            let before = &table.frequencies()[..usize::from(symbol)];
+            before.iter().map(|&f| u128::from(f)).sum()
+        };
+        symbols.iter().rev().fold(u128::from(LOW), |x, &symbol| {
+            let f = u128::from(table.frequencies()[usize::from(symbol)]);
+            ((x / f) << SCALE_BITS) + x % f + start(symbol)
+        })
+    }
+
+    #[test]
+    fn a_state_is_what_the_formula_says() {
+        // Lane 0 alone carries the message: the other lanes' symbols have half of all slots, and are
+        // checked by a message of their own.
+        let symbols = [7u8, 9, 7, 7, 9, 9, 9, 7];
+        let table = Histogram::of(&symbols).normalized();
+        let mut encoder = Encoder::new();
+        encoder.section(&table, &symbols);
+        for lane in 0..LANES {
+            let own: Vec<u8> = symbols.iter().copied().skip(lane).step_by(LANES).collect();
+            assert_eq!(u128::from(encoder.states[lane]), slow(&table, &own));
+        }
+    }
+
+    #[test]
+    fn reciprocals_divide_exactly() {
+        for f in 1..SCALE {
+            let reciprocal = (1u64 << 44) / u64::from(f) + 1;
+            let limit = f << 20;
+            for x in [
+                0,
+                1,
+                f - 1,
+                f,
+                f + 1,
+                limit / 2,
+                limit / f * f - 1,
+                limit - f,
+                limit - 1,
+            ] {
+                assert_eq!(
+                    (u64::from(x) * reciprocal) >> 44,
+                    u64::from(x / f),
+                    "{x} / {f}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn sections_come_back(
+            sections in proptest::collection::vec(
+                (proptest::collection::vec(any::<u8>(), 2..6000), 1u8..=255), 1..4),
+        ) {
+            // Reduced to fewer kinds of symbol, so that frequencies are of every size.
+            let sections: Vec<Vec<u8>> = sections
+                .into_iter()
+                .map(|(symbols, kinds)| {
+                    let mut symbols: Vec<u8> = symbols.iter().map(|&s| s.min(kinds)).collect();
+                    symbols[..2].copy_from_slice(&[0, 255]);
+                    symbols
+                })
+                .collect();
+            let tables: Vec<Table> =
+                sections.iter().map(|symbols| Histogram::of(symbols).normalized()).collect();
+            let mut encoder = Encoder::new();
+            for (table, symbols) in tables.iter().zip(&sections).rev() {
+                encoder.section(table, symbols);
+            }
+            let mut bytes = Vec::new();
+            let words = encoder.words();
+            encoder.finish(&mut bytes);
+            prop_assert_eq!(bytes.len(), 2 * words);
+            let mut decoder = Decoder::new(&bytes).unwrap();
+            let mut slots = Slots::new();
+            for (table, symbols) in tables.iter().zip(&sections) {
+                slots.fill(table);
+                let mut found = vec![0; symbols.len()];
+                prop_assert!(!decoder.is_finished());
+                prop_assert!(decoder.section(&slots, &mut found).is_some());
+                prop_assert_eq!(&found, symbols);
+            }
+            prop_assert!(decoder.is_finished());
+        }
+    }
+}
