@@ -3,9 +3,21 @@
 //! An event simulation of queues, links and failures. It is pure: no clock, no I/O, no logging; time is
 //! a number and randomness a parameter. The same seed gives the same trace, bit for bit.
 //!
-//! Reading order: [`seed`] (streams of randomness), [`agenda`] (what will happen next).
+//! Reading order: [`seed`] (streams of randomness), [`agenda`] (what will happen next), [`law`] and
+//! [`arrivals`] (lengths and instants), [`station`] and [`wire`] (where work waits), [`network`] (queues
+//! without a brain), [`chainnet`] (held against a published truth), [`stats`] (what may be claimed).
 
 pub mod agenda;
+pub mod arrivals;
+pub mod chainnet;
+pub mod law;
+pub mod network;
 pub mod seed;
+pub mod station;
+pub mod stats;
+pub mod trace;
+pub mod wire;
 
+pub use law::{Law, LawError};
 pub use seed::{Seed, Stream};
+pub use trace::TraceHash;
