@@ -236,7 +236,10 @@ fn tables(groups: &Groups, symbols: &[u8]) -> (usize, Vec<Histogram>) {
         .collect();
     let mut all = Histogram([0; 256]);
     each.iter().for_each(|counts| all.add(counts));
-    let bits = |counts: &Histogram| counts.entropy_bits() + counts.table_bits() as f64;
+    let bits = |counts: &Histogram| match counts.only() {
+        Some(_) => 0.0,
+        None => counts.entropy_bits() + counts.table().1 as f64,
+    };
     if each.len() < 2 || bits(&all) <= each.iter().map(bits).sum() {
         return (0, vec![all]);
     }

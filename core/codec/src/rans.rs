@@ -1,12 +1,12 @@
 //! rANS with four interleaved states: symbols and frequencies to 16-bit words, and back.
 //!
-//! A state `x` lies in `[2^16, 2^32)`. Coding a symbol with frequency `f` and first slot `s` of `2^12`:
-//! `x' = (x / f) · 2^12 + x mod f + s`, after the low 16 bits were put out if `x'` would not fit; decoding
+//! A state `x` lies in `[2^16, 2^32)`. Coding a symbol with frequency `f` and first slot `s` of `2^k`:
+//! `x' = (x / f) · 2^k + x mod f + s`, after the low 16 bits were put out if `x'` would not fit; decoding
 //! runs it backwards (F. Giesen, "Interleaved entropy coders", arXiv 1402.3392). Symbol `i` of a section
 //! belongs to state `i mod 4`: four independent chains of multiplications keep a core busy where one
 //! would wait. The encoder goes from the last symbol to the first, so the decoder can go forwards.
 
-use crate::table::{SCALE, SCALE_BITS, Table};
+use crate::table::{SCALES, SLOTS, Table};
 
 /// Interleaved states.
 const LANES: usize = 4;
@@ -20,14 +20,14 @@ const BLOCK: usize = 1 << 11;
 /// What coding one symbol needs, without a division.
 #[derive(Clone, Copy, Debug, Default)]
 struct Step {
-    /// `floor(2^44 / f) + 1`: `x · reciprocal >> 44` is `x / f` exactly for `x < f · 2^20`, `f < 2^12`
-    /// (the error of the reciprocal times `x` stays below `2^44 / f`), and the product is below 2^64.
+    /// `floor(2^(32+k) / f) + 1`. Times `x < f · 2^(32-k)` it is below 2^64 for `f < 2^k`, and its error
+    /// too small to change the whole part of `x / f`.
     reciprocal: u64,
     /// From here on a word is put out first.
     limit: u32,
     /// First slot.
     start: u16,
-    /// `2^12 - f`.
+    /// `2^k - f`.
     complement: u16,
 }
 
@@ -49,31 +49,37 @@ impl Encoder {
 
     /// Codes a section before those that were coded already. Every symbol has a frequency in the table.
     pub(crate) fn section(&mut self, table: &Table, symbols: &[u8]) {
+        if table.scale() == SCALES[0] {
+            self.scaled::<{ SCALES[0] }>(table, symbols);
+        } else {
+            self.scaled::<{ SCALES[1] }>(table, symbols);
+        }
+    }
+
+    fn scaled<const SCALE: u32>(&mut self, table: &Table, symbols: &[u8]) {
         let steps = steps(table);
         let mut block = [0u16; BLOCK];
         // The first block that is coded is the last and may be short; lanes go by the place in the section.
         for symbols in symbols.chunks(BLOCK).rev() {
             let mut count = 0;
-            let (fours, rest) = symbols.as_chunks::<LANES>();
-            for (lane, &symbol) in rest.iter().enumerate().rev() {
-                put(
-                    &steps,
-                    &mut self.states[lane],
-                    symbol,
-                    &mut block,
-                    &mut count,
-                );
-            }
+            let mut put = |state: &mut u32, symbol: u8| {
+                let step = &steps[usize::from(symbol)];
+                // Written always and kept if needed: whether it is cannot be predicted.
+                block[count % BLOCK] = *state as u16;
+                let is_full = step.limit <= *state;
+                count += usize::from(is_full);
+                let x = if is_full { *state >> 16 } else { *state };
+                let quotient = ((u64::from(x) * step.reciprocal) >> (32 + SCALE)) as u32;
+                *state = x + u32::from(step.start) + quotient * u32::from(step.complement);
+            };
             let mut states = self.states;
+            let (fours, rest) = symbols.as_chunks::<LANES>();
+            for (state, &symbol) in states.iter_mut().zip(rest).rev() {
+                put(state, symbol);
+            }
             for four in fours.iter().rev() {
-                for lane in (0..LANES).rev() {
-                    put(
-                        &steps,
-                        &mut states[lane],
-                        four[lane],
-                        &mut block,
-                        &mut count,
-                    );
+                for (state, &symbol) in states.iter_mut().zip(four).rev() {
+                    put(state, symbol);
                 }
             }
             self.states = states;
@@ -96,13 +102,14 @@ impl Encoder {
 fn steps(table: &Table) -> [Step; 256] {
     let mut steps = [Step::default(); 256];
     let mut start = 0;
+    let scale = table.scale();
     for (step, &frequency) in steps.iter_mut().zip(table.frequencies()) {
         if frequency != 0 {
             *step = Step {
-                reciprocal: (1 << 44) / u64::from(frequency) + 1,
-                limit: u32::from(frequency) << (32 - SCALE_BITS),
+                reciprocal: (1 << (32 + scale)) / u64::from(frequency) + 1,
+                limit: u32::from(frequency) << (32 - scale),
                 start,
-                complement: SCALE as u16 - frequency,
+                complement: (1 << scale) - frequency,
             };
             start += frequency;
         }
@@ -110,43 +117,35 @@ fn steps(table: &Table) -> [Step; 256] {
     steps
 }
 
-#[inline(always)]
-fn put(
-    steps: &[Step; 256],
-    state: &mut u32,
-    symbol: u8,
-    block: &mut [u16; BLOCK],
-    count: &mut usize,
-) {
-    let step = &steps[usize::from(symbol)];
-    let mut x = *state;
-    // Written always and kept if needed: whether it is cannot be predicted.
-    block[*count & (BLOCK - 1)] = x as u16;
-    let is_full = step.limit <= x;
-    *count += usize::from(is_full);
-    x = if is_full { x >> 16 } else { x };
-    let quotient = ((u64::from(x) * step.reciprocal) >> 44) as u32;
-    *state = x + u32::from(step.start) + quotient * u32::from(step.complement);
-}
-
-/// What a slot means: symbol (8 bits), frequency (12 bits), place among its symbol's slots (12 bits).
+/// What a slot means: its symbol, and what decoding that symbol needs. Two small tables instead of one
+/// large: 16 KiB and 1 KiB.
 #[derive(Debug)]
-pub(crate) struct Slots(Box<[u32; SCALE as usize]>);
+pub(crate) struct Slots {
+    scale: u32,
+    symbols: Box<[u8; SLOTS]>,
+    /// Frequency in the upper half, first slot in the lower.
+    steps: [u32; 256],
+}
 
 impl Slots {
     pub(crate) fn new() -> Self {
-        Self(Box::new([0; SCALE as usize]))
+        Self {
+            scale: SCALES[0],
+            symbols: Box::new([0; SLOTS]),
+            steps: [0; 256],
+        }
     }
 
     /// Becomes this table's slots.
     pub(crate) fn fill(&mut self, table: &Table) {
+        self.scale = table.scale();
         let mut start = 0;
-        for (symbol, &frequency) in (0u32..).zip(table.frequencies()) {
+        for (symbol, &frequency) in (0u8..=255).zip(table.frequencies()) {
             let until = start + usize::from(frequency);
-            let base = symbol | u32::from(frequency) << 8;
-            // A table sums to the number of slots, so the range is always there.
-            for (place, slot) in (0u32..).zip(self.0.iter_mut().take(until).skip(start)) {
-                *slot = base | place << 20;
+            self.steps[usize::from(symbol)] = u32::from(frequency) << 16 | start as u32;
+            // A table sums to the number of its slots, so the range is always there.
+            if let Some(slots) = self.symbols.get_mut(start..until) {
+                slots.fill(symbol);
             }
             start = until;
         }
@@ -180,52 +179,55 @@ impl<'a> Decoder<'a> {
 
     /// Decodes a section; `None` if the words run out.
     pub(crate) fn section(&mut self, slots: &Slots, symbols: &mut [u8]) -> Option<()> {
-        let slots = &*slots.0;
+        if slots.scale == SCALES[0] {
+            self.scaled::<{ SCALES[0] }>(slots, symbols)
+        } else {
+            self.scaled::<{ SCALES[1] }>(slots, symbols)
+        }
+    }
+
+    fn scaled<const SCALE: u32>(&mut self, slots: &Slots, symbols: &mut [u8]) -> Option<()> {
+        let advance = |state: u32, symbol: &mut u8| {
+            let place = state % (1 << SCALE);
+            *symbol = slots.symbols[place as usize % SLOTS];
+            let step = slots.steps[usize::from(*symbol)];
+            // Nothing wraps: a slot lies among its symbol's, and the result is below the state.
+            let within = place.wrapping_sub(step & 0xffff);
+            (step >> 16)
+                .wrapping_mul(state >> SCALE)
+                .wrapping_add(within)
+        };
         let mut states = self.states;
         let mut words = self.words;
         let (fours, rest) = symbols.as_chunks_mut::<LANES>();
-        for four in fours {
-            // Up to four words are wanted. Near the end they may not be there, and then it must turn
-            // out that they were not wanted.
-            let (mut window, there) = match words.first_chunk::<LANES>() {
-                Some(&[a, b, c, d]) => (
-                    u64::from_le_bytes([a[0], a[1], b[0], b[1], c[0], c[1], d[0], d[1]]),
-                    LANES,
-                ),
-                None => (
-                    words.iter().rev().fold(0, |window, word| {
-                        window << 16 | u64::from(u16::from_le_bytes(*word))
-                    }),
-                    words.len(),
-                ),
-            };
+        let mut fours = fours.iter_mut();
+        // Up to four words are wanted for four symbols.
+        while let Some(&[a, b, c, d]) = words.first_chunk::<LANES>() {
+            let Some(four) = fours.next() else { break };
+            let mut window = u64::from_le_bytes([a[0], a[1], b[0], b[1], c[0], c[1], d[0], d[1]]);
             let mut taken = 0;
             for (state, symbol) in states.iter_mut().zip(four) {
-                let slot = slots[(*state % SCALE) as usize];
-                *symbol = slot as u8;
-                let x = (slot >> 8 & 0xfff) * (*state >> SCALE_BITS) + (slot >> 20);
+                let x = advance(*state, symbol);
+                // A branch would be guessed wrong every few symbols.
                 let is_low = x < LOW;
                 *state = if is_low {
-                    x << 16 | window as u32 & 0xffff
+                    x << 16 | (window & 0xffff) as u32
                 } else {
                     x
                 };
-                window >>= if is_low { 16 } else { 0 };
+                window = if is_low { window >> 16 } else { window };
                 taken += usize::from(is_low);
             }
-            if there < taken {
-                return None;
-            }
-            words = &words[taken..];
+            words = words.get(taken..)?;
         }
-        for (state, symbol) in states.iter_mut().zip(rest) {
-            let slot = slots[(*state % SCALE) as usize];
-            *symbol = slot as u8;
-            *state = (slot >> 8 & 0xfff) * (*state >> SCALE_BITS) + (slot >> 20);
-            if *state < LOW {
-                let (word, left) = words.split_first()?;
-                *state = *state << 16 | u32::from(u16::from_le_bytes(*word));
-                words = left;
+        for symbols in fours.map(|four| &mut four[..]).chain([rest]) {
+            for (state, symbol) in states.iter_mut().zip(symbols) {
+                *state = advance(*state, symbol);
+                if *state < LOW {
+                    let (word, left) = words.split_first()?;
+                    *state = *state << 16 | u32::from(u16::from_le_bytes(*word));
+                    words = left;
+                }
             }
         }
         self.states = states;
@@ -255,7 +257,7 @@ mod tests {
         };
         symbols.iter().rev().fold(u128::from(LOW), |x, &symbol| {
             let f = u128::from(table.frequencies()[usize::from(symbol)]);
-            ((x / f) << SCALE_BITS) + x % f + start(symbol)
+            ((x / f) << table.scale()) + x % f + start(symbol)
         })
     }
 
@@ -264,7 +266,7 @@ mod tests {
         // Lane 0 alone carries the message: the other lanes' symbols have half of all slots, and are
         // checked by a message of their own.
         let symbols = [7u8, 9, 7, 7, 9, 9, 9, 7];
-        let table = Histogram::of(&symbols).normalized();
+        let table = Histogram::of(&symbols).table().0;
         let mut encoder = Encoder::new();
         encoder.section(&table, &symbols);
         for lane in 0..LANES {
@@ -275,25 +277,24 @@ mod tests {
 
     #[test]
     fn reciprocals_divide_exactly() {
-        for f in 1..SCALE {
-            let reciprocal = (1u64 << 44) / u64::from(f) + 1;
-            let limit = f << 20;
-            for x in [
-                0,
-                1,
-                f - 1,
-                f,
-                f + 1,
-                limit / 2,
-                limit / f * f - 1,
-                limit - f,
-                limit - 1,
-            ] {
-                assert_eq!(
-                    (u64::from(x) * reciprocal) >> 44,
-                    u64::from(x / f),
-                    "{x} / {f}"
-                );
+        for scale in SCALES {
+            for f in 1..1u32 << scale {
+                let reciprocal = (1u64 << (32 + scale)) / u64::from(f) + 1;
+                let limit = f << (32 - scale);
+                for x in [
+                    0,
+                    1,
+                    f - 1,
+                    f,
+                    f + 1,
+                    limit / 2,
+                    limit - f - 1,
+                    limit - f,
+                    limit - 1,
+                ] {
+                    let quotient = (u64::from(x) * reciprocal) >> (32 + scale);
+                    assert_eq!(quotient, u64::from(x / f), "{x} / {f}");
+                }
             }
         }
     }
@@ -302,7 +303,7 @@ mod tests {
         #[test]
         fn sections_come_back(
             sections in proptest::collection::vec(
-                (proptest::collection::vec(any::<u8>(), 2..6000), 1u8..=255), 1..4),
+                (proptest::collection::vec(any::<u8>(), 2..9000), 1u8..=255), 1..4),
         ) {
             // Reduced to fewer kinds of symbol, so that frequencies are of every size.
             let sections: Vec<Vec<u8>> = sections
@@ -314,7 +315,7 @@ mod tests {
                 })
                 .collect();
             let tables: Vec<Table> =
-                sections.iter().map(|symbols| Histogram::of(symbols).normalized()).collect();
+                sections.iter().map(|symbols| Histogram::of(symbols).table().0).collect();
             let mut encoder = Encoder::new();
             for (table, symbols) in tables.iter().zip(&sections).rev() {
                 encoder.section(table, symbols);

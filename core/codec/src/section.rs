@@ -48,11 +48,9 @@ impl<'a> Writer<'a> {
             self.head.put(u32::from(only), 8);
             return;
         }
-        let table = counts.normalized();
-        let mut written = BitWriter::default();
-        table.write(&mut written);
+        let (table, table_bits) = counts.table();
         let bits = counts.entropy_bits();
-        if 8.0 * symbols.len() as f64 <= bits + written.len() as f64 {
+        if 8.0 * symbols.len() as f64 <= bits + table_bits as f64 {
             self.head.put(STORED, 2);
             self.stored_bytes += symbols.len();
             self.parts.push(Part::Stored(symbols));

@@ -1,13 +1,13 @@
-//! How often each symbol comes: counting, rounding to a table of 4096 slots, writing it compactly.
+//! How often each symbol comes: counting, rounding to a table of slots, writing it compactly.
 
 use crate::bits::{BitReader, BitWriter};
 
-/// A table's frequencies sum to `1 << SCALE_BITS`. Twelve: the decoder's table of 16 KiB stays in the
-/// first-level cache, and rounding costs less than 0.1 % except where a symbol has nearly all the mass,
-/// which is what zero runs are for.
-pub(crate) const SCALE_BITS: u32 = 12;
-/// Slots of a table.
-pub(crate) const SCALE: u32 = 1 << SCALE_BITS;
+/// A table's frequencies sum to 2 to the power of one of these. The fine scale is for long messages with
+/// rare symbols, each of which takes a slot at least; at the coarse one a table is shorter, which is what
+/// counts in short messages. The decoder's table of 16 KiB at most stays in the first-level cache.
+pub(crate) const SCALES: [u32; 2] = [11, 14];
+/// The most slots of a table.
+pub(crate) const SLOTS: usize = 1 << 14;
 
 /// How many symbols of each kind there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,24 +61,32 @@ impl Histogram {
             .sum()
     }
 
-    /// Bits of the table that these counts become.
-    pub(crate) fn table_bits(&self) -> usize {
-        if self.only().is_some() {
-            return 8;
-        }
-        let mut writer = BitWriter::default();
-        self.normalized().write(&mut writer);
-        writer.len()
-    }
-
-    /// Frequencies that sum to [`SCALE`], none of a used symbol zero.
+    /// The table with which these symbols are shortest, and its bits.
     ///
     /// At least two symbols are used.
-    pub(crate) fn normalized(&self) -> Table {
+    pub(crate) fn table(&self) -> (Table, usize) {
+        let [coarse, fine] = SCALES.map(|scale| {
+            let table = self.normalized(scale);
+            let mut written = BitWriter::default();
+            table.write(&mut written);
+            (table, written.len())
+        });
+        let bits = |(table, bits): &(Table, usize)| table.cost_bits(self) + *bits as f64;
+        if bits(&coarse) <= bits(&fine) {
+            coarse
+        } else {
+            fine
+        }
+    }
+
+    /// Frequencies that sum to `1 << scale`, none of a used symbol zero.
+    ///
+    /// At least two symbols are used.
+    fn normalized(&self, scale: u32) -> Table {
         let total = self.total();
         let mut frequencies = [0u16; 256];
         // What would get less than one slot gets one; the others share what is left in proportion.
-        let is_rare = |count: u32| u64::from(count) << SCALE_BITS < total;
+        let is_rare = |count: u32| u64::from(count) << scale < total;
         let rare = self.0.iter().filter(|&&c| c != 0 && is_rare(c)).count() as u64;
         let common: u64 = self
             .0
@@ -86,7 +94,7 @@ impl Histogram {
             .filter(|&&c| !is_rare(c))
             .map(|&c| u64::from(c))
             .sum();
-        let slots = u64::from(SCALE) - rare;
+        let slots = (1 << scale) - rare;
         let mut before = 0u64;
         let mut given = 0u64;
         for (frequency, &count) in frequencies.iter_mut().zip(&self.0) {
@@ -118,13 +126,16 @@ impl Histogram {
             *largest -= take;
             short -= take;
         }
-        Table(frequencies)
+        Table { scale, frequencies }
     }
 }
 
-/// Frequencies of 256 symbols: they sum to [`SCALE`], and at least two are not zero.
+/// Frequencies of 256 symbols: they sum to `1 << scale`, and at least two are not zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Table([u16; 256]);
+pub(crate) struct Table {
+    scale: u32,
+    frequencies: [u16; 256],
+}
 
 /// How a table's numbers are written: Exp-Golomb codes whose order follows the recent numbers' size.
 struct Adaptive {
@@ -157,22 +168,31 @@ const fn unfold(folded: u32) -> i32 {
 impl Table {
     /// Frequencies in the order of symbols.
     pub(crate) const fn frequencies(&self) -> &[u16; 256] {
-        &self.0
+        &self.frequencies
     }
 
-    /// Writes each frequency as its difference from the last one that was not zero, and after a zero how
+    /// One of [`SCALES`].
+    pub(crate) const fn scale(&self) -> u32 {
+        self.scale
+    }
+
+    /// Writes the scale, then each frequency as its difference from the last one that was not zero, and after a zero how
     /// many more follow; stops when all slots are given.
     pub(crate) fn write(&self, to: &mut BitWriter) {
+        to.put(u32::from(self.scale != SCALES[0]), 1);
         let mut adaptive = Adaptive::new();
-        let (mut left, mut last, mut at) = (SCALE, 0i32, 0);
+        let (mut left, mut last, mut at) = (1u32 << self.scale, 0i32, 0);
         while 0 < left && at < 256 {
-            let frequency = i32::from(self.0[at]);
+            let frequency = i32::from(self.frequencies[at]);
             let folded = fold(frequency - last);
             to.put_golomb(folded, adaptive.order());
             adaptive.learn(folded);
             at += 1;
             if frequency == 0 {
-                let more = self.0[at..].iter().take_while(|&&f| f == 0).count();
+                let more = self.frequencies[at..]
+                    .iter()
+                    .take_while(|&&f| f == 0)
+                    .count();
                 to.put_golomb(more as u32, 0);
                 at += more;
             } else {
@@ -184,13 +204,14 @@ impl Table {
 
     /// Reads what [`write`](Self::write) wrote; `None` for anything that is no table.
     pub(crate) fn read(from: &mut BitReader<'_>) -> Option<Self> {
+        let scale = SCALES[from.take(1)? as usize];
         let mut adaptive = Adaptive::new();
         let mut frequencies = [0u16; 256];
-        let (mut left, mut last, mut at) = (SCALE, 0i32, 0usize);
+        let (mut left, mut last, mut at) = (1u32 << scale, 0i32, 0usize);
         while 0 < left {
             let slot = frequencies.get_mut(at)?;
             let folded = from.take_golomb(adaptive.order())?;
-            if 2 * SCALE < folded {
+            if 2 << scale < folded {
                 return None;
             }
             adaptive.learn(folded);
@@ -200,7 +221,7 @@ impl Table {
                 at = at.checked_add(usize::try_from(from.take_golomb(0)?).ok()?)?;
             } else {
                 // One symbol with every slot is no table: it is a constant.
-                if left < frequency || frequency == SCALE {
+                if left < frequency || frequency == 1 << scale {
                     return None;
                 }
                 *slot = u16::try_from(frequency).ok()?;
@@ -208,19 +229,16 @@ impl Table {
                 left -= frequency;
             }
         }
-        Some(Self(frequencies))
+        Some(Self { scale, frequencies })
     }
 
     /// Bits of symbols with these counts under this table, at best.
-    #[cfg(test)]
-    pub(crate) fn cost_bits(&self, counts: &Histogram) -> f64 {
-        let pairs = self
-            .0
-            .iter()
-            .zip(&counts.0)
-            .filter(|(_, count)| **count != 0);
+    fn cost_bits(&self, counts: &Histogram) -> f64 {
+        let slots = f64::from(1u32 << self.scale);
+        let pairs = self.frequencies.iter().zip(&counts.0);
+        let pairs = pairs.filter(|(_, count)| **count != 0);
         pairs
-            .map(|(&f, &count)| f64::from(count) * (f64::from(SCALE) / f64::from(f)).log2())
+            .map(|(&f, &count)| f64::from(count) * (slots / f64::from(f)).log2())
             .sum()
     }
 }
@@ -243,26 +261,27 @@ mod tests {
         #[test]
         fn a_table_has_every_used_symbol_and_comes_back(counts in counts()) {
             prop_assume!(counts.only().is_none());
-            let table = counts.normalized();
-            let sum: u32 = table.0.iter().map(|&f| u32::from(f)).sum();
-            prop_assert_eq!(sum, SCALE);
-            for (f, c) in table.0.iter().zip(&counts.0) {
-                prop_assert_eq!(*f == 0, *c == 0);
+            for table in SCALES.map(|scale| counts.normalized(scale)) {
+                let sum: u32 = table.frequencies.iter().map(|&f| u32::from(f)).sum();
+                prop_assert_eq!(sum, 1 << table.scale);
+                for (f, c) in table.frequencies.iter().zip(&counts.0) {
+                    prop_assert_eq!(*f == 0, *c == 0);
+                }
+                let mut writer = BitWriter::default();
+                table.write(&mut writer);
+                let bytes = writer.finish();
+                let mut reader = BitReader::new(&bytes);
+                prop_assert_eq!(Table::read(&mut reader), Some(table));
+                prop_assert!(reader.is_finished());
             }
-            let mut writer = BitWriter::default();
-            table.write(&mut writer);
-            let bytes = writer.finish();
-            let mut reader = BitReader::new(&bytes);
-            prop_assert_eq!(Table::read(&mut reader), Some(table));
-            prop_assert!(reader.is_finished());
         }
 
         #[test]
         fn noise_is_a_table_that_sums_up_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Some(table) = Table::read(&mut BitReader::new(&bytes)) {
-                let sum: u32 = table.0.iter().map(|&f| u32::from(f)).sum();
-                prop_assert_eq!(sum, SCALE);
-                prop_assert!(table.0.iter().filter(|&&f| f != 0).count() > 1);
+                let sum: u32 = table.frequencies.iter().map(|&f| u32::from(f)).sum();
+                prop_assert_eq!(sum, 1 << table.scale);
+                prop_assert!(table.frequencies.iter().filter(|&&f| f != 0).count() > 1);
             }
         }
 
@@ -279,16 +298,18 @@ mod tests {
 
     #[test]
     fn rounding_to_slots_costs_little() {
-        // 0.8^k, from a million down to single symbols: the tail is what rounding hurts.
+        // From a million down to single symbols: the tail is what rounding hurts.
         let mut counts = Histogram([0; 256]);
         let mut count = 1e6f64;
         for slot in &mut counts.0 {
             *slot = count as u32;
             count *= 0.93;
         }
-        let cost = counts.normalized().cost_bits(&counts);
-        assert!(cost <= counts.entropy_bits() * 1.01, "{cost}");
+        let (table, bits) = counts.table();
+        let cost = table.cost_bits(&counts);
         assert!(counts.entropy_bits() <= cost);
+        assert!(cost <= counts.entropy_bits() * 1.002, "{cost}");
+        assert!(bits < 256 * 6, "{bits}");
     }
 
     #[test]
