@@ -1,0 +1,1 @@
+"""How the shipped networks are trained: `python -m train --help`, run from `models/`."""
