@@ -5,10 +5,10 @@
 //! so around a gigabyte of f32 a second, where zstd's fastest level makes 0.4; and sizes 20 to 40 % below
 //! u8 with zstd, which finds no matches in noise and is left with its own entropy coder.
 //!
-//! `SPLITPLACE_ACTIVATIONS=FILE SPLITPLACE_ACTIVATIONS_SHAPE=1,64,14,14` adds real ones: f32,
-//! little-endian, any number of tensors of that shape one after the other.
+//! `SPLITPLACE_ACTIVATIONS=A-64x14x14.f32:B-24x56x56.f32` adds real ones: f32, little-endian, any number of
+//! tensors one after the other, each of the shape that the file's name says.
 
-use std::{fs, hint::black_box, time::Duration};
+use std::{fs, hint::black_box, path::Path, time::Duration};
 
 use criterion::{Criterion, Throughput};
 use rand::{RngExt as _, SeedableRng as _};
@@ -71,28 +71,34 @@ fn cases() -> Vec<Case> {
         case("bottleneck", &[1, 24, 56, 56], gauss),
         case("small, 60 % zeros", &[1, 64, 7, 7], sparse(0.6)),
     ];
-    if let Ok(path) = std::env::var("SPLITPLACE_ACTIVATIONS") {
-        let shape = std::env::var("SPLITPLACE_ACTIVATIONS_SHAPE").expect("a shape, as 1,64,14,14");
-        let shape: Vec<i64> = shape
-            .split(',')
-            .map(|dim| dim.parse().expect("a number"))
-            .collect();
-        let bytes = 4 * usize::try_from(shape.iter().product::<i64>()).expect("a shape");
-        let file = fs::read(path).expect("a file of activations");
-        cases.push(Case {
-            name: "real".into(),
-            shape,
-            tensors: file
-                .chunks_exact(bytes)
-                .take(64)
-                .map(<[u8]>::to_vec)
-                .collect(),
-        });
-    }
+    let files = std::env::var("SPLITPLACE_ACTIVATIONS").unwrap_or_default();
+    cases.extend(files.split(':').filter(|path| !path.is_empty()).map(real));
     cases
 }
 
 type Turn = Box<dyn Fn(&Spec<'_>, &[u8]) -> Vec<u8>>;
+
+/// As many tensors as are in a file, 64 at most.
+fn real(path: &str) -> Case {
+    let name = Path::new(path)
+        .file_stem()
+        .and_then(|name| name.to_str())
+        .expect("a file");
+    let (name, shape) = name.rsplit_once('-').expect("NAME-CxHxW.f32");
+    let dims = shape.split('x').map(|dim| dim.parse().expect("a number"));
+    let shape: Vec<i64> = [1].into_iter().chain(dims).collect();
+    let bytes = 4 * usize::try_from(shape.iter().product::<i64>()).expect("a shape");
+    let file = fs::read(path).expect("a file of activations");
+    Case {
+        name: name.to_owned(),
+        shape,
+        tensors: file
+            .chunks_exact(bytes)
+            .take(64)
+            .map(<[u8]>::to_vec)
+            .collect(),
+    }
+}
 
 /// One way of packing a tensor, and back.
 struct Way {

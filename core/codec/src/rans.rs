@@ -1,12 +1,12 @@
 //! rANS with four interleaved states: symbols and frequencies to 16-bit words, and back.
 //!
-//! A state `x` lies in `[2^16, 2^32)`. Coding a symbol with frequency `f` and first slot `s` of `2^k`:
-//! `x' = (x / f) · 2^k + x mod f + s`, after the low 16 bits were put out if `x'` would not fit; decoding
+//! A state `x` lies in `[2^16, 2^32)`. Coding a symbol with frequency `f` and first slot `s` of `2^14`:
+//! `x' = (x / f) · 2^14 + x mod f + s`, after the low 16 bits were put out if `x'` would not fit; decoding
 //! runs it backwards (F. Giesen, "Interleaved entropy coders", arXiv 1402.3392). Symbol `i` of a section
 //! belongs to state `i mod 4`: four independent chains of multiplications keep a core busy where one
 //! would wait. The encoder goes from the last symbol to the first, so the decoder can go forwards.
 
-use crate::table::{SCALES, SLOTS, Table};
+use crate::table::{SCALE, SLOTS, Table};
 
 /// Interleaved states.
 const LANES: usize = 4;
@@ -20,14 +20,14 @@ const BLOCK: usize = 1 << 11;
 /// What coding one symbol needs, without a division.
 #[derive(Clone, Copy, Debug, Default)]
 struct Step {
-    /// `floor(2^(32+k) / f) + 1`. Times `x < f · 2^(32-k)` it is below 2^64 for `f < 2^k`, and its error
+    /// `floor(2^46 / f) + 1`. Times `x < f · 2^18` it is below 2^64 for `f < 2^14`, and its error
     /// too small to change the whole part of `x / f`.
     reciprocal: u64,
     /// From here on a word is put out first.
     limit: u32,
     /// First slot.
     start: u16,
-    /// `2^k - f`.
+    /// `2^14 - f`.
     complement: u16,
 }
 
@@ -49,14 +49,6 @@ impl Encoder {
 
     /// Codes a section before those that were coded already. Every symbol has a frequency in the table.
     pub(crate) fn section(&mut self, table: &Table, symbols: &[u8]) {
-        if table.scale() == SCALES[0] {
-            self.scaled::<{ SCALES[0] }>(table, symbols);
-        } else {
-            self.scaled::<{ SCALES[1] }>(table, symbols);
-        }
-    }
-
-    fn scaled<const SCALE: u32>(&mut self, table: &Table, symbols: &[u8]) {
         let steps = steps(table);
         let mut block = [0u16; BLOCK];
         // The first block that is coded is the last and may be short; lanes go by the place in the section.
@@ -102,14 +94,13 @@ impl Encoder {
 fn steps(table: &Table) -> [Step; 256] {
     let mut steps = [Step::default(); 256];
     let mut start = 0;
-    let scale = table.scale();
     for (step, &frequency) in steps.iter_mut().zip(table.frequencies()) {
         if frequency != 0 {
             *step = Step {
-                reciprocal: (1 << (32 + scale)) / u64::from(frequency) + 1,
-                limit: u32::from(frequency) << (32 - scale),
+                reciprocal: (1 << (32 + SCALE)) / u64::from(frequency) + 1,
+                limit: u32::from(frequency) << (32 - SCALE),
                 start,
-                complement: (1 << scale) - frequency,
+                complement: SLOTS as u16 - frequency,
             };
             start += frequency;
         }
@@ -121,7 +112,6 @@ fn steps(table: &Table) -> [Step; 256] {
 /// large: 16 KiB and 1 KiB.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    scale: u32,
     symbols: Box<[u8; SLOTS]>,
     /// Frequency in the upper half, first slot in the lower.
     steps: [u32; 256],
@@ -130,7 +120,6 @@ pub(crate) struct Slots {
 impl Slots {
     pub(crate) fn new() -> Self {
         Self {
-            scale: SCALES[0],
             symbols: Box::new([0; SLOTS]),
             steps: [0; 256],
         }
@@ -138,7 +127,6 @@ impl Slots {
 
     /// Becomes this table's slots.
     pub(crate) fn fill(&mut self, table: &Table) {
-        self.scale = table.scale();
         let mut start = 0;
         for (symbol, &frequency) in (0u8..=255).zip(table.frequencies()) {
             let until = start + usize::from(frequency);
@@ -179,17 +167,9 @@ impl<'a> Decoder<'a> {
 
     /// Decodes a section; `None` if the words run out.
     pub(crate) fn section(&mut self, slots: &Slots, symbols: &mut [u8]) -> Option<()> {
-        if slots.scale == SCALES[0] {
-            self.scaled::<{ SCALES[0] }>(slots, symbols)
-        } else {
-            self.scaled::<{ SCALES[1] }>(slots, symbols)
-        }
-    }
-
-    fn scaled<const SCALE: u32>(&mut self, slots: &Slots, symbols: &mut [u8]) -> Option<()> {
         let advance = |state: u32, symbol: &mut u8| {
-            let place = state % (1 << SCALE);
-            *symbol = slots.symbols[place as usize % SLOTS];
+            let place = state % SLOTS as u32;
+            *symbol = slots.symbols[place as usize];
             let step = slots.steps[usize::from(*symbol)];
             // Nothing wraps: a slot lies among its symbol's, and the result is below the state.
             let within = place.wrapping_sub(step & 0xffff);
@@ -257,7 +237,7 @@ mod tests {
         };
         symbols.iter().rev().fold(u128::from(LOW), |x, &symbol| {
             let f = u128::from(table.frequencies()[usize::from(symbol)]);
-            ((x / f) << table.scale()) + x % f + start(symbol)
+            ((x / f) << SCALE) + x % f + start(symbol)
         })
     }
 
@@ -277,24 +257,22 @@ mod tests {
 
     #[test]
     fn reciprocals_divide_exactly() {
-        for scale in SCALES {
-            for f in 1..1u32 << scale {
-                let reciprocal = (1u64 << (32 + scale)) / u64::from(f) + 1;
-                let limit = f << (32 - scale);
-                for x in [
-                    0,
-                    1,
-                    f - 1,
-                    f,
-                    f + 1,
-                    limit / 2,
-                    limit - f - 1,
-                    limit - f,
-                    limit - 1,
-                ] {
-                    let quotient = (u64::from(x) * reciprocal) >> (32 + scale);
-                    assert_eq!(quotient, u64::from(x / f), "{x} / {f}");
-                }
+        for f in 1..SLOTS as u32 {
+            let reciprocal = (1u64 << (32 + SCALE)) / u64::from(f) + 1;
+            let limit = f << (32 - SCALE);
+            for x in [
+                0,
+                1,
+                f - 1,
+                f,
+                f + 1,
+                limit / 2,
+                limit - f - 1,
+                limit - f,
+                limit - 1,
+            ] {
+                let quotient = (u64::from(x) * reciprocal) >> (32 + SCALE);
+                assert_eq!(quotient, u64::from(x / f), "{x} / {f}");
             }
         }
     }

@@ -1,13 +1,27 @@
-//! How often each symbol comes: counting, rounding to a table of slots, writing it compactly.
+//! How often each symbol comes: counting, rounding to a table of 16 384 slots, writing it compactly.
+//!
+//! A table is written in one of two ways, whichever makes table and message shorter together: its
+//! frequencies as they are, or a class for each symbol from which both ends make the frequencies. Classes
+//! are half an octave wide, so they cost less than 0.01 bit a symbol, and are a third as long as the
+//! frequencies, which decides in short messages.
 
 use crate::bits::{BitReader, BitWriter};
 
-/// A table's frequencies sum to 2 to the power of one of these. The fine scale is for long messages with
-/// rare symbols, each of which takes a slot at least; at the coarse one a table is shorter, which is what
-/// counts in short messages. The decoder's table of 16 KiB at most stays in the first-level cache.
-pub(crate) const SCALES: [u32; 2] = [11, 14];
-/// The most slots of a table.
-pub(crate) const SLOTS: usize = 1 << 14;
+/// A table's frequencies sum to 2 to the power of this: fine enough for rare symbols, each of which takes
+/// a slot at least, and small enough for the decoder's table to stay in the first-level cache.
+pub(crate) const SCALE: u32 = 14;
+/// Slots of a table.
+pub(crate) const SLOTS: usize = 1 << SCALE;
+/// The most frequent symbol's class.
+const TOP_CLASS: u8 = 27;
+
+/// What a class weighs: 2, 3, 4, 6, 8, 12, ... 16 384; class 0 is a symbol that is not used.
+const fn weight(class: u8) -> u32 {
+    match class {
+        0 => 0,
+        _ => (2 + (class as u32 - 1) % 2) << ((class - 1) / 2),
+    }
+}
 
 /// How many symbols of each kind there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,28 +79,41 @@ impl Histogram {
     ///
     /// At least two symbols are used.
     pub(crate) fn table(&self) -> (Table, usize) {
-        let [coarse, fine] = SCALES.map(|scale| {
-            let table = self.normalized(scale);
+        let exact = Table {
+            frequencies: self.normalized(),
+            classes: None,
+        };
+        let [exact, coarse] = [exact, Table::from_classes(self.classes())].map(|table| {
             let mut written = BitWriter::default();
             table.write(&mut written);
             (table, written.len())
         });
         let bits = |(table, bits): &(Table, usize)| table.cost_bits(self) + *bits as f64;
-        if bits(&coarse) <= bits(&fine) {
+        if bits(&coarse) <= bits(&exact) {
             coarse
         } else {
-            fine
+            exact
         }
     }
 
-    /// Frequencies that sum to `1 << scale`, none of a used symbol zero.
+    /// Half octaves from the most frequent symbol down.
+    fn classes(&self) -> [u8; 256] {
+        let most = self.0.iter().max().map_or(1.0, |&most| f64::from(most));
+        self.0.map(|count| {
+            let below = 2.0 * (most / f64::from(count)).log2().min(100.0);
+            let class = TOP_CLASS.saturating_sub(below.round() as u8).max(1);
+            if count == 0 { 0 } else { class }
+        })
+    }
+
+    /// Frequencies that sum to [`SLOTS`], none of a used symbol zero.
     ///
     /// At least two symbols are used.
-    fn normalized(&self, scale: u32) -> Table {
+    fn normalized(&self) -> [u16; 256] {
         let total = self.total();
         let mut frequencies = [0u16; 256];
         // What would get less than one slot gets one; the others share what is left in proportion.
-        let is_rare = |count: u32| u64::from(count) << scale < total;
+        let is_rare = |count: u32| u64::from(count) << SCALE < total;
         let rare = self.0.iter().filter(|&&c| c != 0 && is_rare(c)).count() as u64;
         let common: u64 = self
             .0
@@ -94,7 +121,7 @@ impl Histogram {
             .filter(|&&c| !is_rare(c))
             .map(|&c| u64::from(c))
             .sum();
-        let slots = (1 << scale) - rare;
+        let slots = (1 << SCALE) - rare;
         let mut before = 0u64;
         let mut given = 0u64;
         for (frequency, &count) in frequencies.iter_mut().zip(&self.0) {
@@ -126,34 +153,60 @@ impl Histogram {
             *largest -= take;
             short -= take;
         }
-        Table { scale, frequencies }
+        frequencies
     }
 }
 
-/// Frequencies of 256 symbols: they sum to `1 << scale`, and at least two are not zero.
+/// Frequencies of 256 symbols: they sum to [`SLOTS`], and at least two are not zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Table {
-    scale: u32,
     frequencies: [u16; 256],
+    /// What they were made from, if they are written so.
+    classes: Option<[u8; 256]>,
 }
 
-/// How a table's numbers are written: Exp-Golomb codes whose order follows the recent numbers' size.
-struct Adaptive {
-    /// Sixteenfold mean.
+/// How a list of numbers is written: each as its difference from the last one that was not zero, and after
+/// a zero how many more follow. Differences are Exp-Golomb codes whose order follows their recent size.
+struct Deltas {
+    last: i32,
+    /// Sixteenfold mean of differences.
     mean: u32,
 }
 
-impl Adaptive {
-    const fn new() -> Self {
-        Self { mean: 16 << 4 }
+impl Deltas {
+    const fn new(order: u32) -> Self {
+        Self {
+            last: 0,
+            mean: 16 << order,
+        }
     }
 
     fn order(&self) -> u32 {
         (self.mean >> 4).checked_ilog2().unwrap_or(0)
     }
 
-    const fn learn(&mut self, value: u32) {
-        self.mean = self.mean - (self.mean >> 2) + (value << 2);
+    const fn learn(&mut self, folded: u32, value: i32) {
+        self.mean = self.mean - (self.mean >> 2) + (folded << 2);
+        if value != 0 {
+            self.last = value;
+        }
+    }
+
+    fn put(&mut self, value: i32, to: &mut BitWriter) {
+        let folded = fold(value - self.last);
+        to.put_golomb(folded, self.order());
+        self.learn(folded, value);
+    }
+
+    /// A number from 0 to `most`.
+    fn take(&mut self, most: u32, from: &mut BitReader<'_>) -> Option<u32> {
+        let folded = from.take_golomb(self.order())?;
+        if 2 * (SLOTS as u32) < folded {
+            return None;
+        }
+        let value = self.last + unfold(folded);
+        self.learn(folded, value);
+        u32::try_from(value).ok().filter(|&value| value <= most)
     }
 }
 
@@ -171,70 +224,70 @@ impl Table {
         &self.frequencies
     }
 
-    /// One of [`SCALES`].
-    pub(crate) const fn scale(&self) -> u32 {
-        self.scale
+    /// The table that classes say; they are 27 at most, and at least two are not zero.
+    fn from_classes(classes: [u8; 256]) -> Self {
+        Self {
+            frequencies: Histogram(classes.map(weight)).normalized(),
+            classes: Some(classes),
+        }
     }
 
-    /// Writes the scale, then each frequency as its difference from the last one that was not zero, and after a zero how
-    /// many more follow; stops when all slots are given.
+    /// Writes which way it is written, then classes to the last symbol, or frequencies until all slots are
+    /// given.
     pub(crate) fn write(&self, to: &mut BitWriter) {
-        to.put(u32::from(self.scale != SCALES[0]), 1);
-        let mut adaptive = Adaptive::new();
-        let (mut left, mut last, mut at) = (1u32 << self.scale, 0i32, 0);
-        while 0 < left && at < 256 {
-            let frequency = i32::from(self.frequencies[at]);
-            let folded = fold(frequency - last);
-            to.put_golomb(folded, adaptive.order());
-            adaptive.learn(folded);
+        to.put(u32::from(self.classes.is_some()), 1);
+        let numbers = self.classes.map_or(self.frequencies, |c| c.map(u16::from));
+        let mut deltas = Deltas::new(if self.classes.is_some() { 1 } else { 6 });
+        let (mut left, mut at) = (SLOTS, 0);
+        while at < 256 && 0 < left {
+            let number = numbers[at];
+            deltas.put(i32::from(number), to);
             at += 1;
-            if frequency == 0 {
-                let more = self.frequencies[at..]
-                    .iter()
-                    .take_while(|&&f| f == 0)
-                    .count();
+            if number == 0 {
+                let more = numbers[at..].iter().take_while(|&&n| n == 0).count();
                 to.put_golomb(more as u32, 0);
                 at += more;
-            } else {
-                last = frequency;
-                left -= frequency as u32;
+            } else if self.classes.is_none() {
+                left -= usize::from(number);
             }
         }
     }
 
     /// Reads what [`write`](Self::write) wrote; `None` for anything that is no table.
     pub(crate) fn read(from: &mut BitReader<'_>) -> Option<Self> {
-        let scale = SCALES[from.take(1)? as usize];
-        let mut adaptive = Adaptive::new();
-        let mut frequencies = [0u16; 256];
-        let (mut left, mut last, mut at) = (1u32 << scale, 0i32, 0usize);
-        while 0 < left {
-            let slot = frequencies.get_mut(at)?;
-            let folded = from.take_golomb(adaptive.order())?;
-            if 2 << scale < folded {
-                return None;
-            }
-            adaptive.learn(folded);
+        let is_classes = from.take(1)? == 1;
+        let mut deltas = Deltas::new(if is_classes { 1 } else { 6 });
+        let mut numbers = [0u16; 256];
+        let (mut left, mut at) = (SLOTS as u32, 0usize);
+        while (at < 256 || !is_classes) && 0 < left {
+            let slot = numbers.get_mut(at)?;
+            let most = if is_classes { TOP_CLASS.into() } else { left };
+            let number = deltas.take(most, from)?;
             at += 1;
-            let frequency = u32::try_from(last + unfold(folded)).ok()?;
-            if frequency == 0 {
+            if number == 0 {
                 at = at.checked_add(usize::try_from(from.take_golomb(0)?).ok()?)?;
-            } else {
-                // One symbol with every slot is no table: it is a constant.
-                if left < frequency || frequency == 1 << scale {
-                    return None;
-                }
-                *slot = u16::try_from(frequency).ok()?;
-                last = frequency as i32;
-                left -= frequency;
+            } else if !is_classes {
+                left -= number;
             }
+            *slot = u16::try_from(number).ok()?;
         }
-        Some(Self { scale, frequencies })
+        // One symbol with every slot is no table: it is a constant.
+        if at > 256 || numbers.iter().filter(|&&number| number != 0).count() < 2 {
+            return None;
+        }
+        Some(if is_classes {
+            Self::from_classes(numbers.map(|class| class as u8))
+        } else {
+            Self {
+                frequencies: numbers,
+                classes: None,
+            }
+        })
     }
 
     /// Bits of symbols with these counts under this table, at best.
     fn cost_bits(&self, counts: &Histogram) -> f64 {
-        let slots = f64::from(1u32 << self.scale);
+        let slots = SLOTS as f64;
         let pairs = self.frequencies.iter().zip(&counts.0);
         let pairs = pairs.filter(|(_, count)| **count != 0);
         pairs
@@ -261,9 +314,10 @@ mod tests {
         #[test]
         fn a_table_has_every_used_symbol_and_comes_back(counts in counts()) {
             prop_assume!(counts.only().is_none());
-            for table in SCALES.map(|scale| counts.normalized(scale)) {
-                let sum: u32 = table.frequencies.iter().map(|&f| u32::from(f)).sum();
-                prop_assert_eq!(sum, 1 << table.scale);
+            let exact = Table { frequencies: counts.normalized(), classes: None };
+            for table in [exact, Table::from_classes(counts.classes())] {
+                let sum: usize = table.frequencies.iter().map(|&f| usize::from(f)).sum();
+                prop_assert_eq!(sum, SLOTS);
                 for (f, c) in table.frequencies.iter().zip(&counts.0) {
                     prop_assert_eq!(*f == 0, *c == 0);
                 }
@@ -279,8 +333,8 @@ mod tests {
         #[test]
         fn noise_is_a_table_that_sums_up_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Some(table) = Table::read(&mut BitReader::new(&bytes)) {
-                let sum: u32 = table.frequencies.iter().map(|&f| u32::from(f)).sum();
-                prop_assert_eq!(sum, 1 << table.scale);
+                let sum: usize = table.frequencies.iter().map(|&f| usize::from(f)).sum();
+                prop_assert_eq!(sum, SLOTS);
                 prop_assert!(table.frequencies.iter().filter(|&&f| f != 0).count() > 1);
             }
         }
@@ -309,7 +363,27 @@ mod tests {
         let cost = table.cost_bits(&counts);
         assert!(counts.entropy_bits() <= cost);
         assert!(cost <= counts.entropy_bits() * 1.002, "{cost}");
-        assert!(bits < 256 * 6, "{bits}");
+        assert!(bits < 256 * 7, "{bits}");
+    }
+
+    #[test]
+    fn a_short_message_gets_classes_and_loses_little_by_them() {
+        let mut counts = Histogram([0; 256]);
+        for (at, slot) in counts.0.iter_mut().take(120).enumerate() {
+            *slot = (80.0 * (-0.04 * at as f64).exp()) as u32 + at as u32 % 3;
+        }
+        let (table, bits) = counts.table();
+        assert!(table.classes.is_some());
+        assert!(bits < 120 * 7 / 2, "{bits}");
+        let lost = table.cost_bits(&counts) - counts.entropy_bits();
+        assert!(0.0 < lost && lost < 0.01 * counts.total() as f64, "{lost}");
+    }
+
+    #[test]
+    fn weights_are_half_octaves() {
+        let weights: Vec<u32> = (0..8).map(weight).collect();
+        assert_eq!(weights, [0, 2, 3, 4, 6, 8, 12, 16]);
+        assert_eq!(weight(TOP_CLASS), 16_384);
     }
 
     #[test]
