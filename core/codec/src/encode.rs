@@ -238,7 +238,10 @@ fn tables(groups: &Groups, symbols: &[u8]) -> (usize, Vec<Histogram>) {
     each.iter().for_each(|counts| all.add(counts));
     let bits = |counts: &Histogram| match counts.only() {
         Some(_) => 0.0,
-        None => counts.entropy_bits() + counts.table().1 as f64,
+        None => {
+            let (_, own, cost) = counts.table();
+            own as f64 + cost
+        }
     };
     if each.len() < 2 || bits(&all) <= each.iter().map(bits).sum() {
         return (0, vec![all]);

@@ -31,7 +31,7 @@ enum Part<'a> {
 pub(crate) struct Writer<'a> {
     head: BitWriter,
     parts: Vec<Part<'a>>,
-    entropy_bits: f64,
+    coded_bits: f64,
     stored_bytes: usize,
 }
 
@@ -48,31 +48,30 @@ impl<'a> Writer<'a> {
             self.head.put(u32::from(only), 8);
             return;
         }
-        let (table, table_bits) = counts.table();
-        let bits = counts.entropy_bits();
-        if 8.0 * symbols.len() as f64 <= bits + table_bits as f64 {
+        let (table, own, cost) = counts.table();
+        if 8.0 * symbols.len() as f64 <= own as f64 + cost {
             self.head.put(STORED, 2);
             self.stored_bytes += symbols.len();
             self.parts.push(Part::Stored(symbols));
         } else {
             self.head.put(CODED, 2);
             table.write(&mut self.head);
-            self.entropy_bits += bits;
+            self.coded_bits += cost;
             self.parts.push(Part::Coded(table.into(), symbols));
         }
     }
 
-    /// Bytes that [`finish`](Self::finish) would append, by entropy.
+    /// Bytes that [`finish`](Self::finish) would append, by the tables.
     pub(crate) fn estimate(&self) -> usize {
         let head = self.head.len().div_ceil(8);
-        let words = (self.entropy_bits / 8.0).ceil() as usize;
+        let words = (self.coded_bits / 8.0).ceil() as usize;
         let is_coded = self
             .parts
             .iter()
             .any(|part| matches!(part, Part::Coded(..)));
         let states = if is_coded { STATE_BYTES } else { 0 };
-        // Of its 128 bits the states hold about half as much of the message as they could.
-        let words = (words + states / 2).max(states);
+        // A state begins with 16 bits that mean nothing, and ends with 24 of 32 on average.
+        let words = (words + states * 3 / 4).max(states);
         varint_len(head) + varint_len(words / 2) + head + words + self.stored_bytes
     }
 

@@ -68,6 +68,7 @@ impl Histogram {
     }
 
     /// Empirical entropy of all symbols together, bits.
+    #[cfg(test)]
     pub(crate) fn entropy_bits(&self) -> f64 {
         let total = self.total() as f64;
         let used = self.0.iter().filter(|&&count| count != 0);
@@ -75,10 +76,11 @@ impl Histogram {
             .sum()
     }
 
-    /// The table with which these symbols are shortest, and its bits.
+    /// The table with which these symbols are shortest, the bits that it has itself, and the symbols' under
+    /// it.
     ///
     /// At least two symbols are used.
-    pub(crate) fn table(&self) -> (Table, usize) {
+    pub(crate) fn table(&self) -> (Table, usize, f64) {
         let exact = Table {
             frequencies: self.normalized(),
             classes: None,
@@ -86,9 +88,10 @@ impl Histogram {
         let [exact, coarse] = [exact, Table::from_classes(self.classes())].map(|table| {
             let mut written = BitWriter::default();
             table.write(&mut written);
-            (table, written.len())
+            let cost = table.cost_bits(self);
+            (table, written.len(), cost)
         });
-        let bits = |(table, bits): &(Table, usize)| table.cost_bits(self) + *bits as f64;
+        let bits = |(_, own, cost): &(Table, usize, f64)| *own as f64 + cost;
         if bits(&coarse) <= bits(&exact) {
             coarse
         } else {
@@ -359,8 +362,7 @@ mod tests {
             *slot = count as u32;
             count *= 0.93;
         }
-        let (table, bits) = counts.table();
-        let cost = table.cost_bits(&counts);
+        let (_, bits, cost) = counts.table();
         assert!(counts.entropy_bits() <= cost);
         assert!(cost <= counts.entropy_bits() * 1.002, "{cost}");
         assert!(bits < 256 * 7, "{bits}");
@@ -372,10 +374,10 @@ mod tests {
         for (at, slot) in counts.0.iter_mut().take(120).enumerate() {
             *slot = (80.0 * (-0.04 * at as f64).exp()) as u32 + at as u32 % 3;
         }
-        let (table, bits) = counts.table();
+        let (table, bits, cost) = counts.table();
         assert!(table.classes.is_some());
         assert!(bits < 120 * 7 / 2, "{bits}");
-        let lost = table.cost_bits(&counts) - counts.entropy_bits();
+        let lost = cost - counts.entropy_bits();
         assert!(0.0 < lost && lost < 0.01 * counts.total() as f64, "{lost}");
     }
 
