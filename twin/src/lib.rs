@@ -5,18 +5,22 @@
 //!
 //! Reading order: [`seed`] (streams of randomness), [`agenda`] (what will happen next), [`law`] and
 //! [`arrivals`] (lengths and instants), [`station`] and [`wire`] (where work waits), [`network`] (queues
-//! without a brain), [`chainnet`] (held against a published truth), [`stats`] (what may be claimed).
+//! without a brain), [`chainnet`] (held against a published truth), [`world`] (the production brain over
+//! simulated workers), [`planner`] (plans for it, by the production strategies), [`stats`] (what may be
+//! claimed).
 
 pub mod agenda;
 pub mod arrivals;
 pub mod chainnet;
 pub mod law;
 pub mod network;
+pub mod planner;
 pub mod seed;
 pub mod station;
 pub mod stats;
 pub mod trace;
 pub mod wire;
+pub mod world;
 
 pub use law::{Law, LawError};
 pub use seed::{Seed, Stream};

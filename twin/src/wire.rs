@@ -30,6 +30,13 @@ impl Wire {
         }
     }
 
+    /// From now on it is like `link`; what is on it arrives as it would have.
+    pub const fn reshape(&mut self, link: &Link) {
+        self.rate_bytes_per_second = link.rate_bytes_per_second;
+        self.delay_seconds = link.delay.as_secs_f64();
+        self.jitter_seconds = link.jitter.as_secs_f64();
+    }
+
     /// Whether arrivals depend on a deviate.
     #[must_use]
     pub const fn has_jitter(&self) -> bool {

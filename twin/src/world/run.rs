@@ -1,0 +1,760 @@
+//! The loop over events: facts to the brain, orders to the world.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use rand_distr::{Distribution as _, StandardNormal};
+use splitplace_brain::{Arrival, Brain, Order, Report as Ended};
+use splitplace_fleet::{Links, NodeId, Place as End, Timestamp};
+use splitplace_lifecycle::{Ending, Event as Fact, Fault as Trouble, RequestId};
+use splitplace_plan::Plan;
+use splitplace_policy::Policy;
+
+use super::{
+    Fault, World,
+    control::{Centre, Table},
+    node::{Frame, Place, Site},
+    report::{ModelReport, NodeReport, Report},
+    window::Window,
+};
+use crate::{
+    Seed, Stream, TraceHash,
+    agenda::{Agenda, Queue as _},
+    arrivals::Arrivals,
+    law::nanos,
+    network::Discipline,
+    planner::Planner,
+    wire::Wire,
+};
+
+/// What happens.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Event {
+    /// The next request of a load comes.
+    Comes(u32),
+    /// A frame, or with `trouble` the word that it goes no further, reaches the other end of a pipe.
+    Reaches {
+        frame: Frame,
+        pipe: u32,
+        epoch: u32,
+        trouble: Option<Trouble>,
+    },
+    /// A thread of a node is done.
+    Done { node: u32, server: u32, epoch: u32 },
+    /// A request's alarm rings.
+    Wake(u64),
+    /// A fault of the world's list.
+    Strikes(u32),
+    /// The centre notices that a node is gone.
+    Noticed { node: u32, epoch: u32 },
+    /// Time to plan.
+    Due,
+    /// A plan is made.
+    Planned,
+    /// A node that is to let go of the old plan first may be idle.
+    Emptied { node: u32, roll: u32 },
+    /// A node holds its part of the plan under way.
+    Loaded { node: u32, epoch: u32, roll: u32 },
+    /// Time to look at what may be retired.
+    Tick,
+}
+
+/// One direction between two places.
+struct Pipe {
+    wire: Wire,
+    from: u32,
+    to: u32,
+    inside: u32,
+    most: u32,
+}
+
+/// A request that has not ended.
+struct Waiting {
+    load: u32,
+    attempt: u32,
+}
+
+pub(super) struct Sim<'w> {
+    pub(super) world: &'w World,
+    pub(super) planner: &'w dyn Planner,
+    pub(super) agenda: Agenda<Event>,
+    pub(super) brain: Brain,
+    pub(super) sites: Vec<Site>,
+    pub(super) numbers: BTreeMap<NodeId, u32>,
+    pub(super) centre: Centre,
+    links: Links,
+    pipes: Vec<Pipe>,
+    pipe_of: BTreeMap<(u32, u32), u32>,
+    uplinks: Vec<Option<Wire>>,
+    requests: Window<Waiting>,
+    arrivals: Vec<Arrivals>,
+    promises: Vec<Stream>,
+    services: Stream,
+    jitter: Stream,
+    truths: Stream,
+    coming: usize,
+    pub(super) report: Report,
+    pub(super) trace: TraceHash,
+}
+
+/// Runs a world from its beginning, with the planner's first plan in force and loaded, to the end of the
+/// last request.
+///
+/// Costs some microseconds for each request, most of them the brain's, and 0.1 to 0.3 for each hop.
+/// Memory is linear in nodes, routes, and requests in flight.
+///
+/// # Panics
+/// When [`World::check`] finds something.
+pub fn run(world: &World, policy: Box<dyn Policy>, planner: &dyn Planner, seed: Seed) -> Report {
+    let wrong = world.check();
+    assert!(wrong.is_empty(), "the world cannot be run: {wrong:?}");
+    let mut sim = Sim::new(world, policy, planner, seed);
+    sim.begin();
+    while let Some((now, event)) = sim.agenda.pop() {
+        sim.report.events += 1;
+        sim.report.ended = now;
+        sim.trace.add(now.as_nanos());
+        sim.happen(now, event);
+        if sim.coming == 0 && sim.requests.is_empty() {
+            break;
+        }
+    }
+    sim.finish()
+}
+
+impl<'w> Sim<'w> {
+    fn new(
+        world: &'w World,
+        policy: Box<dyn Policy>,
+        planner: &'w dyn Planner,
+        seed: Seed,
+    ) -> Self {
+        let numbers = (0u32..).zip(&world.workers);
+        let loads = || (0u64..).zip(&world.loads);
+        let mut report = Report {
+            models: BTreeMap::new(),
+            nodes: Vec::new(),
+            plans: Vec::new(),
+            counts: splitplace_lifecycle::Counts::default(),
+            seconds: world.duration.saturating_sub(world.warm_up).as_secs_f64(),
+            events: 0,
+            ended: Timestamp::ZERO,
+            trace: 0,
+        };
+        for load in &world.loads {
+            report.models.entry(load.model.clone()).or_default();
+        }
+        Self {
+            agenda: Agenda::default(),
+            brain: Brain::new(world.settings, policy, seed.chacha("policy")),
+            sites: world.workers.iter().map(Site::new).collect(),
+            numbers: numbers
+                .map(|(number, one)| (one.node.id.clone(), number))
+                .collect(),
+            centre: Centre::new(world),
+            links: world.links.clone(),
+            pipes: Vec::new(),
+            pipe_of: BTreeMap::new(),
+            uplinks: world
+                .workers
+                .iter()
+                .map(|worker| {
+                    let link = splitplace_fleet::Link {
+                        rate_bytes_per_second: worker.uplink,
+                        delay: Duration::ZERO,
+                        jitter: Duration::ZERO,
+                    };
+                    worker.uplink.is_finite().then(|| Wire::new(&link))
+                })
+                .collect(),
+            requests: Window::default(),
+            arrivals: loads()
+                .map(|(id, load)| Arrivals::new(load.arrivals.clone(), seed.stream("arrivals", id)))
+                .collect(),
+            promises: loads().map(|(id, _)| seed.stream("promises", id)).collect(),
+            services: seed.stream("service", 0),
+            jitter: seed.stream("jitter", 0),
+            truths: seed.stream("truth", 0),
+            coming: 0,
+            report,
+            trace: TraceHash::default(),
+            world,
+            planner,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.start_with_first_plan();
+        for (number, (at, _)) in (0u32..).zip(&self.world.faults) {
+            self.agenda.push(*at, Event::Strikes(number));
+        }
+        for load in 0..self.world.loads.len() {
+            self.coming += 1;
+            self.expect(load);
+        }
+    }
+
+    fn finish(mut self) -> Report {
+        let seconds = self.report.ended.as_nanos() as f64 / 1e9;
+        for (worker, site) in self.world.workers.iter().zip(&mut self.sites) {
+            site.account(self.report.ended);
+            let cores = f64::from(worker.node.cores.max(1));
+            self.report.nodes.push(NodeReport {
+                node: worker.node.id.clone(),
+                utilisation: site.busy_core_seconds / (seconds * cores).max(1e-9),
+                joules: site.joules,
+                computed: site.computed,
+                expired: site.expired,
+                refused: site.refused,
+            });
+        }
+        self.report.counts = self.brain.counts();
+        self.report.trace = self.trace.get();
+        self.report
+    }
+
+    /// Puts a load's next request on the agenda, or notes that it has no more.
+    fn expect(&mut self, load: usize) {
+        match self.arrivals[load].next() {
+            Some(at) if at < Timestamp::ZERO + self.world.duration => {
+                self.agenda.push(at, Event::Comes(load as u32));
+            }
+            Some(_) | None => self.coming -= 1,
+        }
+    }
+
+    fn happen(&mut self, now: Timestamp, event: Event) {
+        match event {
+            Event::Comes(load) => self.comes(now, load),
+            Event::Reaches {
+                frame,
+                pipe,
+                epoch,
+                trouble,
+            } => self.reaches(now, frame, pipe, epoch, trouble),
+            Event::Done {
+                node,
+                server,
+                epoch,
+            } => self.done(now, node, server, epoch),
+            Event::Wake(request) => {
+                if self.requests.get_mut(request).is_some() {
+                    let request = RequestId(request);
+                    self.tell(now, Fact::Woke { request });
+                }
+            }
+            Event::Strikes(number) => self.strikes(now, number),
+            Event::Noticed { node, epoch } => self.noticed(now, node, epoch),
+            Event::Due => self.due(now),
+            Event::Planned => self.planned(now),
+            Event::Emptied { node, roll } => self.emptied(now, node, roll),
+            Event::Loaded { node, epoch, roll } => self.loaded(now, node, epoch, roll),
+            Event::Tick => self.tick(now),
+        }
+    }
+
+    fn comes(&mut self, now: Timestamp, number: u32) {
+        let load = &self.world.loads[number as usize];
+        let waiting = Waiting {
+            load: number,
+            attempt: 0,
+        };
+        let request = self.requests.push(waiting);
+        let sla = draw(&load.slas, &mut self.promises[number as usize].of(request));
+        self.trace.add(request);
+        if self.counts(now) {
+            self.model(number).arrived += 1;
+        }
+        let arrival = Arrival {
+            model: load.model.clone(),
+            samples: load.samples,
+            sla,
+            patience: sla + load.patience,
+        };
+        match self.brain.arrive(now, RequestId(request), arrival) {
+            Ok(orders) => self.obey(now, orders),
+            Err(refusal) => {
+                self.requests.remove(request);
+                self.trace.add(u64::MAX);
+                if self.counts(now) {
+                    self.model(number).refused(refusal);
+                }
+            }
+        }
+        self.expect(number as usize);
+    }
+
+    fn counts(&self, born: Timestamp) -> bool {
+        Timestamp::ZERO + self.world.warm_up <= born
+    }
+
+    fn model(&mut self, load: u32) -> &mut ModelReport {
+        let name = &self.world.loads[load as usize].model;
+        self.report
+            .models
+            .get_mut(name)
+            .expect("every load has a report")
+    }
+
+    /// Tells the brain a fact and does what it orders.
+    pub(super) fn tell(&mut self, now: Timestamp, fact: Fact) {
+        let orders = self.brain.step(now, fact);
+        self.obey(now, orders);
+    }
+
+    /// Does what the brain ordered. A frame that cannot leave is a fact of its own, told at once.
+    pub(super) fn obey(&mut self, now: Timestamp, orders: Vec<Order>) {
+        let mut orders = VecDeque::from(orders);
+        while let Some(order) = orders.pop_front() {
+            match order {
+                Order::Send { .. } => {
+                    if let Some(fact) = self.leave(now, &order) {
+                        orders.extend(self.brain.step(now, fact));
+                    }
+                }
+                Order::WakeAt { request, at } => self.agenda.push(at, Event::Wake(request.0)),
+                Order::Finish { request, report } => self.ended(now, request, &report),
+            }
+        }
+    }
+
+    /// Sends a request on its way, or says why not.
+    fn leave(&mut self, now: Timestamp, order: &Order) -> Option<Fact> {
+        let Order::Send {
+            request,
+            attempt,
+            branch,
+            generation,
+            route,
+            ref node,
+            slack,
+            patience,
+        } = *order
+        else {
+            return None;
+        };
+        let waiting = self.requests.get_mut(request.0)?;
+        waiting.attempt = attempt;
+        let samples = self.world.loads[waiting.load as usize].samples;
+        let failed = |fault| {
+            Some(Fact::BranchFailed {
+                request,
+                attempt,
+                branch,
+                fault,
+            })
+        };
+        let to = self.numbers.get(node).copied();
+        let table = self.centre.number_of(generation);
+        let (Some(to), Some(number)) = (to.filter(|to| self.centre.is_connected(*to)), table)
+        else {
+            return failed(Trouble::PeerLost);
+        };
+        let table = self.centre.table(number);
+        let found = table.and_then(|table| {
+            let route = table.route_number(route)?;
+            Some((route, table.routes[route as usize].hops[0].bytes_in))
+        });
+        let Some((route, bytes)) = found else {
+            return failed(Trouble::StaleRoute);
+        };
+        let frame = Frame {
+            request: request.0,
+            deadline: now + slack,
+            expiry: now + patience,
+            attempt,
+            samples,
+            table: number,
+            route,
+            branch: branch as u16,
+            hop: 0,
+        };
+        let centre = self.sites.len() as u32;
+        if self.send(now, centre, to, bytes, frame, None) {
+            None
+        } else {
+            failed(Trouble::QueueFull)
+        }
+    }
+
+    /// Hands a frame to a link; `false` when as many are in it as may.
+    fn send(
+        &mut self,
+        now: Timestamp,
+        from: u32,
+        to: u32,
+        sample_bytes: u64,
+        frame: Frame,
+        trouble: Option<Trouble>,
+    ) -> bool {
+        let number = self.pipe(from, to);
+        let bytes = sample_bytes.saturating_mul(u64::from(frame.samples));
+        let pipe = &mut self.pipes[number as usize];
+        if pipe.most <= pipe.inside {
+            return false;
+        }
+        pipe.inside += 1;
+        let mut at = now + overhead(self.world, from);
+        if let Some(Some(uplink)) = self.uplinks.get_mut(from as usize) {
+            at = uplink.send(at, bytes, 0.0);
+        }
+        let deviate = if pipe.wire.has_jitter() {
+            StandardNormal.sample(&mut self.jitter.of(frame.entity()))
+        } else {
+            0.0
+        };
+        at = pipe.wire.send(at, bytes, deviate) + overhead(self.world, to);
+        let epoch = self.sites.get(from as usize).map_or(0, |site| site.epoch);
+        let event = Event::Reaches {
+            frame,
+            pipe: number,
+            epoch,
+            trouble,
+        };
+        self.agenda.push(at, event);
+        true
+    }
+
+    fn end(&self, place: u32) -> End {
+        match self.world.workers.get(place as usize) {
+            Some(worker) => End::from(&worker.node.id),
+            None => End::Center,
+        }
+    }
+
+    /// The pipe between two places, made when it is first needed.
+    fn pipe(&mut self, from: u32, to: u32) -> u32 {
+        if let Some(number) = self.pipe_of.get(&(from, to)) {
+            return *number;
+        }
+        let link = self.links.get(&self.end(from), &self.end(to));
+        let (peer, centre) = self.world.control.peer_frames;
+        let is_centre = from as usize == self.sites.len();
+        let number = self.pipes.len() as u32;
+        self.pipes.push(Pipe {
+            wire: Wire::new(&link),
+            from,
+            to,
+            inside: 0,
+            // Before the emulated link and in it.
+            most: 2 * if is_centre { centre } else { peer },
+        });
+        self.pipe_of.insert((from, to), number);
+        number
+    }
+
+    fn reaches(
+        &mut self,
+        now: Timestamp,
+        frame: Frame,
+        pipe: u32,
+        epoch: u32,
+        trouble: Option<Trouble>,
+    ) {
+        let pipe = &mut self.pipes[pipe as usize];
+        pipe.inside -= 1;
+        let (from, to) = (pipe.from, pipe.to);
+        let is_lost = self
+            .sites
+            .get(from as usize)
+            .is_some_and(|site| site.epoch != epoch);
+        if is_lost {
+            return;
+        }
+        if (to as usize) < self.sites.len() {
+            self.arrive(now, to, frame);
+            return;
+        }
+        let request = RequestId(frame.request);
+        let (attempt, branch) = (frame.attempt, u32::from(frame.branch));
+        self.trace.add(frame.entity());
+        if let Some(fault) = trouble {
+            let fact = Fact::BranchFailed {
+                request,
+                attempt,
+                branch,
+                fault,
+            };
+            self.tell(now, fact);
+        } else if self
+            .requests
+            .get_mut(frame.request)
+            .is_some_and(|w| w.attempt == attempt)
+        {
+            let fact = Fact::BranchAnswered {
+                request,
+                attempt,
+                branch,
+            };
+            self.tell(now, fact);
+        }
+    }
+
+    /// A frame is at a node's door.
+    fn arrive(&mut self, now: Timestamp, node: u32, frame: Frame) {
+        let site = &mut self.sites[node as usize];
+        if !site.is_up {
+            return;
+        }
+        let hop = self.centre.table(frame.table).and_then(|table| {
+            let hop = table.routes[frame.route as usize]
+                .hops
+                .get(usize::from(frame.hop))?;
+            (hop.node == node).then_some(*hop)
+        });
+        let Some(hop) = hop.filter(|_| site.tables.contains(&frame.table)) else {
+            self.fail(now, node, frame, Trouble::StaleRoute);
+            return;
+        };
+        if !site.wait(hop.slot) {
+            self.fail(now, node, frame, Trouble::QueueFull);
+            return;
+        }
+        site.account(now);
+        let is_in_order = site.discipline == Discipline::InOrder;
+        match &mut site.place {
+            Place::Desk(desk) => {
+                let rank = if is_in_order {
+                    0
+                } else {
+                    frame.deadline.as_nanos()
+                };
+                desk.enter(rank, frame);
+                self.start(now, node);
+            }
+            Place::Share(_) if frame.expiry <= now => {
+                site.begin(hop.slot);
+                site.expired += 1;
+                self.fail(now, node, frame, Trouble::Expired);
+            }
+            Place::Share(_) => {
+                let service = self.service(node, &frame, hop.service);
+                if let Place::Share(share) = &mut self.sites[node as usize].place {
+                    share.enter(now, service, frame);
+                }
+                self.promise(node);
+            }
+        }
+    }
+
+    /// Nanoseconds that a frame needs on a node.
+    fn service(&self, node: u32, frame: &Frame, planned: Duration) -> u64 {
+        let law = &self.world.workers[node as usize].service;
+        let factor = if law.is_constant() {
+            law.mean()
+        } else {
+            law.draw(&mut self.services.of(frame.entity()))
+        };
+        let slow = self.sites[node as usize].slow;
+        let work = planned.as_nanos() as f64 * f64::from(frame.samples);
+        nanos(work * factor * slow / 1e9)
+    }
+
+    /// Puts waiting frames on free threads.
+    fn start(&mut self, now: Timestamp, node: u32) {
+        loop {
+            let site = &mut self.sites[node as usize];
+            let Place::Desk(desk) = &mut site.place else {
+                return;
+            };
+            let Some(frame) = desk.call() else {
+                return;
+            };
+            let hop = self
+                .centre
+                .table(frame.table)
+                .map(|table| table.routes[frame.route as usize].hops[usize::from(frame.hop)]);
+            let Some(hop) = hop else {
+                self.fail(now, node, frame, Trouble::StaleRoute);
+                continue;
+            };
+            site.begin(hop.slot);
+            if frame.expiry <= now {
+                site.expired += 1;
+                self.fail(now, node, frame, Trouble::Expired);
+                continue;
+            }
+            let service = self.service(node, &frame, hop.service);
+            let site = &mut self.sites[node as usize];
+            if let Place::Desk(desk) = &mut site.place {
+                let server = desk.serve(frame);
+                let at = Timestamp::from_nanos(now.as_nanos().saturating_add(service));
+                let epoch = site.epoch;
+                let done = Event::Done {
+                    node,
+                    server,
+                    epoch,
+                };
+                self.agenda.push(at, done);
+            }
+        }
+    }
+
+    fn promise(&mut self, node: u32) {
+        if let Place::Share(share) = &self.sites[node as usize].place
+            && let Some((at, epoch)) = share.next()
+        {
+            let server = u32::MAX;
+            let done = Event::Done {
+                node,
+                server,
+                epoch,
+            };
+            self.agenda.push(at, done);
+        }
+    }
+
+    fn done(&mut self, now: Timestamp, node: u32, server: u32, epoch: u32) {
+        let site = &mut self.sites[node as usize];
+        site.account(now);
+        let frame = match &mut site.place {
+            Place::Desk(desk) => (site.epoch == epoch).then(|| desk.done(server)).flatten(),
+            Place::Share(share) => share.done(now, epoch),
+        };
+        let Some(mut frame) = frame else {
+            return;
+        };
+        site.computed += 1;
+        let is_shared = matches!(site.place, Place::Share(_));
+        let Some(table) = self.centre.table(frame.table).cloned() else {
+            self.fail(now, node, frame, Trouble::StaleRoute);
+            return;
+        };
+        let route = &table.routes[frame.route as usize];
+        if is_shared {
+            let slot = route.hops[usize::from(frame.hop)].slot;
+            self.sites[node as usize].begin(slot);
+            self.promise(node);
+        } else {
+            self.start(now, node);
+        }
+        frame.hop += 1;
+        let centre = self.sites.len() as u32;
+        let (to, bytes) = route
+            .hops
+            .get(usize::from(frame.hop))
+            .map_or((centre, route.bytes_out), |hop| (hop.node, hop.bytes_in));
+        if to == node {
+            self.arrive(now, node, frame);
+            return;
+        }
+        let is_reachable = to == centre || self.centre.is_reachable(to);
+        let is_gone = is_reachable && self.send(now, node, to, bytes, frame, None);
+        if !is_gone && to != centre {
+            self.fail(now, node, frame, Trouble::PeerLost);
+        }
+    }
+
+    /// Tells the centre that a frame goes no further.
+    fn fail(&mut self, now: Timestamp, node: u32, frame: Frame, trouble: Trouble) {
+        let centre = self.sites.len() as u32;
+        self.send(now, node, centre, 0, frame, Some(trouble));
+    }
+
+    fn ended(&mut self, now: Timestamp, request: RequestId, ended: &Ended) {
+        let Some(waiting) = self.requests.remove(request.0) else {
+            return;
+        };
+        self.trace.add(request.0);
+        self.trace
+            .add(matches!(ended.ending, Ending::Answered { .. }).into());
+        let mut share = 0.0;
+        if let (Ending::Answered { missing, .. }, Some(decision)) = (&ended.ending, &ended.decision)
+        {
+            self.trace.add_text(&decision.arm.name);
+            let branches = decision.arm.branches.len().max(1) as f64;
+            let there = (branches - missing.len() as f64) / branches;
+            let unknown = self.world.settings.accuracy_unknown;
+            share = decision.arm.accuracy.unwrap_or(unknown) * there;
+            self.feedback(request, waiting.load, share);
+        }
+        let born = now - ended.response;
+        if self.counts(born) {
+            self.model(waiting.load).ended(ended, share);
+        }
+    }
+
+    /// Some clients tell the truth.
+    fn feedback(&mut self, request: RequestId, load: u32, share: f64) {
+        let load = &self.world.loads[load as usize];
+        if load.feedback <= 0.0 {
+            return;
+        }
+        let mut stream = self.truths.of(request.0);
+        if load.feedback <= stream.unit() {
+            return;
+        }
+        let labels: Vec<u32> = (0..load.samples)
+            .map(|_| u32::from(share <= stream.unit()))
+            .collect();
+        self.brain.classify(request, vec![0; labels.len()]);
+        self.brain.feedback(request, &labels);
+    }
+
+    fn strikes(&mut self, now: Timestamp, number: u32) {
+        let (_, fault) = &self.world.faults[number as usize];
+        let control = self.world.control;
+        self.trace.add(u64::from(number));
+        match fault {
+            Fault::Crash(node) => self.dies(now, node, control.broken),
+            Fault::Silence(node) => self.dies(now, node, control.silence),
+            Fault::Rejoin(node) => {
+                let node = self.numbers[node];
+                self.sites[node as usize].rejoin(now);
+                self.joined(now, node);
+            }
+            Fault::Slow(node, times) => {
+                self.sites[self.numbers[node] as usize].slow = *times;
+            }
+            Fault::Link(from, to, link) => {
+                self.links.set(from.clone(), to.clone(), *link);
+                for pipe in 0..self.pipes.len() {
+                    let Pipe { from: a, to: b, .. } = self.pipes[pipe];
+                    if (self.end(a), self.end(b)) == (from.clone(), to.clone()) {
+                        self.pipes[pipe].wire.reshape(link);
+                    }
+                }
+            }
+        }
+    }
+
+    fn dies(&mut self, now: Timestamp, node: &NodeId, after: Duration) {
+        let node = self.numbers[node];
+        let site = &mut self.sites[node as usize];
+        if site.is_up {
+            site.crash(now);
+            let epoch = site.epoch;
+            self.agenda
+                .push(now + after, Event::Noticed { node, epoch });
+        }
+    }
+
+    /// The tables of a plan, for workers.
+    pub(super) fn tabulate(&mut self, plan: &Plan) -> Arc<Table> {
+        Arc::new(Table::new(plan, &self.numbers, &mut self.sites))
+    }
+}
+
+fn overhead(world: &World, place: u32) -> Duration {
+    let worker = world.workers.get(place as usize);
+    worker.map_or(Duration::ZERO, |worker| worker.overhead)
+}
+
+/// One of the promises, by weight.
+fn draw(slas: &[(Duration, f64)], stream: &mut Stream) -> Duration {
+    let [(only, _)] = slas else {
+        let total: f64 = slas.iter().map(|(_, weight)| weight).sum();
+        let mut left = stream.unit() * total;
+        for (sla, weight) in slas {
+            left -= weight;
+            if left < 0.0 {
+                return *sla;
+            }
+        }
+        return slas.last().map_or(Duration::ZERO, |(sla, _)| *sla);
+    };
+    *only
+}
