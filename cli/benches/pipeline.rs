@@ -111,7 +111,7 @@ fn main() {
             slowest = slowest.min(rate);
         }
         // Asked for nearly what the slowest stage can carry, the planner has to use all four nodes.
-        let wanted = format!("planning.rate-per-second={}", 0.8 * slowest);
+        let wanted = format!("planning.rate-per-second={}", 0.95 * slowest);
         let more = [
             "--policy",
             "layer",
@@ -121,11 +121,16 @@ fn main() {
             &wanted,
         ];
         let (chain, status) = rate(&four, &whole, "even", &more, &seconds);
-        let hops = status["models"][0]["arms"][0]["branches"][0]["hops"]
-            .as_array()
-            .map_or(0, Vec::len);
+        let hops = status["models"][0]["arms"][0]["branches"][0].as_array();
+        let services: Vec<String> = hops
+            .into_iter()
+            .flatten()
+            .map(|hop| format!("{:.1} ms", hop["service_us"].as_f64().unwrap_or(0.0) / 1e3))
+            .collect();
         println!(
-            "round {round}: chain of {hops} {chain:.1}/s, {:.3} of its slowest fragment",
+            "round {round}: chain of {} ({}) {chain:.1}/s, {:.3} of its slowest fragment",
+            services.len(),
+            services.join(", "),
             chain / slowest
         );
         ratios.push(chain / slowest);
