@@ -162,6 +162,7 @@ fn arrows_point_one_way() {
                 "lifecycle",
                 "plan",
                 "policy",
+                "queueing",
             ],
         ),
         ("onnx", &["graph", "plan", "fleet"]),
@@ -230,6 +231,7 @@ fn the_brain_is_pure() {
     let small = [
         "crc32fast",
         "half",
+        "microlp",
         "rand",
         "rand_chacha",
         "smallvec",

@@ -7,9 +7,11 @@
 //! What is deliberately absent: knowledge of nodes, routes and models. An arm is what its
 //! [`ArmView`] says of it.
 //!
-//! Reading order: the contract, [`fixed`], [`two_context`], [`by_name`].
+//! Reading order: the contract, [`fixed`], [`two_context`], [`by_name`]; then [`exit`], which decides not how
+//! a request runs but after which exit of its network it answers.
 
 mod contract;
+pub mod exit;
 pub mod fixed;
 pub mod two_context;
 

@@ -1,0 +1,194 @@
+//! What every exit said of every input that was measured, and tables made from it.
+
+use splitplace_queueing::Service;
+
+use super::{
+    real,
+    table::{ExitBins, ExitTable, MAX_BINS, MAX_EXITS, TableError},
+};
+
+/// Weight, in inputs, with which a bin's transitions are drawn towards those of all bins: a bin of few inputs
+/// says little.
+const PRIOR: f64 = 2.0;
+
+/// Confidence and correctness of every exit for every input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Records {
+    exits: usize,
+    confidence: Vec<f32>,
+    correct: Vec<bool>,
+}
+
+impl Records {
+    /// No input yet, of a network with so many exits.
+    ///
+    /// # Errors
+    /// When they are none or more than [`MAX_EXITS`].
+    pub fn new(exits: usize) -> Result<Self, TableError> {
+        if exits == 0 || exits > MAX_EXITS {
+            return Err(TableError::Exits {
+                exits,
+                stages: exits,
+            });
+        }
+        Ok(Self {
+            exits,
+            confidence: Vec::new(),
+            correct: Vec::new(),
+        })
+    }
+
+    /// Adds an input: by exit its confidence in `[0, 1]` and whether the answer there is correct. Missing
+    /// exits count as wrong with confidence 0; more than there are exits are left out.
+    pub fn push(&mut self, input: &[(f32, bool)]) {
+        for exit in 0..self.exits {
+            let (confidence, is_correct) = input.get(exit).copied().unwrap_or((0.0, false));
+            let confidence = if confidence.is_nan() { 0.0 } else { confidence };
+            self.confidence.push(confidence.clamp(0.0, 1.0));
+            self.correct.push(is_correct);
+        }
+    }
+
+    /// Number of exits.
+    #[must_use]
+    pub const fn exits(&self) -> usize {
+        self.exits
+    }
+
+    /// Number of inputs.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.confidence.len() / self.exits
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.confidence.is_empty()
+    }
+
+    /// Confidence of an exit on an input.
+    #[must_use]
+    pub fn confidence(&self, input: usize, exit: usize) -> f64 {
+        f64::from(self.confidence[input * self.exits + exit])
+    }
+
+    /// Whether the exit's answer on that input is correct.
+    #[must_use]
+    pub fn is_correct(&self, input: usize, exit: usize) -> bool {
+        self.correct[input * self.exits + exit]
+    }
+
+    /// Inputs for which `keep` of their number is true.
+    #[must_use]
+    pub fn filter(&self, keep: impl Fn(usize) -> bool) -> Self {
+        let of = |input: usize| input * self.exits..(input + 1) * self.exits;
+        let kept: Vec<usize> = (0..self.len()).filter(|&input| keep(input)).collect();
+        let kept = || kept.iter().copied();
+        Self {
+            exits: self.exits,
+            confidence: kept()
+                .flat_map(|i| self.confidence[of(i)].iter().copied())
+                .collect(),
+            correct: kept()
+                .flat_map(|i| self.correct[of(i)].iter().copied())
+                .collect(),
+        }
+    }
+
+    /// Share of correct answers at an exit.
+    #[must_use]
+    pub fn accuracy(&self, exit: usize) -> f64 {
+        let correct = (0..self.len())
+            .filter(|&i| self.is_correct(i, exit))
+            .count();
+        real(correct) / real(self.len().max(1))
+    }
+
+    /// Confidences of an exit, ascending.
+    #[must_use]
+    pub fn sorted(&self, exit: usize) -> Vec<f64> {
+        let mut all: Vec<f64> = (0..self.len()).map(|i| self.confidence(i, exit)).collect();
+        all.sort_by(f64::total_cmp);
+        all
+    }
+
+    /// The table of these inputs, with `bins` bins of equal share at each exit (fewer where many confidences
+    /// are equal). Accuracies are made to grow with confidence (pooling adjacent violators), transitions are
+    /// smoothed. O(inputs · exits · log inputs).
+    ///
+    /// # Errors
+    /// When there are no inputs, no bins or too many, or not as many stages as exits.
+    pub fn table(&self, stages: Vec<Service>, bins: usize) -> Result<ExitTable, TableError> {
+        if self.is_empty() {
+            return Err(TableError::Empty);
+        }
+        if bins == 0 || bins > MAX_BINS {
+            return Err(TableError::Shape { exit: 0 });
+        }
+        let mut exits: Vec<ExitBins> = (0..self.exits)
+            .map(|exit| {
+                let sorted = self.sorted(exit);
+                let mut edges: Vec<f64> =
+                    (1..bins).map(|b| sorted[b * sorted.len() / bins]).collect();
+                edges.dedup();
+                edges.retain(|&edge| edge > sorted[0]);
+                ExitBins {
+                    edges,
+                    ..ExitBins::default()
+                }
+            })
+            .collect();
+        let mut counts: Vec<Vec<f64>> = Vec::new();
+        for exit in 0..self.exits {
+            let width = exits[exit].edges.len() + 1;
+            let (mut seen, mut right) = (vec![0.0; width], vec![0.0; width]);
+            for input in 0..self.len() {
+                let bin = exits[exit].bin(self.confidence(input, exit));
+                seen[bin] += 1.0;
+                right[bin] += f64::from(u8::from(self.is_correct(input, exit)));
+            }
+            exits[exit].correct = rising(&right, &seen);
+            exits[exit].share = seen.iter().map(|n| n / real(self.len())).collect();
+            counts.push(seen);
+        }
+        for exit in 0..self.exits - 1 {
+            let (width, next) = (counts[exit].len(), counts[exit + 1].len());
+            let mut moves = vec![vec![0.0; next]; width];
+            for input in 0..self.len() {
+                let from = exits[exit].bin(self.confidence(input, exit));
+                let to = exits[exit + 1].bin(self.confidence(input, exit + 1));
+                moves[from][to] += 1.0;
+            }
+            let shares = &exits[exit + 1].share;
+            for (row, n) in moves.iter_mut().zip(&counts[exit]) {
+                for (p, share) in row.iter_mut().zip(shares) {
+                    *p = (*p + PRIOR * share) / (n + PRIOR);
+                }
+            }
+            exits[exit].next = moves;
+        }
+        ExitTable::new(stages, exits)
+    }
+}
+
+/// The nearest accuracies that never fall from bin to bin (pool adjacent violators).
+fn rising(right: &[f64], seen: &[f64]) -> Vec<f64> {
+    // Blocks of (right, seen, bins).
+    let mut blocks: Vec<(f64, f64, usize)> = Vec::new();
+    for (&right, &seen) in right.iter().zip(seen) {
+        blocks.push((right, seen, 1));
+        while let [.., a, b] = blocks[..] {
+            if a.0 * b.1 < b.0 * a.1 || a.1 > 0.0 && b.1 > 0.0 && a.0 * b.1 == b.0 * a.1 {
+                break;
+            }
+            blocks.truncate(blocks.len() - 2);
+            blocks.push((a.0 + b.0, a.1 + b.1, a.2 + b.2));
+        }
+    }
+    let of = |(right, seen, count): (f64, f64, usize)| {
+        let accuracy = if seen > 0.0 { right / seen } else { 0.0 };
+        std::iter::repeat_n(accuracy.clamp(0.0, 1.0), count)
+    };
+    blocks.into_iter().flat_map(of).collect()
+}
