@@ -1,9 +1,11 @@
 //! How long are activations in each codec, how fast do they get there and back on one core, and would
 //! lz4 or zstd do better on the same numbers?
 //!
-//! Expected: quantising is a few instructions for 16 elements, rANS about four cycles a symbol each way,
-//! so around a gigabyte of f32 a second, where zstd's fastest level makes 0.4; and sizes 20 to 40 % below
-//! u8 with zstd, which finds no matches in noise and is left with its own entropy coder.
+//! Expected: quantising is a few instructions for 16 elements, rANS about ten cycles a symbol each way, so
+//! around a gigabyte of f32 a second, where zstd's fastest level makes 0.4; and shorter than what zstd makes
+//! of u8, which finds few matches in noise and is left with its own entropy coder.
+//!
+//! Speeds are of the thread's own time: other work on the machine makes it slower only through the caches.
 //!
 //! `SPLITPLACE_ACTIVATIONS=A-64x14x14.f32:B-24x56x56.f32` adds real ones: f32, little-endian, any number of
 //! tensors one after the other, each of the shape that the file's name says.
@@ -182,13 +184,16 @@ fn ways() -> Vec<Way> {
         "u8",
         "u8-rans",
         "u8-zrans",
+        "u8-crans",
         "u8c-rans",
         "u8c-zrans",
+        "u8c-crans",
         "u6-rans",
         "u6-zrans",
         "u4",
         "u4-rans",
         "u4-zrans",
+        "u4-crans",
         "u4c-rans",
     ]
     .map(ours)
@@ -231,9 +236,10 @@ fn speed(c: &mut Criterion, case: &Case, way: &str, what: &str, run: impl Fn(usi
 
 fn main() {
     let mut c = Criterion::default()
-        .sample_size(15)
-        .warm_up_time(Duration::from_millis(50))
-        .measurement_time(Duration::from_millis(150))
+        .sample_size(11)
+        .nresamples(1000)
+        .warm_up_time(Duration::from_millis(20))
+        .measurement_time(Duration::from_millis(80))
         .without_plots()
         .configure_from_args();
     let mut tables = Vec::new();

@@ -12,7 +12,7 @@ use crate::{
 
 /// The bytes of a tensor that [`Codec::encode`] encoded, little-endian and row-major.
 ///
-/// Memory: at most four times the tensor's bytes, which are known before anything is allocated. Time:
+/// Memory: at most four times the tensor's bytes and 160 KiB, which are known before anything is allocated. Time:
 /// linear in the tensor's bytes and in those given, whatever they are.
 ///
 /// # Errors
@@ -124,6 +124,10 @@ fn quantized(
             return Err(WRONG_LENGTH);
         }
         unpack(body, bits.count(), &mut symbols);
+    } else if entropy == Entropy::ContextRans {
+        let mut reader = Reader::new(body)?;
+        reader.contextual(&mut symbols, spec.row(), bits.count())?;
+        reader.finish()?;
     } else {
         let mut reader = Reader::new(body)?;
         let per = match grouping {

@@ -31,8 +31,8 @@ const TABLE_ELEMENTS: usize = 4096;
 pub(crate) enum Symbols<'a> {
     /// As they are.
     Bytes(Cow<'a, [u8]>, usize),
-    /// With steps.
-    Steps(Quantized, u32),
+    /// With steps; bits of a symbol, symbols of a row.
+    Steps(Quantized, u32, usize),
 }
 
 impl Codec {
@@ -51,11 +51,19 @@ impl Codec {
         check(spec, input)?;
         let begin = out.len();
         out.push(0);
-        let used = self.body(spec, input, out);
+        let used = self.possible().body(spec, input, out);
         out[begin] = used.id();
         let checksum = spec.checksum(&out[begin..]);
         out.extend(checksum.to_le_bytes());
         Ok(used)
+    }
+
+    /// The codec that can be used: by context only what has steps.
+    fn possible(self) -> Self {
+        match Self::from_id(self.id()) {
+            Some(codec) => codec,
+            None => Self::new(self.form, Entropy::Rans),
+        }
     }
 
     fn body(self, spec: &Spec<'_>, input: &[u8], out: &mut Vec<u8>) -> Self {
@@ -111,7 +119,7 @@ impl Form {
             }
             Self::Linear { bits, grouping } => {
                 let quantized = linear::quantize(singles()?, spec.layout(), bits, grouping)?;
-                Some(Symbols::Steps(quantized, bits.count()))
+                Some(Symbols::Steps(quantized, bits.count(), spec.row()))
             }
         }
     }
@@ -122,7 +130,7 @@ impl Symbols<'_> {
     pub(crate) fn plain_bytes(&self) -> usize {
         match self {
             Self::Bytes(bytes, _) => bytes.len(),
-            Self::Steps(quantized, bits) => {
+            Self::Steps(quantized, bits, _) => {
                 let mut prefix = Vec::new();
                 self.prefix(&mut prefix);
                 prefix.len() + packed_bytes(quantized.symbols.len(), *bits)
@@ -134,13 +142,13 @@ impl Symbols<'_> {
         self.prefix(out);
         match self {
             Self::Bytes(bytes, _) => out.extend_from_slice(bytes),
-            Self::Steps(quantized, bits) => pack(&quantized.symbols, *bits, out),
+            Self::Steps(quantized, bits, _) => pack(&quantized.symbols, *bits, out),
         }
     }
 
     /// The groups' steps.
     pub(crate) fn prefix(&self, out: &mut Vec<u8>) {
-        if let Self::Steps(quantized, _) = self {
+        if let Self::Steps(quantized, ..) = self {
             if quantized.grouping == Grouping::Channel {
                 put_varint(out, quantized.groups.per());
             }
@@ -156,7 +164,7 @@ impl Symbols<'_> {
                 let planes = planes::split(bytes, *width);
                 let count = (planes.len() / width).max(1);
                 match entropy {
-                    Entropy::None | Entropy::Rans => {
+                    Entropy::None | Entropy::Rans | Entropy::ContextRans => {
                         for plane in planes.chunks(count) {
                             writer.add(plane.to_vec().into(), &Histogram::of(plane));
                         }
@@ -167,8 +175,14 @@ impl Symbols<'_> {
                     }
                 }
             }
-            Self::Steps(quantized, _) => {
+            Self::Steps(quantized, bits, row) => {
                 let symbols = &quantized.symbols[..];
+                if entropy == Entropy::ContextRans {
+                    let zeros = quantized.steps.iter().map(|step| step.zero());
+                    let zero = zeros.max().unwrap_or(0);
+                    writer.add_contextual(symbols, *row, *bits, zero);
+                    return writer;
+                }
                 if quantized.grouping == Grouping::Tensor {
                     add(&mut writer, entropy, symbols, None);
                     return writer;
@@ -191,7 +205,7 @@ fn add<'a>(
     counts: Option<Histogram>,
 ) {
     match entropy {
-        Entropy::None | Entropy::Rans => {
+        Entropy::None | Entropy::Rans | Entropy::ContextRans => {
             let counts = counts.unwrap_or_else(|| Histogram::of(symbols));
             writer.add(symbols.into(), &counts);
         }

@@ -28,12 +28,13 @@
 //! codec is worth are in `docs/codecs.md`.
 //!
 //! Invariants: zero stays zero; no bytes make the decoder panic, or hold more than four times the bytes
-//! of the tensor that it was told to expect; what was once written can be read for ever (golden tests).
+//! of the tensor that it was told to expect (and 160 KiB of tables); what was once written can be read for ever (golden tests).
 //! Deliberately absent: which codec is worth its time on which link (a planner's question), and the frame
 //! around it.
 
 mod bits;
 pub mod codec;
+mod context;
 mod decode;
 mod encode;
 mod error;

@@ -107,6 +107,11 @@ impl Step {
         Some(Self { size, zero })
     }
 
+    /// The integer that means zero.
+    pub(crate) const fn zero(self) -> u8 {
+        self.zero
+    }
+
     /// As it is on the wire: the upper half of the step's size as an f32, and the zero.
     pub(crate) fn to_bytes(self) -> [u8; STEP_BYTES] {
         let [_, _, low, high] = self.size.to_le_bytes();

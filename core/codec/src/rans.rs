@@ -6,10 +6,11 @@
 //! belongs to state `i mod 4`: four independent chains of multiplications keep a core busy where one
 //! would wait. The encoder goes from the last symbol to the first, so the decoder can go forwards.
 
+use crate::context::{Model, quarter};
 use crate::table::{SCALE, SLOTS, Table};
 
 /// Interleaved states.
-const LANES: usize = 4;
+pub(crate) const LANES: usize = 4;
 /// A state's lower bound; also where the encoder begins, and where the decoder must end.
 const LOW: u32 = 1 << 16;
 /// Bytes of the states at the start of a stream.
@@ -29,6 +30,15 @@ struct Step {
     start: u16,
     /// `2^14 - f`.
     complement: u16,
+}
+
+impl Step {
+    /// The state after the symbol, from one that is below the limit.
+    #[inline(always)]
+    fn next(&self, state: u32) -> u32 {
+        let quotient = ((u64::from(state) * self.reciprocal) >> (32 + SCALE)) as u32;
+        state + u32::from(self.start) + quotient * u32::from(self.complement)
+    }
 }
 
 /// Writes sections from the last to the first.
@@ -61,8 +71,7 @@ impl Encoder {
                 let is_full = step.limit <= *state;
                 count += usize::from(is_full);
                 let x = if is_full { *state >> 16 } else { *state };
-                let quotient = ((u64::from(x) * step.reciprocal) >> (32 + SCALE)) as u32;
-                *state = x + u32::from(step.start) + quotient * u32::from(step.complement);
+                *state = step.next(x);
             };
             let mut states = self.states;
             let (fours, rest) = symbols.as_chunks::<LANES>();
@@ -76,6 +85,26 @@ impl Encoder {
             }
             self.states = states;
             self.words.extend_from_slice(&block[..count]);
+        }
+    }
+
+    /// Codes a section of which each symbol has a table of its own, before those that were coded already:
+    /// state `k` takes the `k`th quarter.
+    pub(crate) fn contextual(&mut self, tables: &[Table], contexts: &[u8], symbols: &[u8]) {
+        let steps: Vec<[Step; 256]> = tables.iter().map(steps).collect();
+        let size = quarter(symbols.len());
+        for at in (0..size.min(symbols.len())).rev() {
+            for (lane, state) in self.states.iter_mut().enumerate().rev() {
+                let place = lane * size + at;
+                if let (Some(&symbol), Some(&context)) = (symbols.get(place), contexts.get(place)) {
+                    let step = &steps[usize::from(context)][usize::from(symbol)];
+                    if step.limit <= *state {
+                        self.words.push(*state as u16);
+                        *state >>= 16;
+                    }
+                    *state = step.next(*state);
+                }
+            }
         }
     }
 
@@ -138,6 +167,18 @@ impl Slots {
             start = until;
         }
     }
+
+    /// The symbol of a state, and the state before it was coded, but for its low word.
+    #[inline(always)]
+    fn advance(&self, state: u32) -> (u8, u32) {
+        let place = state % SLOTS as u32;
+        let symbol = self.symbols[place as usize];
+        let step = self.steps[usize::from(symbol)];
+        // Nothing wraps: a slot lies among its symbol's, and the result is below the state.
+        let within = place.wrapping_sub(step & 0xffff);
+        let before = (step >> 16).wrapping_mul(state >> SCALE);
+        (symbol, before.wrapping_add(within))
+    }
 }
 
 /// Reads sections from the first to the last.
@@ -167,16 +208,6 @@ impl<'a> Decoder<'a> {
 
     /// Decodes a section; `None` if the words run out.
     pub(crate) fn section(&mut self, slots: &Slots, symbols: &mut [u8]) -> Option<()> {
-        let advance = |state: u32, symbol: &mut u8| {
-            let place = state % SLOTS as u32;
-            *symbol = slots.symbols[place as usize];
-            let step = slots.steps[usize::from(*symbol)];
-            // Nothing wraps: a slot lies among its symbol's, and the result is below the state.
-            let within = place.wrapping_sub(step & 0xffff);
-            (step >> 16)
-                .wrapping_mul(state >> SCALE)
-                .wrapping_add(within)
-        };
         let mut states = self.states;
         let mut words = self.words;
         let (fours, rest) = symbols.as_chunks_mut::<LANES>();
@@ -187,7 +218,8 @@ impl<'a> Decoder<'a> {
             let mut window = u64::from_le_bytes([a[0], a[1], b[0], b[1], c[0], c[1], d[0], d[1]]);
             let mut taken = 0;
             for (state, symbol) in states.iter_mut().zip(four) {
-                let x = advance(*state, symbol);
+                let x;
+                (*symbol, x) = slots.advance(*state);
                 // A branch would be guessed wrong every few symbols.
                 let is_low = x < LOW;
                 *state = if is_low {
@@ -202,11 +234,41 @@ impl<'a> Decoder<'a> {
         }
         for symbols in fours.map(|four| &mut four[..]).chain([rest]) {
             for (state, symbol) in states.iter_mut().zip(symbols) {
-                *state = advance(*state, symbol);
+                (*symbol, *state) = slots.advance(*state);
                 if *state < LOW {
                     let (word, left) = words.split_first()?;
                     *state = *state << 16 | u32::from(u16::from_le_bytes(*word));
                     words = left;
+                }
+            }
+        }
+        self.states = states;
+        self.words = words;
+        Some(())
+    }
+
+    /// Decodes a section of which each symbol's table is the one of its context.
+    pub(crate) fn contextual(
+        &mut self,
+        slots: &[Slots],
+        model: &Model,
+        symbols: &mut [u8],
+    ) -> Option<()> {
+        let size = quarter(symbols.len());
+        let mut states = self.states;
+        let mut words = self.words;
+        for at in 0..size.min(symbols.len()) {
+            for (quarter, state) in symbols.chunks_mut(size).zip(&mut states) {
+                if at < quarter.len() {
+                    let (context, base) = model.context(quarter, at);
+                    let code;
+                    (code, *state) = slots.get(usize::from(context))?.advance(*state);
+                    quarter[at] = model.symbol(code, base);
+                    if *state < LOW {
+                        let (word, left) = words.split_first()?;
+                        *state = *state << 16 | u32::from(u16::from_le_bytes(*word));
+                        words = left;
+                    }
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! coded = head_bytes:varint words:varint head stream stored
 //! head  = for each section: kind:2 bits, constant (0): symbol:8 bits | coded (1): table | stored (2)
+//!         | contextual (3): zero:8 bits, flat:1 bit, thresholds:3 bits, each 9 bits, tables
 //!         and before it whatever the caller puts there
 //! stream = four states, 32 bits each, and words of 16 bits; nothing if no section is coded
 //! stored = the symbols of sections of kind 2, in order
@@ -13,6 +14,7 @@ use std::borrow::Cow;
 use crate::{
     Error,
     bits::{BitReader, BitWriter},
+    context::{CONTEXTS, Model},
     rans::{Decoder, Encoder, STATE_BYTES, Slots},
     table::{Histogram, Table},
 };
@@ -20,9 +22,11 @@ use crate::{
 const CONSTANT: u32 = 0;
 const CODED: u32 = 1;
 const STORED: u32 = 2;
+const CONTEXTUAL: u32 = 3;
 
 enum Part<'a> {
     Coded(Box<Table>, Cow<'a, [u8]>),
+    Contextual(Vec<Table>, Vec<u8>, Vec<u8>),
     Stored(Cow<'a, [u8]>),
 }
 
@@ -61,14 +65,47 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Adds a section of symbols in rows, of so many bits, of which zero is the integer `zero`: with a
+    /// table for each context.
+    pub(crate) fn add_contextual(&mut self, symbols: &[u8], row: usize, bits: u32, zero: u8) {
+        let simple = Model::new(row, bits, zero, &[], false);
+        let thresholds = simple.thresholds(symbols);
+        let is_flat_apart = simple.is_flat(symbols);
+        let model = Model::new(row, bits, zero, &thresholds, is_flat_apart);
+        self.head.put(CONTEXTUAL, 2);
+        self.head.put(u32::from(zero), 8);
+        self.head.put(u32::from(is_flat_apart), 1);
+        self.head.put(thresholds.len() as u32, 3);
+        for &threshold in &thresholds {
+            self.head.put(threshold.min(511), 9);
+        }
+        let (contexts, codes) = model.all(symbols);
+        let mut counts =
+            vec![Histogram([0; 256]); thresholds.len() + 1 + usize::from(is_flat_apart)];
+        for (&code, &context) in codes.iter().zip(&contexts) {
+            counts[usize::from(context)].0[usize::from(code)] += 1;
+        }
+        let tables = counts.iter_mut().map(|counts| {
+            if let Some(only) = counts.only() {
+                // A table has two symbols; one that never comes costs next to nothing.
+                counts.0[usize::from(only)] = counts.0[usize::from(only)].max(1);
+                counts.0[usize::from(only ^ 1)] = 1;
+            }
+            let (table, _, cost) = counts.table();
+            table.write(&mut self.head);
+            self.coded_bits += cost;
+            table
+        });
+        let tables = tables.collect();
+        self.parts.push(Part::Contextual(tables, contexts, codes));
+    }
+
     /// Bytes that [`finish`](Self::finish) would append, by the tables.
     pub(crate) fn estimate(&self) -> usize {
         let head = self.head.len().div_ceil(8);
         let words = (self.coded_bits / 8.0).ceil() as usize;
-        let is_coded = self
-            .parts
-            .iter()
-            .any(|part| matches!(part, Part::Coded(..)));
+        let is_stored = |part: &Part<'_>| matches!(part, Part::Stored(_));
+        let is_coded = !self.parts.iter().all(is_stored);
         let states = if is_coded { STATE_BYTES } else { 0 };
         // A state begins with 16 bits that mean nothing, and ends with 24 of 32 on average.
         let words = (words + states * 3 / 4).max(states);
@@ -82,10 +119,14 @@ impl<'a> Writer<'a> {
         let mut encoder = Encoder::new();
         let mut is_coded = false;
         for part in self.parts.iter().rev() {
-            if let Part::Coded(table, symbols) = part {
-                encoder.section(table, symbols);
-                is_coded = true;
+            match part {
+                Part::Coded(table, symbols) => encoder.section(table, symbols),
+                Part::Contextual(tables, contexts, symbols) => {
+                    encoder.contextual(tables, contexts, symbols);
+                }
+                Part::Stored(_) => continue,
             }
+            is_coded = true;
         }
         put_varint(out, if is_coded { encoder.words() } else { 0 });
         out.extend(head);
@@ -161,6 +202,38 @@ impl<'a> Reader<'a> {
             _ => return Err(Error::Malformed("a section is of no known kind")),
         }
         Ok(())
+    }
+
+    /// Fills `symbols` with a section that was added with [`Writer::add_contextual`].
+    pub(crate) fn contextual(
+        &mut self,
+        symbols: &mut [u8],
+        row: usize,
+        bits: u32,
+    ) -> Result<(), Error> {
+        if self.head.take(2) != Some(CONTEXTUAL) {
+            return Err(Error::Malformed("a section is of no known kind"));
+        }
+        let zero = self.head.take(8).ok_or(CUT_SHORT)? as u8;
+        let is_flat_apart = self.head.take(1).ok_or(CUT_SHORT)? == 1;
+        let count = self.head.take(3).ok_or(CUT_SHORT)?;
+        let thresholds: Option<Vec<u32>> = (0..count).map(|_| self.head.take(9)).collect();
+        let model = Model::new(
+            row,
+            bits,
+            zero,
+            &thresholds.ok_or(CUT_SHORT)?,
+            is_flat_apart,
+        );
+        let mut tables = Vec::with_capacity(CONTEXTS);
+        for _ in 0..=count + u32::from(is_flat_apart) {
+            let table = Table::read(&mut self.head);
+            let mut slots = Slots::new();
+            slots.fill(&table.ok_or(Error::Malformed("a table is none"))?);
+            tables.push(slots);
+        }
+        let stream = self.stream.as_mut().ok_or(CUT_SHORT)?;
+        stream.contextual(&tables, &model, symbols).ok_or(CUT_SHORT)
     }
 
     /// Whether everything was read, and nothing is left over.

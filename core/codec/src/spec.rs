@@ -106,6 +106,12 @@ impl Spec<'_> {
         }
     }
 
+    /// Elements in a row: the last dimension.
+    pub(crate) fn row(&self) -> usize {
+        let last = self.shape.last().copied().unwrap_or(1);
+        usize::try_from(last).unwrap_or(1)
+    }
+
     /// The checksum of this and of a tensor encoded for it (without its checksum).
     pub(crate) fn checksum(&self, encoded: &[u8]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();

@@ -12,6 +12,8 @@ use crate::bits::{BitReader, BitWriter};
 pub(crate) const SCALE: u32 = 14;
 /// Slots of a table.
 pub(crate) const SLOTS: usize = 1 << SCALE;
+/// Messages of fewer symbols get classes without asking: the best frequencies save a bit for each hundred.
+const SHORT: u64 = 2048;
 /// The most frequent symbol's class.
 const TOP_CLASS: u8 = 27;
 
@@ -81,15 +83,19 @@ impl Histogram {
     ///
     /// At least two symbols are used.
     pub(crate) fn table(&self) -> (Table, usize, f64) {
-        let exact = Table {
-            frequencies: self.normalized(),
-            classes: None,
-        };
-        let [exact, coarse] = [exact, Table::from_classes(self.classes())].map(|table| {
+        let measured = |table: Table| {
             let mut written = BitWriter::default();
             table.write(&mut written);
             let cost = table.cost_bits(self);
             (table, written.len(), cost)
+        };
+        let coarse = measured(Table::from_classes(self.classes()));
+        if self.total() < SHORT {
+            return coarse;
+        }
+        let exact = measured(Table {
+            frequencies: self.normalized(),
+            classes: None,
         });
         let bits = |(_, own, cost): &(Table, usize, f64)| *own as f64 + cost;
         if bits(&coarse) <= bits(&exact) {

@@ -197,3 +197,16 @@ fn an_input_of_the_wrong_length_is_refused() {
     assert_eq!(error, Error::Length { expected, found });
     assert_eq!(out, [1]);
 }
+
+#[test]
+fn by_context_only_what_has_steps() {
+    let input = bytes(&sparse(500, 0.8, 3));
+    for form in [Form::Raw, Form::F16] {
+        let (used, _) = around(
+            Codec::new(form, Entropy::ContextRans),
+            &f32s(&[500]),
+            &input,
+        );
+        assert_eq!(used, Codec::new(form, Entropy::Rans));
+    }
+}

@@ -182,3 +182,35 @@ fn an_estimate_is_close() {
         }
     }
 }
+
+#[test]
+fn a_picture_is_shorter_by_context() {
+    // Waves with noise on them, cut off below zero as a ReLU does; and flat areas of several heights.
+    let noise = normal(64 * 28 * 28, 9);
+    let waves = noise.iter().enumerate().map(|(at, noise)| {
+        let (x, y) = (at % 28, at / 28 % 28);
+        ((x as f32 * 0.3).sin() + (y as f32 * 0.2).cos() + 0.2 * noise).max(0.0)
+    });
+    let waves: Vec<f32> = waves.collect();
+    let flat: Vec<f32> = (0..64 * 28 * 28)
+        .map(|at| {
+            if at % 97 == 0 {
+                9.0
+            } else {
+                (at / 784 % 7) as f32
+            }
+        })
+        .collect();
+    for (tensor, share) in [(waves, 0.9), (flat, 0.35)] {
+        for bits in [8, 6, 4] {
+            let length =
+                |entropy| encode(&format!("u{bits}-{entropy}"), &SHAPE, &tensor).len() as f64;
+            let best = length("rans").min(length("zrans"));
+            assert!(
+                length("crans") < share * best,
+                "{} of {best}",
+                length("crans")
+            );
+        }
+    }
+}
