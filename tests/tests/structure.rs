@@ -236,6 +236,7 @@ fn the_brain_is_pure() {
         "rand_chacha",
         "smallvec",
         "thiserror",
+        "zstd",
     ];
     let mut found = Vec::new();
     for (folder, table) in manifests()

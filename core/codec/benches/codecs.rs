@@ -181,10 +181,12 @@ fn ways() -> Vec<Way> {
         "f16",
         "f16-rans",
         "f16-zrans",
+        "f16-zstd",
         "u8",
         "u8-rans",
         "u8-zrans",
         "u8-crans",
+        "u8-zstd",
         "u8c-rans",
         "u8c-zrans",
         "u8c-crans",
@@ -194,13 +196,14 @@ fn ways() -> Vec<Way> {
         "u4-rans",
         "u4-zrans",
         "u4-crans",
+        "u4-zstd",
         "u4c-rans",
     ]
     .map(ours)
     .into();
-    for form in ["raw", "shuffled", "f16", "u8", "u4"] {
-        ways.extend([theirs(form, false), theirs(form, true)]);
-    }
+    // Zstandard on other forms is a codec of ours.
+    ways.extend(["raw", "shuffled"].map(|form| theirs(form, true)));
+    ways.extend(["raw", "shuffled", "f16", "u8", "u4"].map(|form| theirs(form, false)));
     ways
 }
 

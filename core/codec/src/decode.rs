@@ -12,7 +12,7 @@ use crate::{
 
 /// The bytes of a tensor that [`Codec::encode`] encoded, little-endian and row-major.
 ///
-/// Memory: at most four times the tensor's bytes and 160 KiB, which are known before anything is allocated. Time:
+/// Memory: at most four times the tensor's bytes and 160 KiB (tables, or what libzstd needs), which are known before anything is allocated. Time:
 /// linear in the tensor's bytes and in those given, whatever they are.
 ///
 /// # Errors
@@ -56,6 +56,9 @@ fn elements(
     expected: usize,
     width: usize,
 ) -> Result<Vec<u8>, Error> {
+    if entropy == Entropy::Zstd {
+        return unzstd(body, expected);
+    }
     if entropy == Entropy::None {
         return match body.len() == expected {
             true => Ok(body.to_vec()),
@@ -119,11 +122,14 @@ fn quantized(
         .collect();
     let steps = steps.ok_or(Error::Malformed("a step is none"))?;
     let mut symbols = vec![0; layout.samples * layout.channels * layout.inner];
+    let packed = packed_bytes(symbols.len(), bits.count());
     if entropy == Entropy::None {
-        if body.len() != packed_bytes(symbols.len(), bits.count()) {
+        if body.len() != packed {
             return Err(WRONG_LENGTH);
         }
         unpack(body, bits.count(), &mut symbols);
+    } else if entropy == Entropy::Zstd {
+        unpack(&unzstd(body, packed)?, bits.count(), &mut symbols);
     } else if entropy == Entropy::ContextRans {
         let mut reader = Reader::new(body)?;
         reader.contextual(&mut symbols, spec.row(), bits.count())?;
@@ -145,6 +151,16 @@ fn quantized(
         steps,
         symbols,
     })
+}
+
+/// What a Zstandard frame holds, if that is so many bytes.
+fn unzstd(frame: &[u8], expected: usize) -> Result<Vec<u8>, Error> {
+    zstd::bulk::decompress(frame, expected)
+        .ok()
+        .filter(|bytes| bytes.len() == expected)
+        .ok_or(Error::Malformed(
+            "it is no Zstandard frame of the right length",
+        ))
 }
 
 const WRONG_LENGTH: Error = Error::Malformed("it is not as long as it must be");

@@ -7,6 +7,7 @@
 //!         | groups, packed symbols                               u8, u6, u4
 //!         | sections of planes                                   raw and f16 with entropy coding
 //!         | groups, sections                                     u8, u6, u4 with entropy coding
+//!         | groups if any, Zstandard frame of the rest           any, with zstd
 //! groups  = channels per group:varint (only per channel), for each group: step:16 bits, zero:8 bits
 //! ```
 
@@ -24,6 +25,8 @@ use crate::{
 
 /// Bytes of codec and checksum around a body.
 pub(crate) const FRAMING_BYTES: usize = 5;
+/// Zstandard's fastest ordinary level: higher ones gain little on noise.
+const ZSTD_LEVEL: i32 = 1;
 /// Below so many elements a table of their own is not tried.
 const TABLE_ELEMENTS: usize = 4096;
 
@@ -75,7 +78,11 @@ impl Codec {
             let plain = symbols.plain_bytes();
             if self.entropy != Entropy::None && !input.is_empty() {
                 symbols.prefix(out);
-                symbols.sections(self.entropy).finish(out);
+                if self.entropy == Entropy::Zstd {
+                    out.extend(symbols.zstd());
+                } else {
+                    symbols.sections(self.entropy).finish(out);
+                }
                 used = self;
             }
             if self.entropy == Entropy::None || plain <= out.len() - begin {
@@ -140,6 +147,18 @@ impl Symbols<'_> {
 
     fn plain(&self, out: &mut Vec<u8>) {
         self.prefix(out);
+        self.packed(out);
+    }
+
+    /// The packed symbols as a Zstandard frame.
+    pub(crate) fn zstd(&self) -> Vec<u8> {
+        let mut packed = Vec::new();
+        self.packed(&mut packed);
+        // There is no way to fail but to run out of memory; then the plain codec is shorter.
+        zstd::bulk::compress(&packed, ZSTD_LEVEL).unwrap_or(packed)
+    }
+
+    fn packed(&self, out: &mut Vec<u8>) {
         match self {
             Self::Bytes(bytes, _) => out.extend_from_slice(bytes),
             Self::Steps(quantized, bits, _) => pack(&quantized.symbols, *bits, out),
@@ -164,7 +183,7 @@ impl Symbols<'_> {
                 let planes = planes::split(bytes, *width);
                 let count = (planes.len() / width).max(1);
                 match entropy {
-                    Entropy::None | Entropy::Rans | Entropy::ContextRans => {
+                    Entropy::None | Entropy::Rans | Entropy::ContextRans | Entropy::Zstd => {
                         for plane in planes.chunks(count) {
                             writer.add(plane.to_vec().into(), &Histogram::of(plane));
                         }
@@ -205,7 +224,7 @@ fn add<'a>(
     counts: Option<Histogram>,
 ) {
     match entropy {
-        Entropy::None | Entropy::Rans | Entropy::ContextRans => {
+        Entropy::None | Entropy::Rans | Entropy::ContextRans | Entropy::Zstd => {
             let counts = counts.unwrap_or_else(|| Histogram::of(symbols));
             writer.add(symbols.into(), &counts);
         }

@@ -8,7 +8,7 @@ pub enum Error {
     /// No codec has this name.
     #[error(
         "codec '{0}' is unknown; known are raw, f16, u8, u6, u4, the last three also per channel as \
-             u8c, u6c, u4c, each also with -rans or -zrans, and the last six with -crans"
+             u8c, u6c, u4c, each also with -rans, -zrans or -zstd, and the last six with -crans"
     )]
     Name(String),
     /// The shape has a negative dimension, or more elements than can be counted.
