@@ -15,13 +15,16 @@
 //! Left out: the bytes of tensors, processor time of the centre, contention between processes of one
 //! machine (unless a worker is declared to share), a second connection attempt.
 //!
-//! Reading order: this module (what may be said about a world), `node`, `control`, `run`, `report`.
+//! Reading order: this module (what may be said about a world), `node`,
+//! `run`, `carry`, `work`, `control`, `report`.
 
+mod carry;
 mod control;
 mod node;
 mod report;
 mod run;
 mod window;
+mod work;
 
 use std::{sync::Arc, time::Duration};
 

@@ -6,17 +6,17 @@ use std::{
     time::Duration,
 };
 
-use rand_distr::{Distribution as _, StandardNormal};
 use splitplace_brain::{Arrival, Brain, Order, Report as Ended};
-use splitplace_fleet::{Links, NodeId, Place as End, Timestamp};
+use splitplace_fleet::{Links, NodeId, Timestamp};
 use splitplace_lifecycle::{Ending, Event as Fact, Fault as Trouble, RequestId};
 use splitplace_plan::Plan;
 use splitplace_policy::Policy;
 
 use super::{
     Fault, World,
+    carry::Pipe,
     control::{Centre, Table},
-    node::{Frame, Place, Site},
+    node::{Frame, Site},
     report::{ModelReport, NodeReport, Report},
     window::Window,
 };
@@ -24,8 +24,6 @@ use crate::{
     Seed, Stream, TraceHash,
     agenda::{Agenda, Queue as _},
     arrivals::Arrivals,
-    law::nanos,
-    network::Discipline,
     planner::Planner,
     wire::Wire,
 };
@@ -62,19 +60,10 @@ pub(super) enum Event {
     Tick,
 }
 
-/// One direction between two places.
-struct Pipe {
-    wire: Wire,
-    from: u32,
-    to: u32,
-    inside: u32,
-    most: u32,
-}
-
 /// A request that has not ended.
-struct Waiting {
-    load: u32,
-    attempt: u32,
+pub(super) struct Waiting {
+    pub(super) load: u32,
+    pub(super) attempt: u32,
 }
 
 pub(super) struct Sim<'w> {
@@ -85,15 +74,15 @@ pub(super) struct Sim<'w> {
     pub(super) sites: Vec<Site>,
     pub(super) numbers: BTreeMap<NodeId, u32>,
     pub(super) centre: Centre,
-    links: Links,
-    pipes: Vec<Pipe>,
-    pipe_of: BTreeMap<(u32, u32), u32>,
-    uplinks: Vec<Option<Wire>>,
-    requests: Window<Waiting>,
+    pub(super) links: Links,
+    pub(super) pipes: Vec<Pipe>,
+    pub(super) pipe_of: BTreeMap<(u32, u32), u32>,
+    pub(super) uplinks: Vec<Option<Wire>>,
+    pub(super) requests: Window<Waiting>,
     arrivals: Vec<Arrivals>,
     promises: Vec<Stream>,
-    services: Stream,
-    jitter: Stream,
+    pub(super) services: Stream,
+    pub(super) jitter: Stream,
     truths: Stream,
     coming: usize,
     pub(super) report: Report,
@@ -321,339 +310,6 @@ impl<'w> Sim<'w> {
         }
     }
 
-    /// Sends a request on its way, or says why not.
-    fn leave(&mut self, now: Timestamp, order: &Order) -> Option<Fact> {
-        let Order::Send {
-            request,
-            attempt,
-            branch,
-            generation,
-            route,
-            ref node,
-            slack,
-            patience,
-        } = *order
-        else {
-            return None;
-        };
-        let waiting = self.requests.get_mut(request.0)?;
-        waiting.attempt = attempt;
-        let samples = self.world.loads[waiting.load as usize].samples;
-        let failed = |fault| {
-            Some(Fact::BranchFailed {
-                request,
-                attempt,
-                branch,
-                fault,
-            })
-        };
-        let to = self.numbers.get(node).copied();
-        let table = self.centre.number_of(generation);
-        let (Some(to), Some(number)) = (to.filter(|to| self.centre.is_connected(*to)), table)
-        else {
-            return failed(Trouble::PeerLost);
-        };
-        let table = self.centre.table(number);
-        let found = table.and_then(|table| {
-            let route = table.route_number(route)?;
-            Some((route, table.routes[route as usize].hops[0].bytes_in))
-        });
-        let Some((route, bytes)) = found else {
-            return failed(Trouble::StaleRoute);
-        };
-        let frame = Frame {
-            request: request.0,
-            deadline: now + slack,
-            expiry: now + patience,
-            attempt,
-            samples,
-            table: number,
-            route,
-            branch: branch as u16,
-            hop: 0,
-        };
-        let centre = self.sites.len() as u32;
-        if self.send(now, centre, to, bytes, frame, None) {
-            None
-        } else {
-            failed(Trouble::QueueFull)
-        }
-    }
-
-    /// Hands a frame to a link; `false` when as many are in it as may.
-    fn send(
-        &mut self,
-        now: Timestamp,
-        from: u32,
-        to: u32,
-        sample_bytes: u64,
-        frame: Frame,
-        trouble: Option<Trouble>,
-    ) -> bool {
-        let number = self.pipe(from, to);
-        let bytes = sample_bytes.saturating_mul(u64::from(frame.samples));
-        let pipe = &mut self.pipes[number as usize];
-        if pipe.most <= pipe.inside {
-            return false;
-        }
-        pipe.inside += 1;
-        let mut at = now + overhead(self.world, from);
-        if let Some(Some(uplink)) = self.uplinks.get_mut(from as usize) {
-            at = uplink.send(at, bytes, 0.0);
-        }
-        let deviate = if pipe.wire.has_jitter() {
-            StandardNormal.sample(&mut self.jitter.of(frame.entity()))
-        } else {
-            0.0
-        };
-        at = pipe.wire.send(at, bytes, deviate) + overhead(self.world, to);
-        let epoch = self.sites.get(from as usize).map_or(0, |site| site.epoch);
-        let event = Event::Reaches {
-            frame,
-            pipe: number,
-            epoch,
-            trouble,
-        };
-        self.agenda.push(at, event);
-        true
-    }
-
-    fn end(&self, place: u32) -> End {
-        match self.world.workers.get(place as usize) {
-            Some(worker) => End::from(&worker.node.id),
-            None => End::Center,
-        }
-    }
-
-    /// The pipe between two places, made when it is first needed.
-    fn pipe(&mut self, from: u32, to: u32) -> u32 {
-        if let Some(number) = self.pipe_of.get(&(from, to)) {
-            return *number;
-        }
-        let link = self.links.get(&self.end(from), &self.end(to));
-        let (peer, centre) = self.world.control.peer_frames;
-        let is_centre = from as usize == self.sites.len();
-        let number = self.pipes.len() as u32;
-        self.pipes.push(Pipe {
-            wire: Wire::new(&link),
-            from,
-            to,
-            inside: 0,
-            // Before the emulated link and in it.
-            most: 2 * if is_centre { centre } else { peer },
-        });
-        self.pipe_of.insert((from, to), number);
-        number
-    }
-
-    fn reaches(
-        &mut self,
-        now: Timestamp,
-        frame: Frame,
-        pipe: u32,
-        epoch: u32,
-        trouble: Option<Trouble>,
-    ) {
-        let pipe = &mut self.pipes[pipe as usize];
-        pipe.inside -= 1;
-        let (from, to) = (pipe.from, pipe.to);
-        let is_lost = self
-            .sites
-            .get(from as usize)
-            .is_some_and(|site| site.epoch != epoch);
-        if is_lost {
-            return;
-        }
-        if (to as usize) < self.sites.len() {
-            self.arrive(now, to, frame);
-            return;
-        }
-        let request = RequestId(frame.request);
-        let (attempt, branch) = (frame.attempt, u32::from(frame.branch));
-        self.trace.add(frame.entity());
-        if let Some(fault) = trouble {
-            let fact = Fact::BranchFailed {
-                request,
-                attempt,
-                branch,
-                fault,
-            };
-            self.tell(now, fact);
-        } else if self
-            .requests
-            .get_mut(frame.request)
-            .is_some_and(|w| w.attempt == attempt)
-        {
-            let fact = Fact::BranchAnswered {
-                request,
-                attempt,
-                branch,
-            };
-            self.tell(now, fact);
-        }
-    }
-
-    /// A frame is at a node's door.
-    fn arrive(&mut self, now: Timestamp, node: u32, frame: Frame) {
-        let site = &mut self.sites[node as usize];
-        if !site.is_up {
-            return;
-        }
-        let hop = self.centre.table(frame.table).and_then(|table| {
-            let hop = table.routes[frame.route as usize]
-                .hops
-                .get(usize::from(frame.hop))?;
-            (hop.node == node).then_some(*hop)
-        });
-        let Some(hop) = hop.filter(|_| site.tables.contains(&frame.table)) else {
-            self.fail(now, node, frame, Trouble::StaleRoute);
-            return;
-        };
-        if !site.wait(hop.slot) {
-            self.fail(now, node, frame, Trouble::QueueFull);
-            return;
-        }
-        site.account(now);
-        let is_in_order = site.discipline == Discipline::InOrder;
-        match &mut site.place {
-            Place::Desk(desk) => {
-                let rank = if is_in_order {
-                    0
-                } else {
-                    frame.deadline.as_nanos()
-                };
-                desk.enter(rank, frame);
-                self.start(now, node);
-            }
-            Place::Share(_) if frame.expiry <= now => {
-                site.begin(hop.slot);
-                site.expired += 1;
-                self.fail(now, node, frame, Trouble::Expired);
-            }
-            Place::Share(_) => {
-                let service = self.service(node, &frame, hop.service);
-                if let Place::Share(share) = &mut self.sites[node as usize].place {
-                    share.enter(now, service, frame);
-                }
-                self.promise(node);
-            }
-        }
-    }
-
-    /// Nanoseconds that a frame needs on a node.
-    fn service(&self, node: u32, frame: &Frame, planned: Duration) -> u64 {
-        let law = &self.world.workers[node as usize].service;
-        let factor = if law.is_constant() {
-            law.mean()
-        } else {
-            law.draw(&mut self.services.of(frame.entity()))
-        };
-        let slow = self.sites[node as usize].slow;
-        let work = planned.as_nanos() as f64 * f64::from(frame.samples);
-        nanos(work * factor * slow / 1e9)
-    }
-
-    /// Puts waiting frames on free threads.
-    fn start(&mut self, now: Timestamp, node: u32) {
-        loop {
-            let site = &mut self.sites[node as usize];
-            let Place::Desk(desk) = &mut site.place else {
-                return;
-            };
-            let Some(frame) = desk.call() else {
-                return;
-            };
-            let hop = self
-                .centre
-                .table(frame.table)
-                .map(|table| table.routes[frame.route as usize].hops[usize::from(frame.hop)]);
-            let Some(hop) = hop else {
-                self.fail(now, node, frame, Trouble::StaleRoute);
-                continue;
-            };
-            site.begin(hop.slot);
-            if frame.expiry <= now {
-                site.expired += 1;
-                self.fail(now, node, frame, Trouble::Expired);
-                continue;
-            }
-            let service = self.service(node, &frame, hop.service);
-            let site = &mut self.sites[node as usize];
-            if let Place::Desk(desk) = &mut site.place {
-                let server = desk.serve(frame);
-                let at = Timestamp::from_nanos(now.as_nanos().saturating_add(service));
-                let epoch = site.epoch;
-                let done = Event::Done {
-                    node,
-                    server,
-                    epoch,
-                };
-                self.agenda.push(at, done);
-            }
-        }
-    }
-
-    fn promise(&mut self, node: u32) {
-        if let Place::Share(share) = &self.sites[node as usize].place
-            && let Some((at, epoch)) = share.next()
-        {
-            let server = u32::MAX;
-            let done = Event::Done {
-                node,
-                server,
-                epoch,
-            };
-            self.agenda.push(at, done);
-        }
-    }
-
-    fn done(&mut self, now: Timestamp, node: u32, server: u32, epoch: u32) {
-        let site = &mut self.sites[node as usize];
-        site.account(now);
-        let frame = match &mut site.place {
-            Place::Desk(desk) => (site.epoch == epoch).then(|| desk.done(server)).flatten(),
-            Place::Share(share) => share.done(now, epoch),
-        };
-        let Some(mut frame) = frame else {
-            return;
-        };
-        site.computed += 1;
-        let is_shared = matches!(site.place, Place::Share(_));
-        let Some(table) = self.centre.table(frame.table).cloned() else {
-            self.fail(now, node, frame, Trouble::StaleRoute);
-            return;
-        };
-        let route = &table.routes[frame.route as usize];
-        if is_shared {
-            let slot = route.hops[usize::from(frame.hop)].slot;
-            self.sites[node as usize].begin(slot);
-            self.promise(node);
-        } else {
-            self.start(now, node);
-        }
-        frame.hop += 1;
-        let centre = self.sites.len() as u32;
-        let (to, bytes) = route
-            .hops
-            .get(usize::from(frame.hop))
-            .map_or((centre, route.bytes_out), |hop| (hop.node, hop.bytes_in));
-        if to == node {
-            self.arrive(now, node, frame);
-            return;
-        }
-        let is_reachable = to == centre || self.centre.is_reachable(to);
-        let is_gone = is_reachable && self.send(now, node, to, bytes, frame, None);
-        if !is_gone && to != centre {
-            self.fail(now, node, frame, Trouble::PeerLost);
-        }
-    }
-
-    /// Tells the centre that a frame goes no further.
-    fn fail(&mut self, now: Timestamp, node: u32, frame: Frame, trouble: Trouble) {
-        let centre = self.sites.len() as u32;
-        self.send(now, node, centre, 0, frame, Some(trouble));
-    }
-
     fn ended(&mut self, now: Timestamp, request: RequestId, ended: &Ended) {
         let Some(waiting) = self.requests.remove(request.0) else {
             return;
@@ -736,11 +392,6 @@ impl<'w> Sim<'w> {
     pub(super) fn tabulate(&mut self, plan: &Plan) -> Arc<Table> {
         Arc::new(Table::new(plan, &self.numbers, &mut self.sites))
     }
-}
-
-fn overhead(world: &World, place: u32) -> Duration {
-    let worker = world.workers.get(place as usize);
-    worker.map_or(Duration::ZERO, |worker| worker.overhead)
 }
 
 /// One of the promises, by weight.
