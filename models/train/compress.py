@@ -1,6 +1,7 @@
 """Smaller forms of the base: a distilled student, a chain with half its inner channels, and eight-bit integers."""
 import os
 
+import onnx
 import torch
 from onnxruntime import quantization
 
@@ -63,6 +64,16 @@ class Pictures(quantization.CalibrationDataReader):
         return None if part is None else {"image": part.numpy()}
 
 
+def _plain(path):
+    """Takes away the operator sets that ONNX Runtime declares and does not use, lest other engines refuse the file."""
+    model = onnx.load(path)
+    assert all(node.domain in ("", "ai.onnx") for node in model.graph.node)
+    kept = [o for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    onnx.save(model, path)
+
+
 def int8(spec, data, folder, out):
     """The base with its exits in eight-bit integers, weights per channel, ranges from 1000 training pictures.
 
@@ -77,11 +88,12 @@ def int8(spec, data, folder, out):
     costs = exits.costs(nets.macs(net, spec), len(net.heads))
     names = [f"exit{i + 1}" for i in range(len(net.heads))] + ["scores"]
     for variant, form, kinds in (("int8", quantization.QuantFormat.QDQ, ["Conv", "Gemm", "Add"]),
-                                 ("int8-op", quantization.QuantFormat.QOperator, ["Conv"])):
+                                 ("int8-op", quantization.QuantFormat.QOperator, ["Conv", "Relu"])):
         path = f"{out}/{variant}.onnx"
         quantization.quantize_static(
             prepared, path, Pictures(data.train[0][:1000]), quant_format=form, op_types_to_quantize=kinds,
             per_channel=True, activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8)
+        _plain(path)
         row = base.describe(path, spec, data, names, costs, [1.] * len(names))
         export.note(out, spec, variant, {**row, "technique": "int8", "parameters": export.parameters(net)})
     os.remove(prepared)

@@ -70,8 +70,9 @@ def specification(spec, rows):
            "[[input]]", 'name = "image"', 'datatype = "FP32"', f"shape = {json.dumps([-1, *spec.shape])}", "",
            "[[output]]", 'name = "scores"', 'datatype = "FP32"', f"shape = [-1, {spec.classes}]",
            f"labels = {quoted(spec.labels)}", "",
-           "[preprocess]", f"size = {json.dumps(list(spec.shape[1:]))}",
-           f'colour = "{"grey" if spec.shape[0] == 1 else "rgb"}"', 'layout = "CHW"', "mean = [0.0]", "deviation = [1.0]"]
+           "[preprocess]", 'input = "image"', 'resize = "stretch"',
+           f'channels = "{"grey" if spec.shape[0] == 1 else "rgb"}"', 'layout = "nchw"',
+           f"mean = {[0.] * spec.shape[0]}", f"std = {[1.] * spec.shape[0]}"]
     for name, row in rows.items():
         out += ["", "[[variant]]", f'name = "{name}"', f'kind = "{row["kind"]}"']
         if row.get("technique"):
@@ -83,8 +84,8 @@ def specification(spec, rows):
             if "classes" in part:
                 out.append(f"classes = {part['classes']}")
         for e in row.get("exits", [])[:-1]:
-            # The temperature is folded into the scores already: 1 is what is left to apply.
-            out += ["", "[[variant.exit]]", f'name = "{e["output"]}"', f'output = "{e["output"]}"', "temperature = 1.0"]
+            # The temperature is folded into the scores already. Thresholds come with the measurements.
+            out += ["", "[[variant.exit]]", f'name = "{e["output"]}"', f'output = "{e["output"]}"']
     return "\n".join(out) + "\n"
 
 
