@@ -5,6 +5,7 @@
 
 mod client;
 mod command;
+mod dataset;
 mod demo;
 mod fleet;
 mod load;

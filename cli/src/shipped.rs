@@ -61,11 +61,15 @@ impl Pictures {
         self.pixels.len() / (self.size[0] * self.size[1]).max(1)
     }
 
+    /// The pixels of one picture.
+    pub(crate) fn picture(&self, at: usize) -> &[u8] {
+        let len = self.size[0] * self.size[1];
+        &self.pixels[at * len..][..len]
+    }
+
     /// The pixels of one picture as little-endian 32-bit floats, 0 to 255.
     pub(crate) fn floats(&self, at: usize) -> Vec<u8> {
-        let len = self.size[0] * self.size[1];
-        let pixels = &self.pixels[at * len..][..len];
-        pixels
+        self.picture(at)
             .iter()
             .flat_map(|&pixel| f32::from(pixel).to_le_bytes())
             .collect()

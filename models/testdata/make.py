@@ -153,6 +153,33 @@ MODELS = {
 }
 
 
+def colours(exits):
+    """Says which of red, green and blue a picture of 8 x 8 has most of; with an unsure exit on the way, if asked for."""
+    rng = np.random.default_rng(7)
+    first = np.zeros((6, 3, 3, 3), np.float32)
+    for k in range(6):
+        first[k, k % 3, 1, 1] = 1
+    first += rng.normal(0, .01, first.shape).astype(np.float32)
+    second = (np.tile(np.eye(3), 2) * 4 + rng.normal(0, .1, (3, 6))).astype(np.float32)
+    weights = {"w1": first, "w2": second[:, :, None, None], "w3": second.T / 4}
+    nodes = [helper.make_node("Conv", ["image", "w1"], ["a"], name="conv1", pads=[1] * 4),
+             helper.make_node("Relu", ["a"], ["b"], name="relu1"),
+             helper.make_node("AveragePool", ["b"], ["c"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
+             helper.make_node("Conv", ["c", "w2"], ["d"], name="conv2"),
+             helper.make_node("GlobalAveragePool", ["d"], ["e"], name="mean"),
+             helper.make_node("Flatten", ["e"], ["scores"], name="flat")]
+    outputs = ["scores"]
+    if exits:
+        nodes[3:3] = [helper.make_node("GlobalAveragePool", ["c"], ["f"], name="exit-mean"),
+                      helper.make_node("Flatten", ["f"], ["g"], name="exit-flat"),
+                      helper.make_node("MatMul", ["g", "w3"], ["exit1"], name="exit-head")]
+        outputs = ["exit1", "scores"]
+    value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+    kept = [numpy_helper.from_array(w, n) for n, w in weights.items() if exits or n != "w3"]
+    graph = helper.make_graph(nodes, "colours", [value("image", [3, 8, 8])], [value(n, [3]) for n in outputs], kept)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
 def main():
     folder = os.path.dirname(os.path.abspath(__file__))
     for name, (make, shapes) in MODELS.items():
@@ -174,6 +201,8 @@ def main():
         "simple", [ints("INPUT0"), ints("INPUT1")], [ints("OUTPUT0"), ints("OUTPUT1")]),
         opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(simple, f"{folder}/../packages/simple/model.onnx")
+    for exits in (False, True):
+        onnx.save(colours(exits), f"{folder}/{'colours-exit' if exits else 'colours'}.onnx")
     for name in sorted(os.listdir(folder)):
         if name.endswith(".onnx"):
             onnx.checker.check_model(f"{folder}/{name}", full_check=True)

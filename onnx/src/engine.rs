@@ -18,6 +18,9 @@ use crate::{
     shapes::{element, guarded, kind, parse},
 };
 
+/// The engine that runs everything, for notes on measurements.
+pub const ENGINE: &str = "tract 0.23.9";
+
 type Runnable = RunnableModel<TypedFact, Box<dyn TypedOp>>;
 
 /// A tensor's elements: little-endian, row-major, in one or more pieces.

@@ -11,6 +11,7 @@
 pub mod cut;
 pub mod engine;
 mod error;
+pub mod exits;
 pub mod import;
 pub mod model;
 pub mod package;
@@ -19,7 +20,7 @@ pub mod speed;
 pub mod tables;
 
 pub use cut::{Fragment, Port, cut_layers, cut_many};
-pub use engine::{Prepared, Value, prepare};
+pub use engine::{ENGINE, Prepared, Value, prepare};
 pub use error::{Error, Result};
 pub use import::{Imported, import};
 pub use model::{Limits, Model};

@@ -5,10 +5,11 @@
 //! is believed: unknown keys, paths that leave the folder, files that are not what the manifest says,
 //! tables that were measured on other files are refused.
 //!
-//! Reading order: the types here, `manifest`, [`preprocess`], [`crate::tables`], `bare`, `write`.
+//! Reading order: the types here, `manifest`, `merge`, [`preprocess`], [`crate::tables`], `bare`, `write`.
 
 mod bare;
 pub(crate) mod manifest;
+mod merge;
 pub mod preprocess;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use splitplace_graph::{Element, Graph};
 
+pub use self::merge::{best, confidence};
 pub use self::preprocess::{Channels, Layout, PictureLimits, Preprocess, Resize};
 use crate::{
     Error, Limits, Result,

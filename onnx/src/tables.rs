@@ -83,6 +83,9 @@ pub struct Latency {
 pub struct VariantTable {
     /// Its name in the package.
     pub name: String,
+    /// Fingerprint of all that the numbers depend on, for measuring only what has changed.
+    #[serde(default)]
+    pub settings: String,
     /// SHA-256 of each of its files, in hexadecimal.
     pub files: BTreeMap<String, String>,
     /// Share of correct answers, when no exit answers early.
@@ -189,6 +192,11 @@ pub struct Setting {
     pub macs_share: f64,
     /// Share of the samples that leave at each exit, the end last.
     pub leave: Vec<f64>,
+    /// Accuracy when thresholds are chosen on one half of the samples and tried on the other, mean of both
+    /// ways: what to expect of new samples.
+    pub held_out_top1: f64,
+    /// Share of multiply-accumulates, tried in the same way.
+    pub held_out_macs_share: f64,
 }
 
 /// A file of measurements.
@@ -229,7 +237,7 @@ pub struct CutTable {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CodecTable {
-    /// Its name.
+    /// Its name; `picture` at the input is the picture's own file instead of the tensor.
     pub name: String,
     /// Bytes of one sample on the link, mean.
     pub bytes: f64,

@@ -1,16 +1,22 @@
-//! `splitplace model`: what a network costs, where it can be cut, and fragments on disk.
+//! `splitplace model`: what a network costs, where it can be cut, fragments on disk; packages made,
+//! measured, shown and plotted.
 //!
-//! Reading order: `inspect`, `cuts`, `cut`, `check`.
+//! Reading order: `inspect`, `cuts`, `cut`, `check`; `make`, `measure`, `show`, `plot`.
 
 mod check;
 mod cut;
 mod cuts;
 mod inspect;
+mod make;
 mod manifest;
+mod measure;
 mod picture;
+mod plot;
+mod show;
 
 use std::{path::Path, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::Subcommand;
 use splitplace_onnx::{Imported, Limits, Model, import};
 
@@ -24,6 +30,14 @@ pub(crate) enum ModelCommand {
     Cut(cut::CutModel),
     /// Run fragments one after another against the whole network.
     Check(check::Check),
+    /// Make a package from a description and its ONNX files, or from one plain ONNX file.
+    Make(Box<make::Make>),
+    /// Run every variant, exit, cut and codec of a package on labelled pictures, and write its tables.
+    Measure(measure::Measure),
+    /// Show what a package is and what was measured of it.
+    Show(show::Show),
+    /// Draw accuracy against work, time, memory and bytes.
+    Plot(plot::Plot),
 }
 
 pub(crate) fn run(command: ModelCommand) -> anyhow::Result<ExitCode> {
@@ -32,12 +46,29 @@ pub(crate) fn run(command: ModelCommand) -> anyhow::Result<ExitCode> {
         ModelCommand::Cuts(args) => cuts::run(&args),
         ModelCommand::Cut(args) => cut::run(&args),
         ModelCommand::Check(args) => check::run(&args),
+        ModelCommand::Make(args) => make::run(&args),
+        ModelCommand::Measure(args) => measure::run(&args),
+        ModelCommand::Show(args) => show::run(&args),
+        ModelCommand::Plot(args) => plot::run(&args),
     }
 }
 
 fn open(path: &Path) -> anyhow::Result<Imported> {
     let limits = Limits::default();
     Ok(import(Model::open(path, &limits)?, &limits)?)
+}
+
+/// Writes a file beside its place first, so that nobody ever sees half of it.
+fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(&beside)?;
+        std::io::Write::write_all(&mut file, content)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A count of multiply-accumulates for people.

@@ -7,7 +7,7 @@
 use std::io::Cursor;
 
 use image::{
-    DynamicImage, ImageReader,
+    DynamicImage, GrayImage, ImageReader,
     imageops::{self, FilterType},
 };
 use serde::{Deserialize, Serialize};
@@ -119,12 +119,35 @@ impl Preprocess {
             )));
         }
         let picture = decode(encoded, limits).map_err(wrong)?;
+        Ok(self.fitted(picture, height, width))
+    }
+
+    /// The same for a grey picture that is decoded already: `pixels` of `[height, width]`, row by row.
+    ///
+    /// # Errors
+    /// [`Error::Picture`]: other than as many pixels as the size says, or a shape that is none of a picture.
+    pub fn apply_grey(&self, pixels: &[u8], size: [u32; 2], shape: &[u64]) -> Result<Vec<f32>> {
+        let wrong = |reason: String| Error::Picture { reason };
+        let (height, width) = self.size(shape).map_err(wrong)?;
+        let picture = GrayImage::from_raw(size[1], size[0], pixels.to_vec());
+        let picture = picture
+            .filter(|picture| !picture.is_empty())
+            .ok_or_else(|| {
+                wrong(format!(
+                    "{} pixels are no picture of {size:?}",
+                    pixels.len()
+                ))
+            })?;
+        Ok(self.fitted(picture.into(), height, width))
+    }
+
+    fn fitted(&self, picture: DynamicImage, height: u32, width: u32) -> Vec<f32> {
         let picture = self.fit(picture, height, width);
         let pixels = match self.channels {
             Channels::Rgb => picture.into_rgb8().into_raw(),
             Channels::Grey => picture.into_luma8().into_raw(),
         };
-        Ok(self.values(&pixels))
+        self.values(&pixels)
     }
 
     /// The values of one sample from pixels that have the right size already, channels together.

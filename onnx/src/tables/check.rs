@@ -24,7 +24,7 @@ impl Tables {
         Ok(tables)
     }
 
-    fn check(&self) -> Said {
+    pub(super) fn check(&self) -> Said {
         if self.format != 1 {
             return Err(format!(
                 "its format is {}, this version reads 1",
@@ -170,6 +170,11 @@ fn check_exit(exit: &ExitTable, next: Option<&ExitTable>) -> Said {
 fn check_setting(setting: &Setting, exits: usize) -> Said {
     share(setting.top1, "thresholds: top1")?;
     share(setting.macs_share, "thresholds: macs_share")?;
+    share(setting.held_out_top1, "thresholds: held_out_top1")?;
+    share(
+        setting.held_out_macs_share,
+        "thresholds: held_out_macs_share",
+    )?;
     if setting.thresholds.len() + 1 != exits || setting.leave.len() != exits {
         return Err("thresholds: one for each exit, and the end leaves too".into());
     }

@@ -44,9 +44,10 @@ fn write_variant(text: &mut String, variant: &VariantTable) {
         .collect();
     let _ = writeln!(
         text,
-        "\n[[variant]]\nname = {}\nfiles = {{ {} }}\ntop1 = {}\nmacs = {}\nparameter_bytes = {}\n\
+        "\n[[variant]]\nname = {}\nsettings = {}\nfiles = {{ {} }}\ntop1 = {}\nmacs = {}\nparameter_bytes = {}\n\
          file_bytes = {}\nmemory_bytes = {}\nlatency = {}",
         quoted(&variant.name),
+        quoted(&variant.settings),
         files.join(", "),
         share(variant.top1),
         variant.macs,
@@ -159,11 +160,14 @@ fn setting(setting: &Setting) -> String {
         .map(|threshold| format!("{threshold:?}"))
         .collect();
     format!(
-        "{{ thresholds = [{}], top1 = {}, macs_share = {}, leave = {} }}",
+        "{{ thresholds = [{}], top1 = {}, macs_share = {}, leave = {}, held_out_top1 = {}, \
+         held_out_macs_share = {} }}",
         thresholds.join(", "),
         share(setting.top1),
         share(setting.macs_share),
-        shares(&setting.leave)
+        shares(&setting.leave),
+        share(setting.held_out_top1),
+        share(setting.held_out_macs_share)
     )
 }
 
