@@ -40,7 +40,7 @@ def exits(row):
         share = f"{100 * e['share_of_stage']:.1f} %" if "share_of_stage" in e else ""
         out.append(f"| {e['output']} | {number(e['macs'])} ({100 * e['macs'] / row['macs']:.0f} %) | {share} | {percent(e['accuracy'])} | {e['temperature']:.2f} | {e['calibration_error']:.3f} |")
     early = row["early"]
-    out += ["", f"One threshold of {early['threshold']:.2f} for all exits, chosen on the hold-out to lose at most half a point there: "
+    out += ["", f"One threshold of {early['threshold']:.2f} for all exits, chosen on the hold-out (loss and two standard errors below half a point): "
             f"{percent(early['accuracy'])} % of the test pictures right at {100 * (1 - early['saved']):.0f} % of the MACs "
             f"(answers by output: {', '.join(f'{100 * s:.0f} %' for s in early['share_per_output'])})."]
     return out
