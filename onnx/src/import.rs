@@ -189,6 +189,13 @@ fn wire(
     }
     let mut layers = Vec::new();
     let mut charged: BTreeSet<&str> = BTreeSet::new();
+    // By tensor: the node that makes it from nothing that depends on an input.
+    let constant: BTreeMap<&str, &NodeProto> = model
+        .nodes()
+        .iter()
+        .flat_map(|node| node.output.iter().map(move |name| (name.as_str(), node)))
+        .filter(|(name, _)| !live.contains(*name))
+        .collect();
     for node in model.nodes() {
         let made: Vec<&String> = node.output.iter().filter(|name| !name.is_empty()).collect();
         if !made.iter().any(|name| live.contains(*name)) {
@@ -216,10 +223,19 @@ fn wire(
         for name in used(node) {
             if live.contains(name) {
                 inputs.push(name.to_owned());
-            } else if let Some(tensor) = weights.get(name)
-                && charged.insert(name)
-            {
-                parameter_bytes = parameter_bytes.saturating_add(tensor_bytes(tensor));
+            } else {
+                // Weights may lie behind nodes that depend on no input, as `DequantizeLinear` on constants.
+                let mut behind = vec![name];
+                while let Some(name) = behind.pop() {
+                    if !charged.insert(name) {
+                        continue;
+                    }
+                    if let Some(tensor) = weights.get(name) {
+                        parameter_bytes = parameter_bytes.saturating_add(tensor_bytes(tensor));
+                    } else if let Some(&maker) = constant.get(name) {
+                        behind.extend(used(maker));
+                    }
+                }
             }
         }
         layers.push(LayerSpec {

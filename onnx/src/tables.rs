@@ -29,7 +29,7 @@ pub const BINS: usize = 10;
 pub const FINAL: &str = "final";
 
 /// All that was measured of a package.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tables {
     /// 1.
@@ -44,7 +44,7 @@ pub struct Tables {
 }
 
 /// Held-out samples.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSet {
     /// For people.
@@ -56,7 +56,7 @@ pub struct DataSet {
 }
 
 /// The machine that times were taken on.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
     /// Engine and version.
@@ -172,7 +172,7 @@ pub struct ExitTable {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Thresholds {
-    /// Most accuracy that they may cost against the network's end.
+    /// Most accuracy that they may cost against the network's end, two standard errors to spare.
     pub tolerance: f64,
     /// The same for every exit.
     pub common: Setting,

@@ -50,38 +50,44 @@ impl Tables {
     /// # Errors
     /// What differs, and that `model measure` is to be run again.
     pub fn check_against(&self, package: &Package) -> Said {
-        for table in &self.variants {
-            let again = |reason: String| {
+        self.variants.iter().try_for_each(|table| {
+            belongs(table, package).map_err(|reason| {
                 format!(
                     "variant '{}': {reason}; run `splitplace model measure` again, or remove {FILE}",
                     table.name
                 )
-            };
-            let variant = package
-                .variants
-                .iter()
-                .find(|variant| variant.name == table.name)
-                .ok_or_else(|| again("the manifest has no such variant".into()))?;
-            same_files(table, variant).map_err(again)?;
-            let mut names: Vec<(&str, &str)> = variant
-                .exits
-                .iter()
-                .map(|exit| (exit.name.as_str(), exit.output.as_str()))
-                .collect();
-            if !names.is_empty() {
-                let end = package.outputs.first().map_or("", |o| o.name.as_str());
-                names.push((FINAL, end));
-            }
-            let measured: Vec<(&str, &str)> = table
-                .exits
-                .iter()
-                .map(|exit| (exit.name.as_str(), exit.output.as_str()))
-                .collect();
-            if names != measured {
-                return Err(again("it was measured with other exits".into()));
-            }
-        }
-        Ok(())
+            })
+        })
+    }
+
+    /// Drops the tables of variants that are no longer what was measured.
+    pub fn keep_what_fits(&mut self, package: &Package) {
+        self.variants
+            .retain(|table| belongs(table, package).is_ok());
+    }
+}
+
+/// Whether a table was measured on the files and exits that the package has.
+fn belongs(table: &VariantTable, package: &Package) -> Said {
+    let mut variants = package.variants.iter();
+    let variant = variants
+        .find(|variant| variant.name == table.name)
+        .ok_or("the manifest has no such variant")?;
+    same_files(table, variant)?;
+    let mut names: Vec<(&str, &str)> = variant
+        .exits
+        .iter()
+        .map(|exit| (exit.name.as_str(), exit.output.as_str()))
+        .collect();
+    if !names.is_empty() {
+        let end = package.outputs.first().map_or("", |o| o.name.as_str());
+        names.push((FINAL, end));
+    }
+    let measured = table.exits.iter();
+    let measured = measured.map(|exit| (exit.name.as_str(), exit.output.as_str()));
+    match measured.eq(names) {
+        true => Ok(()),
+        false => Err("it was measured with other exits".into()),
     }
 }
 

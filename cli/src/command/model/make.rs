@@ -119,12 +119,7 @@ pub(super) fn run(args: &Make) -> anyhow::Result<ExitCode> {
         }
         replace(&path, content)?;
     }
-    // Measurements of what was there before.
-    let measured = args.output.join(tables::FILE);
-    if measured.exists() {
-        fs::remove_file(&measured)
-            .with_context(|| format!("cannot remove {}", measured.display()))?;
-    }
+    keep_measurements(&args.output, &package)?;
     replace(&target, package.written_manifest().as_bytes())?;
     let made = Package::open(&args.output, &Limits::default())?;
     if args.json {
@@ -311,6 +306,35 @@ fn preprocess(package: &Package, plain: &Plain) -> anyhow::Result<Option<Preproc
         channels,
         layout,
     }))
+}
+
+/// What was measured of variants that are still the same stays; the rest goes.
+fn keep_measurements(folder: &Path, package: &Package) -> anyhow::Result<()> {
+    let path = folder.join(tables::FILE);
+    let Some(mut known) = measured(folder) else {
+        return Ok(());
+    };
+    known.keep_what_fits(package);
+    if known.variants.is_empty() {
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+    } else {
+        replace(&path, known.to_text().as_bytes())
+    }
+}
+
+/// The tables in a folder, whatever they were measured on; a damaged file has none.
+pub(super) fn measured(folder: &Path) -> Option<tables::Tables> {
+    let path = folder.join(tables::FILE);
+    if !path.exists() {
+        return None;
+    }
+    let small = fs::metadata(&path).is_ok_and(|file| file.len() <= tables::LIMIT);
+    let text = small.then(|| fs::read_to_string(&path).ok()).flatten();
+    let empty = tables::Tables::default();
+    Some(
+        text.and_then(|text| tables::Tables::from_text(&text).ok())
+            .unwrap_or(empty),
+    )
 }
 
 /// Whether the files are what the manifest says, and whether it can be read again.

@@ -5,16 +5,17 @@
 //! codecs of one form give the same numbers back; first halves are run once). `measured.toml` is written
 //! after each variant; within one, partial results are kept and taken up again.
 //!
-//! Reading order: `part` (a file made ready), `variant` (the two passes), `exits` (thresholds), `state`,
-//! `tables` (numbers to tables).
+//! Reading order: `part` (a file made ready), `variant` (the two passes), `exits` (histograms),
+//! `thresholds`, `state`, `tables` (numbers to tables).
 
 mod exits;
 mod part;
 mod state;
 mod tables;
+mod thresholds;
 mod variant;
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
@@ -29,11 +30,12 @@ use splitplace_onnx::{
 };
 
 use self::{part::thread_time, state::State, variant::VariantRun};
-use super::{replace, show};
+use super::{make, replace, show};
 use crate::{dataset::DataSet, output};
 
 /// Codecs that are measured when nothing is said.
-const CODECS: &str = "raw,raw-zstd,f16,f16-rans,u8-zrans,u8-crans,u8c-rans,u8c-zrans,u8c-crans,u6c-zrans,u6c-crans,u4c-zrans,u4c-crans";
+const CODECS: &str =
+    "raw,raw-zstd,f16,f16-rans,u8-zrans,u8-crans,u8c-zrans,u6c-zrans,u4c-zrans,u4c-crans";
 
 #[derive(Debug, Args)]
 pub(crate) struct Measure {
@@ -165,9 +167,7 @@ fn known(args: &Measure, package: &Package, data: &DataSet) -> anyhow::Result<Ta
         sha256: data.sha256.clone(),
         samples: data.len() as u64,
     };
-    let there = Package::open(&args.folder, &Limits::default());
-    let old = there.ok().and_then(|there| there.tables);
-    let old = old.filter(|old| old.data == facts);
+    let old = make::measured(&args.folder).filter(|old| old.data == facts);
     let speed = speed::macs_per_second(20, thread_time)?;
     let machine = Machine {
         engine: splitplace_onnx::ENGINE.into(),
@@ -175,15 +175,14 @@ fn known(args: &Measure, package: &Package, data: &DataSet) -> anyhow::Result<Ta
             .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
         macs_per_second: speed,
     };
-    let mut variants = old.map_or(Vec::new(), |old| old.variants);
-    let names: BTreeSet<&str> = package.variants.iter().map(|v| v.name.as_str()).collect();
-    variants.retain(|table| names.contains(table.name.as_str()));
-    Ok(Tables {
+    let mut tables = Tables {
         format: 1,
         data: facts,
         machine,
-        variants,
-    })
+        variants: old.map_or(Vec::new(), |old| old.variants),
+    };
+    tables.keep_what_fits(package);
+    Ok(tables)
 }
 
 /// A hash over everything that a variant's numbers depend on.

@@ -4,7 +4,7 @@ mod svg;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use splitplace_onnx::{
     Limits, Package,
@@ -48,6 +48,11 @@ pub(super) fn run(args: &Plot) -> anyhow::Result<ExitCode> {
         ];
         for (name, chart) in charts {
             let path = args.output.join(format!("{}-{name}.svg", package.name));
+            ensure!(
+                !written.contains(&path),
+                "two packages are named '{}'; plot them into different folders",
+                package.name
+            );
             replace(&path, chart.draw().as_bytes())?;
             written.push(path);
         }
@@ -75,9 +80,7 @@ fn against_work(package: &Package, tables: &Tables) -> Chart {
     variants(&mut chart, package, tables, |variant| {
         variant.macs as f64 / 1e6
     });
-    for variant in &tables.variants {
-        exits(&mut chart, variant, |macs, _| macs / 1e6);
-    }
+    exits(&mut chart, tables, |macs, _| macs / 1e6);
     chart
 }
 
@@ -90,9 +93,7 @@ fn against_time(package: &Package, tables: &Tables) -> Chart {
     variants(&mut chart, package, tables, |variant| {
         variant.latency.mean * 1e3
     });
-    for variant in &tables.variants {
-        exits(&mut chart, variant, |_, seconds| seconds * 1e3);
-    }
+    exits(&mut chart, tables, |_, seconds| seconds * 1e3);
     chart
 }
 
@@ -211,11 +212,16 @@ fn variants(chart: &mut Chart, package: &Package, tables: &Tables, cost: Cost) {
     }
 }
 
-/// If everybody left at one exit, as a line; and what the recommended thresholds do, as points.
-fn exits(chart: &mut Chart, variant: &VariantTable, cost: fn(f64, f64) -> f64) {
-    if variant.exits.is_empty() {
+/// Of the first variant with exits: if everybody left at one of them, as a line; and what the recommended
+/// thresholds do, as points. Other variants' exits would lie on top of these.
+fn exits(chart: &mut Chart, tables: &Tables, cost: fn(f64, f64) -> f64) {
+    let mut with_exits = tables
+        .variants
+        .iter()
+        .filter(|variant| !variant.exits.is_empty());
+    let Some(variant) = with_exits.next() else {
         return;
-    }
+    };
     #[expect(clippy::cast_precision_loss, reason = "a place on paper")]
     let costs: Vec<f64> = variant
         .exits

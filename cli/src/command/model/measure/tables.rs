@@ -14,9 +14,10 @@ use splitplace_onnx::{
 use splitplace_plan::FragmentId;
 
 use super::{
-    exits::{histogram, share, thresholds, top1, transitions},
+    exits::{histogram, share, top1, transitions},
     part::{PartRun, mean, percentile},
     state::Partial,
+    thresholds::thresholds,
     variant::VariantRun,
 };
 

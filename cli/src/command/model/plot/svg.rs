@@ -121,7 +121,7 @@ impl Chart {
     /// The whole file.
     pub(super) fn draw(&self) -> String {
         let [width, height] = SIZE;
-        let legend = LINE * 1.3 * self.series.len().div_ceil(2) as f64;
+        let legend = LINE * 1.3 * self.series.len().div_ceil(2) as f64 + LINE;
         let bottom = height - BOTTOM;
         let mut text = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {}\" \
@@ -161,7 +161,7 @@ impl Chart {
                 write_text(&mut text, place, "start", &point.label, &fill);
             }
             let column = if number % 2 == 0 { LEFT } else { middle };
-            let row = height + LINE * 1.3 * (number / 2) as f64 - 4.0;
+            let row = height + LINE * 1.3 * (number / 2) as f64 + LINE / 2.0;
             draw_mark(&mut text, series.mark, colour, (column + 6.0, row - 4.0));
             write_text(&mut text, (column + 18.0, row), "start", &series.name, "");
         }
