@@ -191,12 +191,24 @@ pub(crate) fn status(status: &StatusResponse) {
 }
 
 fn route(route: &RouteStatus) -> String {
-    let hops: Vec<_> = route
-        .hops
-        .iter()
-        .map(|hop| format!("{} ({})", hop.node, time(hop.service_us)))
-        .collect();
-    hops.join(" → ")
+    let mut told = String::new();
+    for (place, hop) in route.hops.iter().enumerate() {
+        let exits: String = hop
+            .exits
+            .iter()
+            .map(|exit| format!(" {} ≥ {:.2}", exit.exit, exit.threshold))
+            .collect();
+        told.push_str(&format!("{} ({}{exits})", hop.node, time(hop.service_us)));
+        let Some(next) = route.hops.get(place + 1) else {
+            continue;
+        };
+        told.push_str(&match (next.node == hop.node, hop.codec.as_str()) {
+            (true, _) => " · ".to_owned(),
+            (false, "" | "raw") => " → ".to_owned(),
+            (false, codec) => format!(" →{codec}→ "),
+        });
+    }
+    told
 }
 
 /// The state of an orchestrator for programs, on one line.
@@ -221,6 +233,12 @@ pub(crate) fn status_json(status: &StatusResponse) -> serde_json::Value {
                 "fragment": hop.fragment,
                 "service_us": hop.service_us,
                 "memory_bytes": hop.memory_bytes,
+                "codec": hop.codec,
+                "reach": hop.reach,
+                "exits": hop.exits.iter().map(|exit| serde_json::json!({
+                    "exit": exit.exit,
+                    "threshold": exit.threshold,
+                })).collect::<Vec<_>>(),
             })
         });
         hops.collect::<Vec<_>>()
@@ -230,6 +248,9 @@ pub(crate) fn status_json(status: &StatusResponse) -> serde_json::Value {
             serde_json::json!({
                 "arm": arm.arm,
                 "kind": arm.kind,
+                "variant": arm.variant,
+                "technique": arm.technique,
+                "exits": arm.exits.iter().collect::<std::collections::BTreeMap<_, _>>(),
                 "accuracy": arm.accuracy,
                 "predicted_us": arm.predicted_us,
                 "available": arm.available,

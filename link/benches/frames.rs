@@ -105,6 +105,7 @@ async fn frames(payload: &Bytes) -> f64 {
             name: "x".into(),
             dtype: DType::Fp32,
             shape: vec![1, (BYTES / 4) as i64],
+            codec: splitplace_codec::Codec::RAW,
             chunks: vec![payload.clone()],
         }],
         ..Frame::default()

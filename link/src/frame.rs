@@ -46,6 +46,8 @@ pub struct Frame {
     pub trail: Vec<HopTiming>,
     /// Set in a result that is no answer.
     pub failure: Option<Failure>,
+    /// In a result: the early exit that answered, from 1 along the network; 0 for its end.
+    pub exit: u32,
 }
 
 impl Frame {
@@ -61,7 +63,7 @@ impl Frame {
             name: tensor.name.clone(),
             dtype: tensor.dtype.into(),
             shape: tensor.shape.clone(),
-            codec: data::Codec::Raw.into(),
+            codec: tensor.codec.id().into(),
             bytes: tensor.len_bytes() as u64,
         });
         data::Frame {
@@ -77,6 +79,7 @@ impl Frame {
             sent_unix_us: self.sent_unix_us,
             tensors: tensors.collect(),
             trail: self.trail.clone(),
+            exit: self.exit,
             failure: self.failure.as_ref().map(|failure| data::Failure {
                 reason: failure.reason.into(),
                 message: failure.message.clone(),

@@ -1,6 +1,7 @@
 //! A tensor on its way: a header and the pieces of memory that hold its elements.
 
 use bytes::Bytes;
+use splitplace_codec::Codec;
 use splitplace_proto::data::DType;
 
 /// A named tensor. The elements are row-major and little-endian; they may lie in several pieces, as
@@ -13,12 +14,14 @@ pub struct Tensor {
     pub dtype: DType,
     /// Row-major shape, every dimension at least 0.
     pub shape: Vec<i64>,
+    /// How the bytes stand for the elements.
+    pub codec: Codec,
     /// The elements' bytes, one piece after another.
     pub chunks: Vec<Bytes>,
 }
 
 impl Tensor {
-    /// Size of the elements in bytes.
+    /// Size of the bytes that stand for the elements.
     #[must_use]
     pub fn len_bytes(&self) -> usize {
         self.chunks.iter().map(Bytes::len).sum()
@@ -35,11 +38,11 @@ impl Tensor {
     }
 }
 
-/// Bytes of one element; `None` for the unspecified type.
+/// Bytes of one element; `None` for the unspecified type and for strings.
 #[must_use]
 pub const fn element_bytes(dtype: DType) -> Option<usize> {
     match dtype {
-        DType::Unspecified => None,
+        DType::Unspecified | DType::Bytes => None,
         DType::Bool | DType::Uint8 | DType::Int8 => Some(1),
         DType::Uint16 | DType::Int16 | DType::Fp16 => Some(2),
         DType::Uint32 | DType::Int32 | DType::Fp32 => Some(4),

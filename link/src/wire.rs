@@ -8,6 +8,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
+use splitplace_codec::Codec;
 use splitplace_proto::data::{self, DType};
 
 use crate::{Failure, Frame, Reason, Tensor, element_bytes};
@@ -239,22 +240,31 @@ impl Decoder {
         for tensor in header.tensors {
             let dtype = DType::try_from(tensor.dtype)
                 .map_err(|_| WireError(format!("tensor '{}' has an unknown type", tensor.name)))?;
-            if tensor.codec() != data::Codec::Raw {
-                return Err(WireError(format!(
-                    "tensor '{}' has an unknown codec",
-                    tensor.name
-                )));
-            }
-            let expected = element_bytes(dtype).and_then(|size| {
+            let codec = u8::try_from(tensor.codec)
+                .ok()
+                .and_then(Codec::from_id)
+                .ok_or_else(|| {
+                    WireError(format!("tensor '{}' has an unknown codec", tensor.name))
+                })?;
+            let size = if dtype == DType::Bytes {
+                Some(1)
+            } else {
+                element_bytes(dtype)
+            };
+            let expected = size.and_then(|size| {
                 tensor
                     .shape
                     .iter()
                     .try_fold(size, |n, &dim| n.checked_mul(usize::try_from(dim).ok()?))
             });
+            // Coded tensors and strings have the size that they have; whoever decodes them checks it
+            // against the shape.
+            let is_sized = codec == Codec::RAW && dtype != DType::Bytes;
             let bytes = usize::try_from(tensor.bytes)
                 .ok()
                 .filter(|&bytes| bytes <= left);
-            let Some(bytes) = bytes.filter(|&bytes| expected == Some(bytes)) else {
+            let fits = |bytes: usize| expected.is_some_and(|size| !is_sized || size == bytes);
+            let Some(bytes) = bytes.filter(|&bytes| fits(bytes)) else {
                 return Err(WireError(format!(
                     "tensor '{}' of shape {:?} says {} bytes",
                     tensor.name, tensor.shape, tensor.bytes
@@ -266,6 +276,7 @@ impl Decoder {
                 name: tensor.name,
                 dtype,
                 shape: tensor.shape,
+                codec,
                 chunks,
             });
         }
@@ -290,6 +301,7 @@ impl Decoder {
             tensors,
             trail: header.trail,
             failure,
+            exit: header.exit,
         })
     }
 
@@ -387,6 +399,7 @@ mod tests {
                     name: format!("t{k}"),
                     dtype: DType::Uint8,
                     shape: vec![1, i64::try_from(size).unwrap()],
+                    codec: Codec::RAW,
                     chunks: vec![bytes.slice(..middle), bytes.slice(middle..)],
                 }
             })

@@ -84,6 +84,7 @@ fn frame(request: u64, size: usize) -> Frame {
         name: "x".into(),
         dtype: DType::Uint8,
         shape,
+        codec: splitplace_codec::Codec::RAW,
         chunks: vec![bytes],
     };
     Frame {
@@ -121,7 +122,7 @@ async fn a_stock_client_is_understood() {
             name: "x".into(),
             dtype: DType::Fp32.into(),
             shape: vec![2],
-            codec: data::Codec::Raw.into(),
+            codec: 0,
             bytes: 8,
         }],
         payload: Bytes::from_static(&[1, 2, 3, 4, 5, 6, 7, 8]),

@@ -9,9 +9,10 @@ use std::{
 };
 
 use splitplace_fleet::{Links, NodeId, Place};
-use splitplace_plan::{FragmentId, Plan};
+use splitplace_plan::{FragmentId, Hop, ModelName, Plan, Route, RouteId};
 use splitplace_proto::control::{
-    Assignment, FragmentSpec, FragmentStatus, HopSpec, LinkShape, Peer, RouteSpec,
+    Assignment, ExitSpec, FragmentSpec, FragmentStatus, HopSpec, LinkShape, Peer, Preprocess,
+    RouteSpec,
 };
 
 use crate::sessions::Sessions;
@@ -23,6 +24,15 @@ pub struct FragmentFacts {
     pub label: String,
     /// Size of its ONNX file.
     pub size_bytes: u64,
+}
+
+/// What workers have to know of a model's interface.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Interface {
+    /// The output that an exit answers in the place of.
+    pub answer: String,
+    /// How encoded pictures become its input, if it takes any.
+    pub preprocess: Option<Preprocess>,
 }
 
 /// Why a plan could not be carried out.
@@ -48,10 +58,18 @@ pub struct AdoptError {
 pub fn assignments(
     plan: &Plan,
     fragments: &BTreeMap<FragmentId, FragmentFacts>,
+    interfaces: &BTreeMap<ModelName, Interface>,
     addresses: &BTreeMap<NodeId, String>,
     emulated: Option<&Links>,
     queue_limit: u32,
 ) -> BTreeMap<NodeId, Assignment> {
+    let models: BTreeMap<RouteId, &Interface> = plan
+        .models
+        .iter()
+        .filter_map(|(name, model)| Some((model, interfaces.get(name)?)))
+        .flat_map(|(model, interface)| model.arms.iter().map(move |arm| (arm, interface)))
+        .flat_map(|(arm, interface)| arm.branches.iter().map(move |route| (route.id, interface)))
+        .collect();
     let mut nodes: BTreeSet<&NodeId> = BTreeSet::new();
     for route in plan.routes() {
         nodes.extend(route.hops.iter().map(|hop| &hop.node));
@@ -70,14 +88,9 @@ pub fn assignments(
                         peers.insert(&pair[1].node);
                     }
                 }
-                let hops = route.hops.iter().map(|hop| HopSpec {
-                    node: hop.node.to_string(),
-                    fragment: hop.fragment.0.to_vec().into(),
-                    forward: hop.forward.clone(),
-                });
                 routes.push(RouteSpec {
                     route: route.id.0,
-                    hops: hops.collect(),
+                    hops: hops(route, models.get(&route.id)),
                 });
             }
             let from = Place::from(node);
@@ -111,6 +124,28 @@ pub fn assignments(
             (node.clone(), assignment)
         })
         .collect()
+}
+
+/// A route's hops as the workers are told.
+fn hops(route: &Route, interface: Option<&&Interface>) -> Vec<HopSpec> {
+    let spec = |(place, hop): (usize, &Hop)| {
+        let exits = hop.exits.iter().map(|exit| ExitSpec {
+            number: exit.number,
+            output: exit.output.clone(),
+            answer: interface.map_or_else(String::new, |it| it.answer.clone()),
+            threshold: exit.threshold,
+        });
+        let preprocess = interface.and_then(|it| it.preprocess.clone());
+        HopSpec {
+            node: hop.node.to_string(),
+            fragment: hop.fragment.0.to_vec().into(),
+            forward: hop.forward.clone(),
+            codec: hop.codec.id().into(),
+            exits: exits.collect(),
+            preprocess: preprocess.filter(|_| place == 0),
+        }
+    };
+    route.hops.iter().enumerate().map(spec).collect()
 }
 
 /// How one link is slowed, for whoever sends over it.

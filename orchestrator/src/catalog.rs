@@ -9,6 +9,7 @@
 //! Reading order: [`loaded`], `interface` (does a part fit its package), `manifest`, this [`Catalog`].
 
 mod interface;
+mod leaving;
 pub mod loaded;
 mod manifest;
 
@@ -22,7 +23,9 @@ use std::{
 use splitplace_onnx::package::Package;
 use splitplace_plan::ModelName;
 
-pub use self::loaded::{LoadSettings, Loaded, LoadedPart, LoadedVariant, Profiled, profile_plan};
+pub use self::loaded::{
+    Coding, LoadSettings, Loaded, LoadedExit, LoadedPart, LoadedVariant, Profiled, profile_plan,
+};
 use crate::store::{Digest, PackageRecord, PartRecord, Store, StoreError};
 
 /// Why a model cannot be had.
@@ -201,7 +204,7 @@ impl Catalog {
             contents.insert(part.file.as_str(), content);
         }
         let place = Path::new("the store");
-        let package = Package::from_parts(place, &record.manifest, "", |file| {
+        let package = Package::from_parts(place, &record.manifest, &record.tables, |file| {
             contents
                 .get(file)
                 .cloned()
@@ -244,28 +247,23 @@ impl Catalog {
 
 /// The package as the store keeps it, noted as wanted.
 fn stored(package: &Package) -> (PackageRecord, BTreeMap<Digest, bytes::Bytes>) {
-    let parts: Vec<_> = package
-        .variants
-        .iter()
-        .flat_map(|variant| &variant.parts)
-        .collect();
     let record = PackageRecord {
         name: ModelName::new(&package.name),
         version: package.version.clone(),
         manifest: manifest::text(package),
-        parts: parts
-            .iter()
-            .map(|part| PartRecord {
-                file: part.file.clone(),
-                digest: Digest(part.sha256),
-                size_bytes: part.content.len() as u64,
+        tables: package.tables_text.clone(),
+        parts: package
+            .files()
+            .map(|(file, sha256, content)| PartRecord {
+                file: file.to_owned(),
+                digest: Digest(sha256),
+                size_bytes: content.len() as u64,
             })
             .collect(),
         loaded: true,
     };
-    let contents = parts
-        .iter()
-        .map(|part| (Digest(part.sha256), part.content.clone()));
+    let contents = package.files();
+    let contents = contents.map(|(_, sha256, content)| (Digest(sha256), content.clone()));
     (record, contents.collect())
 }
 

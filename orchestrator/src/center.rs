@@ -342,6 +342,9 @@ impl Inner {
             .served
             .count(&outcome, report.response, waiting.samples, unix_ms);
         self.metrics.ended(&waiting.served.name, &report);
+        if let Ok(answer) = &outcome {
+            self.metrics.answered(answer);
+        }
         if let Ok(answer) = &outcome
             && let Some(classes) = answer::classes(answer)
         {

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use splitplace_plan::ArmKind;
 
 /// Everything that may be chosen about an orchestrator.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
@@ -59,7 +60,7 @@ pub struct Listen {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct PolicyConfig {
-    /// Its name: `two-context`, `layer`, `semantic`, `whole`, `random`.
+    /// Its name: `slack`, `two-context`, `layer`, `semantic`, `whole`, `random`.
     pub name: String,
     /// Its own numbers, by name; the ones left out keep the policy's defaults.
     pub params: BTreeMap<String, f64>,
@@ -108,8 +109,12 @@ pub struct Workers {
 pub struct Planning {
     /// Largest number of fragments of a chain.
     pub max_parts: usize,
-    /// Ways of running a model that may be planned: `whole`, `chain`, `semantic`.
+    /// Ways of running a model that may be planned: `whole`, `chain`, `semantic`, `exits`,
+    /// `compressed`.
     pub arms: Vec<String>,
+    /// Most accuracy that coding tensors on one link may cost, as a share of answers. Only codings
+    /// that were measured for a package are used; 0 allows those that cost nothing.
+    pub codec_cost: f64,
     /// Requests a second that each way of running a model should be able to carry; 0 plans for the
     /// least latency of a single request. A chain is cut into more fragments where fewer could not
     /// keep up.
@@ -162,7 +167,7 @@ impl Default for Listen {
 impl Default for PolicyConfig {
     fn default() -> Self {
         Self {
-            name: "two-context".into(),
+            name: "slack".into(),
             params: BTreeMap::new(),
         }
     }
@@ -198,7 +203,8 @@ impl Default for Planning {
     fn default() -> Self {
         Self {
             max_parts: 4,
-            arms: vec!["whole".into(), "chain".into(), "semantic".into()],
+            arms: ArmKind::ALL.map(|kind| kind.label().to_owned()).to_vec(),
+            codec_cost: 0.002,
             rate_per_second: 0.0,
             settle_ms: 150,
             rejoin_ms: 3000,
@@ -259,6 +265,12 @@ impl Config {
                 wrong.push(format!("{name} must be at least 1"));
             }
         }
+        let cost = self.planning.codec_cost;
+        if !(0.0..=1.0).contains(&cost) {
+            wrong.push(format!(
+                "planning.codec-cost = {cost} must be a share of answers, between 0 and 1"
+            ));
+        }
         let rate = self.planning.rate_per_second;
         if !rate.is_finite() || rate < 0.0 {
             wrong.push(format!(
@@ -266,10 +278,9 @@ impl Config {
             ));
         }
         for arm in &self.planning.arms {
-            if !["whole", "chain", "semantic"].contains(&arm.as_str()) {
-                wrong.push(format!(
-                    "planning.arms names {arm:?}; known are whole, chain, semantic"
-                ));
+            if ArmKind::from_label(arm).is_none() {
+                let known = ArmKind::ALL.map(ArmKind::label).join(", ");
+                wrong.push(format!("planning.arms names {arm:?}; known are {known}"));
             }
         }
         wrong

@@ -38,6 +38,8 @@ pub struct HopRecord {
     pub branch: u32,
     /// Position on the route; one more than the last hop for the way back to the centre.
     pub hop: u32,
+    /// How the tensors were coded on the link to here: `raw`, `u8-rans`.
+    pub codec: String,
     /// From the sender's link to here.
     pub transfer: Duration,
     /// Waiting for a thread.
@@ -47,6 +49,9 @@ pub struct HopRecord {
     /// Encoding and waiting for the way out.
     pub encode: Duration,
 }
+
+/// The end of a network among its exits.
+pub const LAST_EXIT: &str = "last";
 
 /// An answer with everything that can be said about how it came to be.
 #[derive(Clone, Debug)]
@@ -65,8 +70,8 @@ pub struct Answer {
     pub variant: String,
     /// How it ran.
     pub kind: ArmKind,
-    /// The exit that answered; `None` for the last.
-    pub exit: Option<u32>,
+    /// The early exit that answered; `None` for the end of the network.
+    pub exit: Option<String>,
     /// The plan that answered.
     pub generation: u64,
     /// The policy's name for the request's context.

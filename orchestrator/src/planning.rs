@@ -2,8 +2,9 @@
 //!
 //! [`plan`] is a function of values: it asks no clock and draws nothing but from its seed. It
 //!
-//! 1. lists the arms that each model could have (`candidates`): every whole variant in one piece and as
-//!    a chain, every semantic variant in its branches;
+//! 1. lists the arms that each model could have (`candidates`): every whole variant in one piece, as a
+//!    chain, and with its early exits; every semantic variant in its branches; every compressed one in as
+//!    many pieces as are best. How tensors are coded on each link is part of a place;
 //! 2. writes them as one dense problem and lets a [`Strategy`] solve it (`solve`);
 //! 3. where every arm of a model needs the same node, moves one arm off it if that costs no more than
 //!    [`PlanningSettings::resilience`] allows (`spread`): losing one node then leaves an arm that
@@ -21,6 +22,8 @@ mod keep;
 mod solve;
 mod spread;
 mod translate;
+
+pub use self::candidates::is_cut;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,6 +53,8 @@ pub struct PlanningSettings {
     /// half as long again an arm still serves; much slower, it would be a bad answer all the time to a
     /// loss that a new plan mends within a second.
     pub resilience: f64,
+    /// Most accuracy, as a share of answers, that coding tensors on one link may cost.
+    pub codec_cost: f64,
     /// Share of their latency by which arms must get faster together before running ones are moved.
     pub inertia: f64,
 }
@@ -60,6 +65,7 @@ impl Default for PlanningSettings {
             max_parts: 4,
             spread: 0.05,
             resilience: 1.5,
+            codec_cost: 0.002,
             inertia: 0.1,
         }
     }
@@ -82,7 +88,7 @@ impl Wish {
     pub fn new(loaded: Arc<Loaded>) -> Self {
         Self {
             loaded,
-            arms: BTreeSet::from([ArmKind::Whole, ArmKind::Chain, ArmKind::Semantic]),
+            arms: BTreeSet::from(ArmKind::ALL),
             rate_per_second: 0.0,
         }
     }

@@ -47,6 +47,7 @@ fn package(step: u64) -> (PackageRecord, BTreeMap<Digest, Bytes>) {
         name: ModelName::new(&format!("m{}", step % MODELS)),
         version: step.to_string(),
         manifest: String::new(),
+        tables: String::new(),
         parts: vec![part],
         loaded: step.is_multiple_of(2),
     };

@@ -13,9 +13,9 @@ use std::{
 use splitplace_brain::forecast::{self, Backlog};
 use splitplace_fleet::{Node, Place, Snapshot};
 use splitplace_plan::{
-    ArmKind, ArmPlan, ArmProblem, ChainProblem, FragmentId, Generation, Hop, ModelName, ModelPlan,
-    NodeSpec, Outcome, Placed, Plan, Problem, Route, RouteId, SegmentSpec, Stage, Strategy,
-    lint::lint,
+    ArmKind, ArmPlan, ArmProblem, ChainProblem, Crossing, FragmentId, Generation, Hop, ModelName,
+    ModelPlan, NodeSpec, Outcome, Placed, Plan, Problem, Route, RouteId, SegmentSpec, Stage,
+    Strategy, lint::lint,
 };
 
 use crate::TraceHash;
@@ -204,6 +204,8 @@ impl Strategic {
                 })
                 .collect(),
             links: places.iter().map(row).collect(),
+            // Scenarios know no coding.
+            coding: vec![0.0; places.len()],
             arms: candidates.iter().map(|one| one.problem.clone()).collect(),
             overhead_bytes: self.settings.overhead_bytes,
             spread: self.settings.spread,
@@ -238,10 +240,11 @@ impl Strategic {
                     }
                     let parts = match kind {
                         ArmKind::Chain => (2, self.settings.max_parts),
+                        ArmKind::Exits | ArmKind::Compressed => (1, self.settings.max_parts),
                         ArmKind::Whole | ArmKind::Semantic => (1, 1),
                     };
                     let chain = |part| match kind {
-                        ArmKind::Chain => cut(part, nodes),
+                        ArmKind::Chain | ArmKind::Exits | ArmKind::Compressed => cut(part, nodes),
                         ArmKind::Whole | ArmKind::Semantic => uncut(part, nodes),
                     };
                     let name = match kind {
@@ -284,7 +287,11 @@ fn cut(part: &Part, nodes: &[&Node]) -> ChainProblem {
             .iter()
             .map(|segment| spec(segment, nodes))
             .collect(),
-        boundaries: part.crossing_bytes.clone(),
+        boundaries: part
+            .crossing_bytes
+            .iter()
+            .map(|&bytes| bytes.into())
+            .collect(),
     }
 }
 
@@ -303,7 +310,7 @@ fn uncut(part: &Part, nodes: &[&Node]) -> ChainProblem {
     let ends = [crossing.first(), crossing.last()];
     ChainProblem {
         segments: vec![spec(&all, nodes)],
-        boundaries: ends.map(|bytes| bytes.copied().unwrap_or(0)).into(),
+        boundaries: ends.map(|bytes| bytes.copied().unwrap_or(0).into()).into(),
     }
 }
 
@@ -327,20 +334,18 @@ fn arm(
                 .iter()
                 .map(|segment| segment.service[stage.node])
                 .sum();
+            let id = fragment(candidate, number, &stage.segments);
             Hop {
-                node: nodes[stage.node].id.clone(),
-                fragment: fragment(candidate, number, &stage.segments),
-                segments: stage.segments.clone(),
                 memory_bytes: problem.memory(chain, stage.segments.clone()),
                 service: Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX),
-                bytes_in: chain.boundaries[stage.segments.start],
-                forward: Vec::new(),
+                bytes_in: chain.boundaries[stage.segments.start].raw_bytes(),
+                ..Hop::new(nodes[stage.node].id.clone(), id, stage.segments.clone())
             }
         };
         branches.push(Route {
             id: RouteId(*next),
             hops: stages.iter().map(hop).collect(),
-            bytes_out: chain.boundaries.last().copied().unwrap_or(0),
+            bytes_out: chain.boundaries.last().map_or(0, Crossing::raw_bytes),
         });
         *next += 1;
     }

@@ -8,11 +8,13 @@
 //! Nothing is global: any number of workers live in one process.
 //!
 //! Reading order: [`config`], [`memory`] (what a node really has), `fragments` (held and measured),
-//! `routes` (tables by generation), `compute` (queues and threads), `node` (frames in and out),
-//! `session` (the control plane).
+//! `routes` (tables by generation), `compute` (queues and threads), `coding` (tensors as they cross
+//! links), `exits` (heads that may answer), `node` (frames in and out), `session` (the control plane).
 
+mod coding;
 mod compute;
 pub mod config;
+mod exits;
 mod fragments;
 pub mod memory;
 mod metrics;

@@ -16,6 +16,7 @@ struct Node {
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     pub(crate) computed: Counter,
+    pub(crate) exited: Counter,
     pub(crate) refused: Counter,
     pub(crate) expired: Counter,
     pub(crate) failed: Counter,
@@ -34,6 +35,7 @@ fn seconds() -> Histogram {
 #[derive(Clone, Debug)]
 pub struct Families {
     computed: Family<Node, Counter>,
+    exited: Family<Node, Counter>,
     refused: Family<Node, Counter>,
     expired: Family<Node, Counter>,
     failed: Family<Node, Counter>,
@@ -48,6 +50,7 @@ impl Families {
     pub fn register(registry: &mut Registry) -> Self {
         let families = Self {
             computed: Family::default(),
+            exited: Family::default(),
             refused: Family::default(),
             expired: Family::default(),
             failed: Family::default(),
@@ -61,6 +64,11 @@ impl Families {
             "frames_computed",
             "Frames that were computed",
             families.computed.clone(),
+        );
+        registry.register(
+            "frames_exited",
+            "Frames that an early exit answered here",
+            families.exited.clone(),
         );
         registry.register(
             "frames_refused",
@@ -106,6 +114,7 @@ impl Families {
         };
         Metrics {
             computed: self.computed.get_or_create_owned(&node),
+            exited: self.exited.get_or_create_owned(&node),
             refused: self.refused.get_or_create_owned(&node),
             expired: self.expired.get_or_create_owned(&node),
             failed: self.failed.get_or_create_owned(&node),

@@ -1,22 +1,23 @@
 //! Frames in and out of one node.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use parking_lot::RwLock;
-use splitplace_graph::Element;
+use parking_lot::{Mutex, RwLock};
+use splitplace_codec::Codec;
 use splitplace_link::{
     Events, Failure, Frame, HopTiming, Reason, SendError, Sender, Sink, Tensor, sender::unix_us,
 };
 use splitplace_onnx::Value;
 use splitplace_plan::{FragmentId, Generation};
-use splitplace_proto::data::DType;
 
 use crate::{
+    coding,
     compute::{Item, Queue},
+    exits,
     fragments::{Fragments, stretched},
     metrics::Metrics,
     routes::{Hop, Routes},
@@ -31,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) fragments: Fragments,
     pub(crate) routes: RwLock<Routes>,
+    /// Fragments of an assignment whose routes are not accepted yet.
+    coming: Mutex<BTreeSet<FragmentId>>,
     pub(crate) peers: RwLock<BTreeMap<String, Arc<Sender>>>,
     pub(crate) queue: Queue,
     pub(crate) metrics: Metrics,
@@ -49,6 +52,7 @@ impl Node {
             name,
             fragments,
             routes: RwLock::default(),
+            coming: Mutex::default(),
             peers: RwLock::default(),
             queue: Queue::default(),
             metrics,
@@ -63,10 +67,18 @@ impl Node {
         Arc::new(Lost(own))
     }
 
-    /// Ids of the fragments that some table needs here.
+    /// Ids of the fragments that some table needs here, or will in a moment.
     pub(crate) fn needed(&self) -> impl Fn(FragmentId) -> bool + use<> {
-        let needed = self.routes.read().fragments_of(&self.name);
+        // In this order: what is coming no more is in a table already.
+        let mut needed = self.coming.lock().clone();
+        needed.extend(self.routes.read().fragments_of(&self.name));
         move |id| needed.contains(&id)
+    }
+
+    /// Keeps these fragments although no table names them yet: an older generation may be retired while
+    /// they are loaded. Nothing is coming any more when they are none.
+    pub(crate) fn expect(&self, coming: BTreeSet<FragmentId>) {
+        *self.coming.lock() = coming;
     }
 
     /// Takes a frame that has arrived.
@@ -148,22 +160,49 @@ impl Node {
             self.fail(frame, Failure::new(Reason::Expired, message));
             return;
         }
-        let mut made = None;
-        let values: Vec<Value> = frame.tensors.iter().filter_map(value).collect();
-        let samples = fragment.prepared.samples(&values).unwrap_or(1).max(1);
-        let took = stretched(self.speed_share, || {
-            made = Some(fragment.prepared.run(&values));
+        let Some(hop) = hops.get(frame.hop as usize) else {
+            return;
+        };
+        let is_last = hops.len() == frame.hop as usize + 1;
+        // Behind the last hop nobody decodes; elsewhere what only passes by stays as it is.
+        let takes = |name: &str| {
+            fragment
+                .prepared
+                .inputs
+                .iter()
+                .any(|port| port.name == name)
+        };
+        let mut values = Ok(Vec::new());
+        let decoding = stretched(self.speed_share, || {
+            let wanted = |name: &str| is_last || takes(name);
+            let ports = &fragment.prepared.inputs[..];
+            let pictures = hop
+                .preprocess
+                .as_ref()
+                .map(|preprocess| (preprocess, ports));
+            values = coding::decode(&frame.tensors, wanted, pictures);
         });
-        let made = match made {
-            Some(Ok(made)) => made,
-            Some(Err(error)) => {
+        let mut made = None;
+        let mut samples = 1;
+        let took = stretched(self.speed_share, || {
+            made = values.as_ref().ok().map(|values| {
+                samples = fragment.prepared.samples(values).unwrap_or(1).max(1);
+                fragment
+                    .prepared
+                    .run(values)
+                    .map_err(|error| error.to_string())
+            });
+        });
+        let (values, made) = match (values, made) {
+            (Ok(values), Some(Ok(made))) => (values, made),
+            (Err(error), _) | (_, Some(Err(error))) => {
                 self.metrics.failed.inc();
                 fragment.failed.fetch_add(1, Ordering::Relaxed);
                 let message = format!("{} on node {}: {error}", fragment.label, self.name);
                 self.fail(frame, Failure::new(Reason::Engine, message));
                 return;
             }
-            None => return,
+            (Ok(_), None) => return,
         };
         self.metrics.computed.inc();
         self.metrics.service.observe(took.as_secs_f64());
@@ -173,29 +212,50 @@ impl Node {
             .service
             .lock()
             .add(took.as_secs_f64() / samples as f64);
+        let last = u32::try_from(hops.len()).unwrap_or(u32::MAX);
+        let mut onward = match exits::answer(&hop.exits, &made) {
+            Some((exit, scores)) => {
+                self.metrics.exited.inc();
+                Onward {
+                    peer: CENTER.to_owned(),
+                    hop: last,
+                    exit,
+                    tensors: vec![coding::tensor(scores)],
+                }
+            }
+            None => Onward::after(&frame, &hops, values, made),
+        };
+        let is_coded = onward.peer != self.name && onward.peer != CENTER && hop.codec != Codec::RAW;
+        let mut encoding = Duration::ZERO;
+        if is_coded {
+            encoding = stretched(self.speed_share, || {
+                let tensors = std::mem::take(&mut onward.tensors);
+                onward.tensors = coding::encode(tensors, hop.codec);
+            });
+        }
         let timing = HopTiming {
             node: self.name.clone(),
             hop: frame.hop,
             branch: frame.branch,
             transfer_us,
             queue_us: micros(wait),
-            decode_us: 0,
+            decode_us: micros(decoding),
             compute_us: micros(took),
-            encode_us: 0,
+            encode_us: micros(encoding),
         };
         let now = Instant::now();
-        let (peer, tensors) = onward(&frame, &hops, made);
         let mut trail = frame.trail;
         trail.push(timing);
         let next = Frame {
-            hop: frame.hop + 1,
+            hop: onward.hop,
+            exit: onward.exit,
             deadline: deadline.saturating_duration_since(now),
             expiry: expiry.saturating_duration_since(now),
-            tensors,
+            tensors: onward.tensors,
             trail,
             ..frame
         };
-        self.send(&peer, next);
+        self.send(&onward.peer, next);
     }
 
     fn send(&self, peer: &str, frame: Frame) {
@@ -242,28 +302,44 @@ impl Node {
 }
 
 /// Where a computed frame goes, with what tensors. Behind the last hop comes the centre.
-fn onward(frame: &Frame, hops: &[Hop], made: Vec<Value>) -> (String, Vec<Tensor>) {
-    let forward = hops
-        .get(frame.hop as usize)
-        .map_or(&[][..], |hop: &Hop| &hop.forward);
-    let peer = hops
-        .get(frame.hop as usize + 1)
-        .map_or(CENTER.to_owned(), |hop| hop.node.clone());
-    let mut made: Vec<Tensor> = made.into_iter().map(tensor).collect();
-    if !forward.is_empty() {
-        // Made here first; else it passes by.
-        let tensors = forward
-            .iter()
-            .filter_map(|name| {
-                made.iter()
-                    .find(|tensor| tensor.name == *name)
-                    .or_else(|| frame.tensors.iter().find(|tensor| tensor.name == *name))
-                    .cloned()
-            })
-            .collect();
-        made = tensors;
+struct Onward {
+    peer: String,
+    hop: u32,
+    exit: u32,
+    tensors: Vec<Tensor>,
+}
+
+impl Onward {
+    /// To the next hop. `values` is what the fragment was given, decoded.
+    fn after(frame: &Frame, hops: &[Hop], values: Vec<Value>, made: Vec<Value>) -> Self {
+        let next = frame.hop as usize + 1;
+        let forward = hops
+            .get(frame.hop as usize)
+            .map_or(&[][..], |hop| &hop.forward);
+        let peer = hops
+            .get(next)
+            .map_or(CENTER.to_owned(), |hop| hop.node.clone());
+        let mut tensors: Vec<Tensor> = made.into_iter().map(coding::tensor).collect();
+        if !forward.is_empty() {
+            let given: Vec<Tensor> = if next == hops.len() {
+                values.into_iter().map(coding::tensor).collect()
+            } else {
+                frame.tensors.clone()
+            };
+            // Made here first; else it passes by.
+            let named = |name: &String| {
+                let mut all = tensors.iter().chain(&given);
+                all.find(|tensor| tensor.name == *name).cloned()
+            };
+            tensors = forward.iter().filter_map(named).collect();
+        }
+        Self {
+            peer,
+            hop: frame.hop + 1,
+            exit: 0,
+            tensors,
+        }
     }
-    (peer, made)
 }
 
 /// A node as the sink of the streams that other peers open to it.
@@ -290,69 +366,43 @@ impl Events for Lost {
     }
 }
 
-fn micros(duration: std::time::Duration) -> u64 {
+fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A tensor of the wire as one for the engine; the memory is shared.
-fn value(tensor: &Tensor) -> Option<Value> {
-    Some(Value {
-        name: tensor.name.clone(),
-        element: element(tensor.dtype)?,
-        shape: tensor
-            .shape
-            .iter()
-            .map(|&dim| u64::try_from(dim).unwrap_or(0))
-            .collect(),
-        chunks: tensor.chunks.clone(),
-    })
-}
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+    use splitplace_onnx::Limits;
+    use splitplace_proto::control::{HopSpec, RouteSpec};
 
-/// A tensor of the engine as one for the wire; the memory is shared.
-fn tensor(value: Value) -> Tensor {
-    Tensor {
-        name: value.name,
-        dtype: dtype(value.element),
-        shape: value
-            .shape
-            .iter()
-            .map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX))
-            .collect(),
-        chunks: value.chunks,
-    }
-}
+    use super::*;
+    use crate::metrics::Families;
 
-const fn element(dtype: DType) -> Option<Element> {
-    Some(match dtype {
-        DType::Unspecified => return None,
-        DType::Bool => Element::Bool,
-        DType::Uint8 => Element::U8,
-        DType::Uint16 => Element::U16,
-        DType::Uint32 => Element::U32,
-        DType::Uint64 => Element::U64,
-        DType::Int8 => Element::I8,
-        DType::Int16 => Element::I16,
-        DType::Int32 => Element::I32,
-        DType::Int64 => Element::I64,
-        DType::Fp16 => Element::F16,
-        DType::Fp32 => Element::F32,
-        DType::Fp64 => Element::F64,
-    })
-}
-
-const fn dtype(element: Element) -> DType {
-    match element {
-        Element::Bool => DType::Bool,
-        Element::U8 => DType::Uint8,
-        Element::U16 => DType::Uint16,
-        Element::U32 => DType::Uint32,
-        Element::U64 => DType::Uint64,
-        Element::I8 => DType::Int8,
-        Element::I16 => DType::Int16,
-        Element::I32 => DType::Int32,
-        Element::I64 => DType::Int64,
-        Element::F16 => DType::Fp16,
-        Element::F32 => DType::Fp32,
-        Element::F64 => DType::Fp64,
+    #[test]
+    fn a_fragment_on_its_way_in_outlives_the_generation_before() {
+        let fragments = Fragments::new(1 << 20, Limits::default(), 1, 1.0, None);
+        let metrics = Families::register(&mut Registry::default()).of("n");
+        let node = Node::new("n".into(), fragments, metrics, 1.0);
+        let id = FragmentId([7; 32]);
+        assert!(!node.needed()(id));
+        // Loaded for generation 2 while generation 1 is retired.
+        node.expect(BTreeSet::from([id]));
+        node.routes.write().retire(Generation(2));
+        assert!(node.needed()(id));
+        let hop = HopSpec {
+            node: "n".into(),
+            fragment: id.0.to_vec().into(),
+            ..HopSpec::default()
+        };
+        let route = RouteSpec {
+            route: 1,
+            hops: vec![hop],
+        };
+        node.routes.write().accept(Generation(2), &[route]).unwrap();
+        node.expect(BTreeSet::new());
+        assert!(node.needed()(id));
+        node.routes.write().retire(Generation(3));
+        assert!(!node.needed()(id));
     }
 }

@@ -5,16 +5,53 @@ use std::{
     sync::Arc,
 };
 
+use splitplace_codec::Codec;
+use splitplace_onnx::Preprocess;
 use splitplace_plan::{FragmentId, Generation};
 use splitplace_proto::control;
 
+use crate::exits::Exit;
+
 /// One step of a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Hop {
     pub(crate) node: String,
     pub(crate) fragment: FragmentId,
     /// Names of the tensors handed on; empty for everything that the fragment makes.
     pub(crate) forward: Vec<String>,
+    /// How they are coded on the link to the next hop.
+    pub(crate) codec: Codec,
+    /// Exits of the fragment that may answer, in order along the network.
+    pub(crate) exits: Vec<Exit>,
+    /// How encoded pictures become a tensor, on a first hop.
+    pub(crate) preprocess: Option<Preprocess>,
+}
+
+impl Hop {
+    fn read(hop: &control::HopSpec) -> Result<Self, String> {
+        let fragment =
+            FragmentId::from_slice(&hop.fragment).ok_or("it names a fragment without hash")?;
+        let codec = u8::try_from(hop.codec)
+            .ok()
+            .and_then(Codec::from_id)
+            .ok_or_else(|| {
+                format!(
+                    "it names codec {}, which this worker does not know",
+                    hop.codec
+                )
+            })?;
+        let preprocess = hop.preprocess.as_ref().map(|said| {
+            Preprocess::from_text(&said.manifest).map_err(|error| format!("its pictures: {error}"))
+        });
+        Ok(Self {
+            node: hop.node.clone(),
+            fragment,
+            forward: hop.forward.clone(),
+            codec,
+            exits: hop.exits.iter().map(Exit::from).collect(),
+            preprocess: preprocess.transpose()?,
+        })
+    }
 }
 
 /// The tables of the generations that are served.
@@ -39,18 +76,14 @@ impl Routes {
         }
         let mut table = BTreeMap::new();
         for route in routes {
-            let mut hops = Vec::with_capacity(route.hops.len());
-            for hop in &route.hops {
-                let fragment = FragmentId::from_slice(&hop.fragment).ok_or_else(|| {
-                    format!("route {} names a fragment without hash", route.route)
-                })?;
-                hops.push(Hop {
-                    node: hop.node.clone(),
-                    fragment,
-                    forward: hop.forward.clone(),
-                });
-            }
-            table.insert(route.route, hops.into());
+            let hops = route
+                .hops
+                .iter()
+                .map(Hop::read)
+                .collect::<Result<Arc<[_]>, _>>();
+            let hops =
+                hops.map_err(|why| format!("route {} cannot be used: {why}", route.route))?;
+            table.insert(route.route, hops);
         }
         self.tables.insert(generation, table);
         self.newest = generation;

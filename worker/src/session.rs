@@ -1,7 +1,7 @@
 //! The control plane: one session with the orchestrator, opened again whenever it breaks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     future::Future,
     path::PathBuf,
@@ -512,7 +512,11 @@ impl Loader {
             Load::Assignment(assignment) => {
                 let generation = assignment.generation;
                 let mut fragments = Vec::with_capacity(assignment.fragments.len());
+                let ids = assignment.fragments.iter();
+                self.node
+                    .expect(ids.filter_map(|spec| id_of(spec).ok()).collect());
                 let outcome = self.assign(assignment, &mut fragments).await;
+                self.node.expect(BTreeSet::new());
                 if outcome.is_err() {
                     self.node.fragments.retain(self.node.needed());
                 }

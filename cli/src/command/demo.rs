@@ -50,8 +50,8 @@ pub(crate) struct Demo {
     /// Requests a second.
     #[arg(long, default_value_t = 80.0)]
     rate: f64,
-    /// Who chooses: two-context, layer, semantic, whole, random.
-    #[arg(long, default_value = "two-context")]
+    /// Who chooses: slack, two-context, layer, semantic, whole, random.
+    #[arg(long, default_value = "slack")]
     policy: String,
     /// Emulated fleet; the shipped one without it.
     #[arg(long, value_name = "FILE")]
@@ -195,6 +195,7 @@ async fn tell(
         requests: u64::MAX,
         timeout: Duration::from_secs(30),
         in_flight: 10_000,
+        in_order: false,
     };
     let story = Arc::new(Mutex::new(Story {
         summary: Summary::new(Duration::ZERO, None),
@@ -302,6 +303,7 @@ async fn warm_up(args: &Demo, client: &Client, payloads: &Arc<Payloads>) -> Resu
         requests: u64::MAX,
         timeout: Duration::from_secs(30),
         in_flight: 10_000,
+        in_order: false,
     };
     let bar = bar("warming up", WARM_UP);
     engine::run(run, |outcome| {

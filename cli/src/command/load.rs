@@ -60,6 +60,9 @@ pub(crate) struct Load {
     /// Their classes in an IDX file.
     #[arg(long, value_name = "FILE", requires = "images")]
     labels: Option<PathBuf>,
+    /// Send every picture exactly once, in order, and stop: accuracy on the whole set.
+    #[arg(long, conflicts_with_all = ["rate", "trace", "noise", "requests"])]
+    once: bool,
     /// Send noise, whatever the model takes.
     #[arg(long, conflicts_with = "images")]
     noise: bool,
@@ -234,7 +237,12 @@ async fn one(
                 slas,
                 seed: args.seed,
             };
-            (mode, args.warm_up, args.warm_up + args.duration)
+            if args.once {
+                // As long as it takes.
+                (mode, Duration::ZERO, Duration::from_secs(86_400))
+            } else {
+                (mode, args.warm_up, args.warm_up + args.duration)
+            }
         }
     };
     let is_closed = matches!(mode, Mode::Closed { .. });
@@ -245,7 +253,12 @@ async fn one(
         payloads: Arc::clone(payloads),
         mode,
         duration,
-        requests: args.requests,
+        requests: if args.once {
+            payloads.len() as u64
+        } else {
+            args.requests
+        },
+        in_order: args.once,
         timeout: args.timeout,
         in_flight: args.max_in_flight,
     };

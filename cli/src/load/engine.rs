@@ -33,6 +33,8 @@ pub(crate) struct Answered {
     pub(crate) generation: u64,
     pub(crate) attempts: u64,
     pub(crate) missing: String,
+    /// The exit that answered.
+    pub(crate) exit: String,
     /// Response time that was predicted.
     pub(crate) predicted: Option<Duration>,
     /// Response time as the server saw it.
@@ -107,6 +109,8 @@ pub(crate) struct Run {
     pub(crate) timeout: Duration,
     /// Requests in flight; beyond it an open loop waits, and the wait counts.
     pub(crate) in_flight: usize,
+    /// Payloads one after another instead of drawn.
+    pub(crate) in_order: bool,
 }
 
 struct Shared {
@@ -115,6 +119,7 @@ struct Shared {
     start: Instant,
     timeout: Duration,
     next: AtomicU64,
+    in_order: bool,
     told: mpsc::UnboundedSender<Outcome>,
 }
 
@@ -124,7 +129,8 @@ impl Shared {
         let count = self.connections.len() as u64;
         let connection = usize::try_from(number % count).unwrap_or(0);
         let mut inference = self.connections[connection].inference();
-        let payload = usize::try_from(arrival.draw % self.payloads.len() as u64).unwrap_or(0);
+        let draw = if self.in_order { number } else { arrival.draw };
+        let payload = usize::try_from(draw % self.payloads.len() as u64).unwrap_or(0);
         let request = self.payloads.request(payload, arrival.sla);
         let samples = self.payloads.labels(payload).len().max(1);
         let begun = self.start.elapsed();
@@ -162,6 +168,7 @@ pub(crate) async fn run(run: Run, mut each: impl FnMut(Outcome)) {
         start: Instant::now(),
         timeout: run.timeout,
         next: AtomicU64::new(0),
+        in_order: run.in_order,
         told,
     });
     match run.mode {
@@ -293,6 +300,7 @@ fn read(response: &ModelInferResponse, labels: &[u32]) -> Answered {
         generation: int("splitplace_generation").unwrap_or(0),
         attempts: int("splitplace_attempts").unwrap_or(1),
         missing: text("splitplace_missing_branches"),
+        exit: text("splitplace_exit"),
         predicted: int("splitplace_predicted_us").map(Duration::from_micros),
         response: int("splitplace_response_us").map(Duration::from_micros),
         sla_held: match of("splitplace_sla_held") {

@@ -92,6 +92,8 @@ pub(crate) struct Group {
     pub(crate) latency: Times,
     pub(crate) predicted: Times,
     pub(crate) response: Times,
+    /// Answers by exit, where the server says which.
+    pub(crate) exits: BTreeMap<String, u64>,
 }
 
 impl Group {
@@ -110,6 +112,9 @@ impl Group {
         }
         self.retried += u64::from(answered.attempts > 1);
         self.degraded += u64::from(!answered.missing.is_empty());
+        if !answered.exit.is_empty() {
+            *self.exits.entry(answered.exit.clone()).or_default() += 1;
+        }
         self.latency.add(outcome.latency());
         if let Some(time) = answered.predicted {
             self.predicted.add(time);
@@ -140,6 +145,7 @@ impl Group {
             "sla_held_by_server": share(self.held_by_server, self.promised),
             "retried": self.retried,
             "degraded": self.degraded,
+            "exits": self.exits,
             "latency": self.latency.quantiles(),
             "predicted": self.predicted.quantiles(),
             "response": self.response.quantiles(),

@@ -19,13 +19,10 @@ use splitplace_policy::by_name;
 
 fn arm(name: &str, kind: ArmKind, first: u32, branches: &[&[&str]]) -> ArmPlan {
     let hop = |node: &&str| Hop {
-        node: (*node).into(),
-        fragment: FragmentId([7; 32]),
-        segments: 0..1,
         memory_bytes: 1 << 20,
         service: Duration::from_millis(4),
         bytes_in: 10_000,
-        forward: Vec::new(),
+        ..Hop::new((*node).into(), FragmentId([7; 32]), 0..1)
     };
     let route = |(id, nodes): (u32, &&[&str])| Route {
         id: RouteId(id),

@@ -627,9 +627,11 @@ impl Brain {
             if counts {
                 self.policy.learn(&Outcome {
                     model: flight.model.as_str(),
+                    arm: &arm.name,
                     context: decision.context,
                     kind: arm.kind,
                     sla,
+                    predicted: decision.predicted,
                     response: answered.then_some(response),
                     accuracy,
                 });
@@ -640,9 +642,11 @@ impl Brain {
                 }
                 let learnt = Learnt {
                     model: flight.model.clone(),
+                    arm: arm.name.clone(),
                     context: decision.context,
                     kind: arm.kind,
                     sla,
+                    predicted: decision.predicted,
                     response,
                     accuracy,
                     classes: Vec::new(),

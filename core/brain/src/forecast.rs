@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use splitplace_fleet::{Link, Links, NodeId, Place, Snapshot};
-use splitplace_plan::{ArmPlan, Route};
+use splitplace_plan::{ArmPlan, Hop, Route};
 
 /// Seconds of computing sent to each node and not yet known to be done.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,7 +16,7 @@ impl Backlog {
     /// A route was sent on its way.
     pub fn add(&mut self, route: &Route, samples: u32) {
         for hop in &route.hops {
-            let work = hop.service.as_secs_f64() * f64::from(samples);
+            let work = work(hop, samples);
             match self.seconds.get_mut(&hop.node) {
                 Some(seconds) => *seconds += work,
                 None => {
@@ -29,7 +29,7 @@ impl Backlog {
     /// A route is done, or given up.
     pub fn remove(&mut self, route: &Route, samples: u32) {
         for hop in &route.hops {
-            let work = hop.service.as_secs_f64() * f64::from(samples);
+            let work = work(hop, samples);
             if let Some(seconds) = self.seconds.get_mut(&hop.node) {
                 // Rounding must not leave a node with less than nothing to do.
                 *seconds = (*seconds - work).max(0.0);
@@ -49,17 +49,23 @@ impl Backlog {
     }
 }
 
+/// Expected seconds of computing that a hop means: behind an exit only a share of requests gets there.
+fn work(hop: &Hop, samples: u32) -> f64 {
+    (hop.service + hop.coding).as_secs_f64() * hop.reach * f64::from(samples)
+}
+
 /// Expected response of `samples` samples by `arm`: the slowest branch of the semantic fan-out.
 ///
 /// For each route: transfers over its links, service on its nodes, and the wait at the node that has
 /// most to do. Requests ahead on the same route drain through all stages at once, so only the busiest
 /// stage delays a newcomer (a tandem of queues fed by one stream; reference: the bottleneck bound of
-/// operational analysis). Branches that share a node add up there. Costs O(hops).
+/// operational analysis). Branches that share a node add up there. What lies behind an exit counts with
+/// the share of requests that get there; the way back is the same from every hop. Costs O(hops).
 #[must_use]
 pub fn response(arm: &ArmPlan, samples: u32, backlog: &Backlog, snapshot: &Snapshot) -> Duration {
     let mut shared: BTreeMap<&NodeId, f64> = BTreeMap::new();
     for hop in arm.branches.iter().flat_map(|route| &route.hops) {
-        *shared.entry(&hop.node).or_default() += hop.service.as_secs_f64() * f64::from(samples);
+        *shared.entry(&hop.node).or_default() += work(hop, samples);
     }
     let seconds = arm
         .branches
@@ -76,20 +82,26 @@ fn route_seconds(
     snapshot: &Snapshot,
     shared: &BTreeMap<&NodeId, f64>,
 ) -> f64 {
+    let mut mine: BTreeMap<&NodeId, f64> = BTreeMap::new();
+    for hop in &route.hops {
+        *mine.entry(&hop.node).or_default() += work(hop, samples);
+    }
     let mut from = Place::Center;
     let mut seconds = 0.0;
     let mut wait = 0.0_f64;
     for hop in &route.hops {
         let to = Place::from(&hop.node);
-        seconds += transfer(&snapshot.links, &from, &to, hop.bytes_in, samples);
-        let own = hop.service.as_secs_f64() * f64::from(samples);
-        seconds += own;
+        if from != to {
+            let seconds_in = transfer(&snapshot.links, &from, &to, hop.bytes_in, samples);
+            seconds += hop.reach * seconds_in;
+        }
+        seconds += work(hop, samples);
         let cores = snapshot
             .nodes
             .get(&hop.node)
             .map_or(1, |node| node.cores.max(1));
         // Work of sibling branches on the same node delays this one by half on average.
-        let siblings = (shared[&hop.node] - own).max(0.0) / 2.0;
+        let siblings = (shared[&hop.node] - mine[&hop.node]).max(0.0) / 2.0;
         wait = wait.max((backlog.seconds(&hop.node) + siblings) / f64::from(cores));
         from = to;
     }
@@ -163,13 +175,9 @@ mod tests {
 
     fn hop(node: &str, service_ms: u64, bytes_in: u64) -> Hop {
         Hop {
-            node: node.into(),
-            fragment: FragmentId([0; 32]),
-            segments: 0..1,
-            memory_bytes: 0,
             service: Duration::from_millis(service_ms),
             bytes_in,
-            forward: Vec::new(),
+            ..Hop::new(node.into(), FragmentId([0; 32]), 0..1)
         }
     }
 
@@ -220,6 +228,20 @@ mod tests {
         let response = response(&arm, 1, &Backlog::default(), &fleet(&["a", "b"]));
         // 1 + 2 ms to a, 10 there, 1 + 1 to b, 20 there, 1 back.
         assert_eq!(response.as_micros(), 36_000);
+    }
+
+    #[test]
+    fn behind_an_exit_only_a_share_counts() {
+        let mut arm = arm(vec![vec![
+            hop("a", 10, 0),
+            hop("a", 8, 500),
+            hop("b", 20, 1000),
+        ]]);
+        arm.branches[0].hops[1].reach = 0.5;
+        arm.branches[0].hops[2].reach = 0.25;
+        let response = response(&arm, 1, &Backlog::default(), &fleet(&["a", "b"]));
+        // 1 to a, 10 and half of 8 there (nothing crosses a link), a quarter of 2 + 20, 1 back.
+        assert_eq!(response.as_micros(), 1000 + 10_000 + 4000 + 5500 + 1000);
     }
 
     #[test]

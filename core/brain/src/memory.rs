@@ -14,12 +14,16 @@ use splitplace_policy::Outcome;
 pub struct Learnt {
     /// The model asked for.
     pub model: ModelName,
+    /// Name of the arm.
+    pub arm: String,
     /// The policy's context.
     pub context: &'static str,
     /// How the arm ran.
     pub kind: ArmKind,
     /// What was promised.
     pub sla: Duration,
+    /// What was expected.
+    pub predicted: Duration,
     /// What it took.
     pub response: Duration,
     /// The accuracy that was assumed.
@@ -34,6 +38,8 @@ impl Learnt {
     pub fn outcome(&self, accuracy: f64) -> Outcome<'_> {
         Outcome {
             model: self.model.as_str(),
+            arm: &self.arm,
+            predicted: self.predicted,
             context: self.context,
             kind: self.kind,
             sla: self.sla,
@@ -96,9 +102,11 @@ mod tests {
     fn learnt() -> Learnt {
         Learnt {
             model: "m".into(),
+            arm: "a".into(),
             context: "any",
             kind: ArmKind::Whole,
             sla: Duration::ZERO,
+            predicted: Duration::ZERO,
             response: Duration::ZERO,
             accuracy: 0.5,
             classes: vec![],

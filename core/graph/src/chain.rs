@@ -1,6 +1,6 @@
 //! The graph as a sequence of segments: what a layer-wise split chooses from.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use crate::graph::{Graph, OutletId};
 
@@ -64,10 +64,17 @@ impl Chain {
     /// O(n²) for n segments.
     #[must_use]
     pub fn coarsen(&self, graph: &Graph, most: usize) -> Self {
+        self.coarsen_but(graph, most, &BTreeSet::new())
+    }
+
+    /// The same, with the boundaries at these positions kept, even if that leaves more segments.
+    #[must_use]
+    pub fn coarsen_but(&self, graph: &Graph, most: usize, keep: &BTreeSet<usize>) -> Self {
         let most = most.max(1);
         let mut kept: Vec<usize> = (0..self.boundaries.len()).collect();
         while kept.len() > most + 1 {
             let drop = (1..kept.len() - 1)
+                .filter(|&place| !keep.contains(&self.boundaries[kept[place]].position))
                 .max_by_key(|&place| {
                     let work = graph.macs(
                         self.boundaries[kept[place - 1]].position
@@ -75,8 +82,10 @@ impl Chain {
                     );
                     // A merger that stays small is preferred: less resolution is lost.
                     (self.boundaries[kept[place]].bytes, u64::MAX - work)
-                })
-                .expect("there is an inner boundary while more than one segment is left");
+                });
+            let Some(drop) = drop else {
+                break;
+            };
             kept.remove(drop);
         }
         let positions: Vec<usize> = kept.iter().map(|&k| self.boundaries[k].position).collect();
@@ -152,6 +161,30 @@ impl Graph {
         positions.extend(self.single_positions());
         positions.push(self.layers().len());
         self.chain_at(&positions)
+    }
+
+    /// What a layer-wise split of this graph chooses from: at most `most` segments over cuts of one
+    /// outlet, but always a boundary right behind each of `exits`, so that what lies behind an exit need
+    /// not run. The boundaries behind the exits are told by their numbers. O(n²) for n segments.
+    #[must_use]
+    pub fn chain_with_exits(&self, most: usize, exits: &[OutletId]) -> (Chain, Vec<usize>) {
+        let fine = self.chain();
+        let behind = |exit: &OutletId| {
+            let made = self
+                .outlet(*exit)
+                .producer
+                .map_or(0, |producer| producer + 1);
+            let boundaries = fine.boundaries.iter().map(|boundary| boundary.position);
+            boundaries.into_iter().find(|&position| made <= position)
+        };
+        let positions: Vec<usize> = exits.iter().filter_map(behind).collect();
+        let chain = fine.coarsen_but(self, most, &positions.iter().copied().collect());
+        let number = |position: &usize| {
+            let boundaries = &chain.boundaries;
+            boundaries.partition_point(|boundary| boundary.position < *position)
+        };
+        let numbers = positions.iter().map(number).collect();
+        (chain, numbers)
     }
 
     /// The chain with boundaries after these numbers of layers, ascending from 0 to all of them.
@@ -273,6 +306,54 @@ mod tests {
             start = end;
         }
         (most, bytes)
+    }
+
+    /// Three stages; after the first two a head whose output nobody consumes.
+    fn with_exits() -> Graph {
+        let outlets = ["in", "a", "h1", "e1", "b", "e2", "out"].map(|name| OutletSpec {
+            name: name.into(),
+            element: Element::U8,
+            shape: vec![if name.starts_with('e') { 1 } else { 100 }],
+        });
+        let layer = |input: &str, output: &str| LayerSpec {
+            name: format!("to {output}"),
+            operator: "Any".into(),
+            macs: 10,
+            parameter_bytes: 1,
+            inputs: vec![input.into()],
+            outputs: vec![output.into()],
+        };
+        let layers = [
+            ("in", "a"),
+            ("a", "h1"),
+            ("h1", "e1"),
+            ("a", "b"),
+            ("b", "e2"),
+            ("b", "out"),
+        ];
+        let layers = layers.map(|(input, output)| layer(input, output));
+        let outputs = ["e1", "e2", "out"].map(String::from);
+        Graph::new(outlets.into(), &["in".into()], &outputs, layers.into()).expect("a graph")
+    }
+
+    #[test]
+    fn a_boundary_lies_right_behind_each_exit() {
+        let graph = with_exits();
+        let exits = ["e1", "e2"].map(|name| graph.find(name).expect("it is there"));
+        // One segment would do, but the exits keep their boundaries.
+        let (chain, behind) = graph.chain_with_exits(1, &exits);
+        assert_eq!(behind, [1, 2]);
+        assert_eq!(chain.len(), 3);
+        for (number, exit) in behind.iter().zip(exits) {
+            let boundary = &chain.boundaries[*number];
+            assert!(boundary.carried.contains(&exit));
+            assert_eq!(boundary.outlets.len(), 1, "the trunk alone goes on");
+        }
+        assert_eq!(
+            chain.segments.iter().map(|s| s.macs).collect::<Vec<_>>(),
+            [30, 20, 10]
+        );
+        assert_eq!(graph.chain_with_exits(24, &[]).0, graph.chain());
     }
 
     #[test]

@@ -17,7 +17,9 @@ fn problem(nodes: usize, segments: usize) -> Problem {
                     .collect(),
             })
             .collect(),
-        boundaries: (0..=segments).map(|k| 30_000 - 1000 * k as u64).collect(),
+        boundaries: (0..=segments)
+            .map(|k| (30_000 - 1000 * k as u64).into())
+            .collect(),
     };
     let arm = |name: &str, kind, parts, chains| ArmProblem {
         name: name.into(),
@@ -34,6 +36,7 @@ fn problem(nodes: usize, segments: usize) -> Problem {
             nodes
         ],
         links: vec![vec![(1e7, 0.001); nodes + 1]; nodes + 1],
+        coding: vec![1.0; nodes + 1],
         arms: vec![
             arm("whole", ArmKind::Whole, (1, 1), vec![chain(1.0)]),
             arm("chain", ArmKind::Chain, (2, 4), vec![chain(1.0)]),

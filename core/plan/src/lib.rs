@@ -16,9 +16,11 @@ pub mod strategy;
 pub mod value;
 
 pub use problem::{
-    ArmProblem, ChainProblem, NodeSpec, Outcome, Placed, Problem, SegmentSpec, Solution, Stage,
+    ArmProblem, ChainProblem, Crossing, NodeSpec, Outcome, Placed, Problem, SegmentSpec, Solution,
+    Stage, Way,
 };
 pub use strategy::{Exact, Strategy};
 pub use value::{
-    ArmKind, ArmPlan, FragmentId, Generation, Hop, ModelName, ModelPlan, Plan, Route, RouteId,
+    ArmKind, ArmPlan, ExitRule, FragmentId, Generation, Hop, ModelName, ModelPlan, Plan, Route,
+    RouteId,
 };

@@ -54,6 +54,11 @@ pub enum Finding {
         /// The arm.
         arm: String,
     },
+    /// An exit in an arm that has none, or one that no share of requests can describe.
+    Exit {
+        /// The arm.
+        arm: String,
+    },
     /// A generation that does not come after its parent.
     Generation,
 }
@@ -70,6 +75,7 @@ impl fmt::Display for Finding {
             Self::Route(id) => write!(f, "route {} is there twice", id.0),
             Self::Empty { arm } => write!(f, "{arm} has a branch without hops"),
             Self::Shape { arm } => write!(f, "{arm} has the wrong number of hops for its kind"),
+            Self::Exit { arm } => write!(f, "{arm} has an exit that makes no sense"),
             Self::Generation => f.write_str("the generation does not come after its parent"),
         }
     }
@@ -98,6 +104,7 @@ pub fn lint(plan: &Plan, snapshot: &Snapshot) -> Vec<Finding> {
         let is_shaped = match arm.kind {
             ArmKind::Whole => arm.branches.len() == 1 && longest == 1,
             ArmKind::Chain => arm.branches.len() == 1 && 1 < longest,
+            ArmKind::Exits | ArmKind::Compressed => arm.branches.len() == 1,
             ArmKind::Semantic => true,
         };
         if !is_shaped {
@@ -109,16 +116,29 @@ pub fn lint(plan: &Plan, snapshot: &Snapshot) -> Vec<Finding> {
             }
             let mut at = 0;
             let mut seen = BTreeSet::new();
+            let mut before = None;
             for hop in &route.hops {
                 if hop.segments.start != at || hop.segments.is_empty() {
                     findings.push(Finding::Gap { arm: name() });
                 }
                 at = hop.segments.end;
-                if !seen.insert(&hop.node) {
+                // Before an exit the network is cut also where it stays on its node, so that what lies
+                // behind need not run.
+                let stays = arm.kind == ArmKind::Exits && before == Some(&hop.node);
+                before = Some(&hop.node);
+                if !seen.insert(&hop.node) && !stays {
                     findings.push(Finding::Twice {
                         arm: name(),
                         node: hop.node.clone(),
                     });
+                }
+                let is_share = 0.0 < hop.reach && hop.reach <= 1.0;
+                let thresholds = hop.exits.iter().map(|exit| exit.threshold);
+                if !is_share || thresholds.clone().any(|t| !t.is_finite() || t <= 0.0) {
+                    findings.push(Finding::Exit { arm: name() });
+                }
+                if arm.kind != ArmKind::Exits && !hop.exits.is_empty() {
+                    findings.push(Finding::Exit { arm: name() });
                 }
                 if !snapshot.is_alive(&hop.node) {
                     findings.push(Finding::DeadNode {
@@ -160,13 +180,10 @@ mod tests {
 
     fn hop(node: &str, fragment: u8, segments: std::ops::Range<usize>) -> Hop {
         Hop {
-            node: node.into(),
-            fragment: FragmentId([fragment; 32]),
-            segments,
             memory_bytes: 60,
             service: Duration::from_millis(1),
             bytes_in: 1,
-            forward: vec![],
+            ..Hop::new(node.into(), FragmentId([fragment; 32]), segments)
         }
     }
 
@@ -223,6 +240,38 @@ mod tests {
     fn a_sound_plan_has_no_findings() {
         let plan = plan(vec![hop("a", 1, 0..2), hop("b", 2, 2..3)]);
         assert_eq!(lint(&plan, &fleet()), []);
+    }
+
+    #[test]
+    fn only_an_arm_with_exits_may_stay_on_its_node() {
+        let mut plan = plan(vec![
+            hop("a", 1, 0..1),
+            hop("a", 1, 1..2),
+            hop("b", 2, 2..3),
+        ]);
+        let arm = &mut plan.models.get_mut("m").expect("it is there").arms[0];
+        arm.kind = ArmKind::Exits;
+        arm.branches[0].hops[0].exits.push(crate::ExitRule {
+            number: 1,
+            name: "exit1".into(),
+            output: "exit1".into(),
+            threshold: 0.8,
+        });
+        assert_eq!(lint(&plan, &fleet()), []);
+        let arm = &mut plan.models.get_mut("m").expect("it is there").arms[0];
+        arm.branches[0].hops.swap(1, 2);
+        arm.branches[0].hops[1].segments = 1..2;
+        arm.branches[0].hops[2].segments = 2..3;
+        assert!(matches!(lint(&plan, &fleet())[..], [Finding::Twice { .. }]));
+        let arm = &mut plan.models.get_mut("m").expect("it is there").arms[0];
+        arm.branches[0].hops.truncate(2);
+        arm.branches[0].hops[1].segments = 1..3;
+        arm.branches[0].hops[1].reach = 0.0;
+        assert!(matches!(lint(&plan, &fleet())[..], [Finding::Exit { .. }]));
+        let arm = &mut plan.models.get_mut("m").expect("it is there").arms[0];
+        arm.branches[0].hops[1].reach = 0.5;
+        arm.kind = ArmKind::Chain;
+        assert!(matches!(lint(&plan, &fleet())[..], [Finding::Exit { .. }]));
     }
 
     #[test]

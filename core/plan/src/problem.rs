@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use splitplace_codec::Codec;
+
 use crate::ArmKind;
 
 /// One node's capacity.
@@ -25,13 +27,60 @@ pub struct SegmentSpec {
     pub service: Vec<f64>,
 }
 
+/// One way in which tensors may be coded for a link.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Way {
+    /// How.
+    pub codec: Codec,
+    /// Bytes on the link.
+    pub bytes: u64,
+    /// Seconds to encode and to decode at the speed of [`Problem::coding`] 1.
+    pub encode: f64,
+    /// See [`Way::encode`].
+    pub decode: f64,
+}
+
+/// What crosses between two segments.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Crossing {
+    /// The ways to code it that are exact enough, first not at all.
+    pub ways: Vec<Way>,
+    /// Share of requests that get here.
+    pub reach: f64,
+}
+
+impl From<u64> for Crossing {
+    /// So many bytes as they are, for every request.
+    fn from(bytes: u64) -> Self {
+        let raw = Way {
+            codec: Codec::RAW,
+            bytes,
+            encode: 0.0,
+            decode: 0.0,
+        };
+        Self {
+            ways: vec![raw],
+            reach: 1.0,
+        }
+    }
+}
+
+impl Crossing {
+    /// Bytes as they are.
+    #[must_use]
+    pub fn raw_bytes(&self) -> u64 {
+        self.ways.first().map_or(0, |way| way.bytes)
+    }
+}
+
 /// What one branch runs: segments and the boundaries around them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChainProblem {
-    /// In order.
+    /// In order. Where exits may answer before a segment, its services are weighted with the share of
+    /// requests that get there.
     pub segments: Vec<SegmentSpec>,
-    /// Bytes that cross: before the first segment, between, and after the last.
-    pub boundaries: Vec<u64>,
+    /// What crosses: before the first segment, between, and after the last.
+    pub boundaries: Vec<Crossing>,
 }
 
 /// One way to run a model, to be placed.
@@ -41,7 +90,7 @@ pub struct ArmProblem {
     pub name: String,
     /// How it runs.
     pub kind: ArmKind,
-    /// Fewest and most fragments of each chain; `1..=1` for whole and semantic.
+    /// Fewest and most stages of each chain; `1..=1` for whole and semantic.
     pub parts: (usize, usize),
     /// One for whole and chain, one for each branch of a semantic variant.
     pub chains: Vec<ChainProblem>,
@@ -56,6 +105,8 @@ pub struct Problem {
     pub nodes: Vec<NodeSpec>,
     /// `links[from][to]` as (bytes a second, delay in seconds); the last row and column is the centre.
     pub links: Vec<Vec<(f64, f64)>>,
+    /// How many times the seconds of a [`Way`] coding takes in each place; the last is the centre.
+    pub coding: Vec<f64>,
     /// What is to be placed, as far as memory allows.
     pub arms: Vec<ArmProblem>,
     /// Bytes that every fragment takes beside weights and activations.
@@ -108,9 +159,31 @@ impl Problem {
         self.nodes.len()
     }
 
-    /// Seconds for `bytes` from one place to another; nothing within a place.
+    /// Expected seconds from one place to another in the best way; nothing within a place.
     #[must_use]
-    pub fn transfer(&self, from: usize, to: usize, bytes: u64) -> f64 {
+    pub fn transfer(&self, from: usize, to: usize, crossing: &Crossing) -> f64 {
+        if from == to {
+            return 0.0;
+        }
+        let seconds = |way: &Way| self.seconds(from, to, way);
+        let best = crossing.ways.iter().map(seconds);
+        crossing.reach * best.fold(f64::INFINITY, f64::min)
+    }
+
+    /// The way that is fastest between two places; the first among equals.
+    ///
+    /// # Panics
+    /// When the crossing has no way.
+    #[must_use]
+    pub fn best_way<'c>(&self, from: usize, to: usize, crossing: &'c Crossing) -> &'c Way {
+        let seconds = |way: &Way| self.seconds(from, to, way);
+        let ways = crossing.ways.iter();
+        let best = ways.min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
+        best.expect("a crossing has at least one way")
+    }
+
+    /// Seconds to code and to move, within a place nothing.
+    fn seconds(&self, from: usize, to: usize, way: &Way) -> f64 {
         if from == to {
             return 0.0;
         }
@@ -119,8 +192,8 @@ impl Problem {
             clippy::cast_precision_loss,
             reason = "a tensor is far below 2^53 bytes"
         )]
-        let bytes = bytes as f64;
-        delay + bytes / rate
+        let bytes = way.bytes as f64;
+        delay + bytes / rate + way.encode * self.coding[from] + way.decode * self.coding[to]
     }
 
     /// Bytes that a fragment of these segments takes.

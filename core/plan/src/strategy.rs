@@ -176,7 +176,7 @@ fn candidates(problem: &Problem, arm: &ArmProblem, free: &[u64]) -> Vec<usize> {
                 .flat_map(|chain| &chain.segments)
                 .map(|s| s.service[node])
                 .sum();
-            work + problem.transfer(problem.center(), node, arm.chains[0].boundaries[0])
+            work + problem.transfer(problem.center(), node, &arm.chains[0].boundaries[0])
         };
         nodes.sort_by(|&a, &b| speed(a).total_cmp(&speed(b)).then(a.cmp(&b)));
         nodes.truncate(Exact::NODES);
@@ -226,7 +226,7 @@ fn line(
                 if used >> n & 1 == 1 {
                     continue;
                 }
-                let arrive = spent + problem.transfer(from, node, chain.boundaries[start]);
+                let arrive = spent + problem.transfer(from, node, &chain.boundaries[start]);
                 for end in start + 1..=reach[n][start] {
                     let service = (sums[n][end] - sums[n][start]) * factor(node);
                     let total = arrive + problem.sojourn(arm, service);
@@ -245,7 +245,7 @@ fn line(
         let parts = used.count_ones() as usize;
         for last in (0..nodes.len()).filter(|last| used >> last & 1 == 1) {
             let spent = least[at(used, count, last)];
-            let back = problem.transfer(nodes[last], center, chain.boundaries[count]);
+            let back = problem.transfer(nodes[last], center, &chain.boundaries[count]);
             let total = spent + back;
             // Fewer stages win among equals.
             let is_better = best
@@ -403,12 +403,13 @@ fn slowest(
     for (chain, stages) in arm.chains.iter().zip(branches) {
         let (mut from, mut seconds) = (center, 0.0);
         for stage in stages {
-            seconds += problem.transfer(from, stage.node, chain.boundaries[stage.segments.start]);
+            seconds += problem.transfer(from, stage.node, &chain.boundaries[stage.segments.start]);
             seconds += problem.sojourn(arm, load[&stage.node]);
             from = stage.node;
         }
-        let last = chain.boundaries.last().copied().unwrap_or(0);
-        seconds += problem.transfer(from, center, last);
+        if let Some(last) = chain.boundaries.last() {
+            seconds += problem.transfer(from, center, last);
+        }
         most = most.max(seconds);
     }
     most
@@ -439,7 +440,9 @@ fn why_not(problem: &Problem, arm: &ArmProblem, free: &[u64]) -> String {
     let (fewest, most) = arm.parts;
     let shape = match arm.kind {
         ArmKind::Whole => "in one piece".to_owned(),
-        ArmKind::Chain => format!("in {fewest} to {most} pieces on distinct nodes"),
+        ArmKind::Chain | ArmKind::Exits | ArmKind::Compressed => {
+            format!("in {fewest} to {most} pieces on distinct nodes")
+        }
         ArmKind::Semantic => format!("in {} branches", arm.chains.len()),
     };
     format!(

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use splitplace_codec::Codec;
 use splitplace_fleet::NodeId;
 
 /// The name of a served model. Cheap to clone.
@@ -117,9 +118,22 @@ pub enum ArmKind {
     Chain,
     /// Branches side by side over groups of classes: a semantic split.
     Semantic,
+    /// A chain whose early exits may answer before its end.
+    Exits,
+    /// A smaller network that answers in the place of the exact one, in one piece or several.
+    Compressed,
 }
 
 impl ArmKind {
+    /// Every kind, in the order of the enum.
+    pub const ALL: [Self; 5] = [
+        Self::Whole,
+        Self::Chain,
+        Self::Semantic,
+        Self::Exits,
+        Self::Compressed,
+    ];
+
     /// The word for it in answers, tables and metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -127,8 +141,35 @@ impl ArmKind {
             Self::Whole => "whole",
             Self::Chain => "chain",
             Self::Semantic => "semantic",
+            Self::Exits => "exits",
+            Self::Compressed => "compressed",
         }
     }
+
+    /// The kind that the word names.
+    #[must_use]
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.label() == label)
+    }
+
+    /// Whether it gives exactly what the uncut network gives.
+    #[must_use]
+    pub const fn is_exact(self) -> bool {
+        matches!(self, Self::Whole | Self::Chain)
+    }
+}
+
+/// When a head on the way answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExitRule {
+    /// Counted from 1 along the network, whether or not those before it may answer.
+    pub number: u32,
+    /// The exit's name in the package.
+    pub name: String,
+    /// The tensor of scores that its fragment makes beside its other outputs.
+    pub output: String,
+    /// It answers when the largest softmax of every sample's scores is at least this.
+    pub threshold: f32,
 }
 
 /// One step of a route.
@@ -144,10 +185,39 @@ pub struct Hop {
     pub memory_bytes: u64,
     /// Expected service time of one sample on the node.
     pub service: Duration,
-    /// Bytes of one sample that arrive over the link before this hop.
+    /// Bytes of one sample that arrive over the link before this hop, as they are coded there.
     pub bytes_in: u64,
     /// Names of the tensors handed on: made here, or passed through for a later hop.
     pub forward: Vec<String>,
+    /// Expected share of requests that get here; below 1 behind an exit.
+    pub reach: f64,
+    /// How what is handed on crosses the link behind this hop.
+    pub codec: Codec,
+    /// Expected time to code one sample before the link to this hop and to decode it here.
+    pub coding: Duration,
+    /// Exits of this hop's fragment that may answer.
+    pub exits: Vec<ExitRule>,
+}
+
+impl Hop {
+    /// A fragment on a node, with nothing known of what it costs; every request gets there, nothing is
+    /// coded.
+    #[must_use]
+    pub fn new(node: NodeId, fragment: FragmentId, segments: Range<usize>) -> Self {
+        Self {
+            node,
+            fragment,
+            segments,
+            memory_bytes: 0,
+            service: Duration::ZERO,
+            bytes_in: 0,
+            forward: Vec::new(),
+            reach: 1.0,
+            codec: Codec::RAW,
+            coding: Duration::ZERO,
+            exits: Vec::new(),
+        }
+    }
 }
 
 /// The way of one branch, from the centre through its hops and back.

@@ -73,12 +73,16 @@ pub struct Choice {
 pub struct Outcome<'a> {
     /// The model asked for.
     pub model: &'a str,
+    /// Name of the chosen arm.
+    pub arm: &'a str,
     /// The context given in the [`Choice`].
     pub context: &'static str,
     /// How the chosen arm ran.
     pub kind: ArmKind,
     /// What was promised.
     pub sla: Duration,
+    /// What the response was expected to be when the arm was chosen.
+    pub predicted: Duration,
     /// From arrival to answer; `None` when there was no answer.
     pub response: Option<Duration>,
     /// Validated accuracy of the arm, or, once the truth is known, the share of correct samples.

@@ -7,22 +7,31 @@
 //! What is deliberately absent: knowledge of nodes, routes and models. An arm is what its
 //! [`ArmView`] says of it.
 //!
-//! Reading order: the contract, [`fixed`], [`two_context`], [`by_name`]; then [`exit`], which decides not how
+//! Reading order: the contract, [`fixed`], [`two_context`], [`slack`], [`by_name`]; then [`exit`], which decides not how
 //! a request runs but after which exit of its network it answers.
 
 mod contract;
 pub mod exit;
 pub mod fixed;
+pub mod slack;
 pub mod two_context;
 
 use std::collections::BTreeMap;
 
 pub use contract::{ArmView, Choice, Context, Outcome, Policy, Reason};
 pub use fixed::{Fixed, Random, Want};
+pub use slack::{Slack, SlackSettings};
 pub use two_context::{TwoContext, TwoContextSettings};
 
 /// Names that [`by_name`] knows.
-pub const NAMES: [&str; 5] = ["two-context", "layer", "semantic", "whole", "random"];
+pub const NAMES: [&str; 6] = [
+    "slack",
+    "two-context",
+    "layer",
+    "semantic",
+    "whole",
+    "random",
+];
 
 /// Why a policy could not be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -59,6 +68,15 @@ pub fn by_name(name: &str, params: &BTreeMap<String, f64>) -> Result<Box<dyn Pol
         None => Ok(policy),
     };
     match name {
+        "slack" => {
+            let settings =
+                SlackSettings::from_params(params).map_err(|param| PolicyError::Param {
+                    policy: name.to_owned(),
+                    name: param,
+                    known: SlackSettings::PARAMS.join(", "),
+                })?;
+            Ok(Box::new(Slack::new(settings)))
+        }
         "two-context" => {
             let settings =
                 TwoContextSettings::from_params(params).map_err(|param| PolicyError::Param {

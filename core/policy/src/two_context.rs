@@ -17,7 +17,8 @@
 //!   comes first.
 //!
 //! A decision that no deployed arm offers now is left out. Of several arms of the decision *layer*
-//! (the uncut model, chains) the one with the smallest forecast is taken.
+//! (the uncut model, chains) the one with the smallest forecast is taken. Arms that the paper does not
+//! know (early exits, compressed variants) are taken only when there is no other.
 
 use std::collections::BTreeMap;
 
@@ -127,10 +128,11 @@ enum Decision {
 impl Decision {
     const ALL: [Self; 2] = [Self::Layer, Self::Semantic];
 
-    const fn of(kind: ArmKind) -> Self {
+    const fn of(kind: ArmKind) -> Option<Self> {
         match kind {
-            ArmKind::Whole | ArmKind::Chain => Self::Layer,
-            ArmKind::Semantic => Self::Semantic,
+            ArmKind::Whole | ArmKind::Chain => Some(Self::Layer),
+            ArmKind::Semantic => Some(Self::Semantic),
+            ArmKind::Exits | ArmKind::Compressed => None,
         }
     }
 
@@ -213,7 +215,7 @@ impl TwoContext {
 
     fn belief(&mut self, outcome: &Outcome<'_>) -> Option<&mut Belief> {
         let context = CONTEXTS.iter().position(|name| *name == outcome.context)?;
-        Some(&mut self.beliefs[context][Decision::of(outcome.kind) as usize])
+        Some(&mut self.beliefs[context][Decision::of(outcome.kind)? as usize])
     }
 }
 
@@ -223,7 +225,8 @@ impl Policy for TwoContext {
     }
 
     fn choose(&self, context: &Context<'_>, arms: &[ArmView<'_>], rng: &mut dyn Rng) -> Choice {
-        let best_of = |decision: Decision| fastest(arms, |arm| Decision::of(arm.kind) == decision);
+        let best_of =
+            |decision: Decision| fastest(arms, |arm| Decision::of(arm.kind) == Some(decision));
         let estimate = self
             .response
             .get(context.model)
@@ -233,7 +236,7 @@ impl Policy for TwoContext {
         let place = usize::from(!is_tight);
         let scores: Vec<f64> = arms
             .iter()
-            .map(|arm| self.score(place, Decision::of(arm.kind)))
+            .map(|arm| Decision::of(arm.kind).map_or(f64::NEG_INFINITY, |d| self.score(place, d)))
             .collect();
         let choice = |arm, propensity, reason| Choice {
             arm,
@@ -282,7 +285,7 @@ impl Policy for TwoContext {
 
     fn learn(&mut self, outcome: &Outcome<'_>) {
         let reward = self.reward(outcome);
-        if Decision::of(outcome.kind) == Decision::Layer
+        if Decision::of(outcome.kind) == Some(Decision::Layer)
             && let Some(response) = outcome.response
         {
             let (phi, seconds) = (self.settings.phi, response.as_secs_f64());

@@ -108,6 +108,7 @@ const fn data_type(dtype: DType) -> DataType {
         DType::Fp16 => DataType::TypeFp16,
         DType::Fp32 => DataType::TypeFp32,
         DType::Fp64 => DataType::TypeFp64,
+        DType::Bytes => DataType::TypeString,
     }
 }
 

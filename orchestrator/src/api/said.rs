@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::face::Answer;
+use crate::face::{Answer, LAST_EXIT};
 
 use super::sla::Value;
 
@@ -21,9 +21,7 @@ pub(super) fn parameters(answer: &Answer) -> Vec<(&'static str, Value)> {
         ("splitplace_kind", text(answer.kind.label())),
         (
             "splitplace_exit",
-            answer
-                .exit
-                .map_or_else(|| text("last"), |exit| Value::Text(exit.to_string())),
+            text(answer.exit.as_deref().unwrap_or(LAST_EXIT)),
         ),
         (
             "splitplace_generation",
@@ -62,6 +60,7 @@ fn hops(answer: &Answer) -> String {
                 "node": hop.node,
                 "branch": hop.branch,
                 "hop": hop.hop,
+                "codec": hop.codec,
                 "transfer_us": whole(hop.transfer),
                 "queue_us": whole(hop.queue),
                 "compute_us": whole(hop.compute),

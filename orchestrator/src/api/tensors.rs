@@ -1,6 +1,7 @@
 //! Tensors of the inference protocol: datatype words, shapes, and the three ways elements travel.
 
 use bytes::Bytes;
+use splitplace_codec::Codec;
 use splitplace_link::Tensor;
 use splitplace_proto::{data::DType, inference::InferTensorContents};
 
@@ -180,9 +181,10 @@ impl Header<'_> {
             Datatype::Plain(DType::Uint64) => spread(&contents.uint64_contents, u64::to_le_bytes),
             Datatype::Plain(DType::Fp32) => spread(&contents.fp32_contents, f32::to_le_bytes),
             Datatype::Plain(DType::Fp64) => spread(&contents.fp64_contents, f64::to_le_bytes),
-            Datatype::Plain(DType::Fp16 | DType::Unspecified)
-            | Datatype::Bytes
-            | Datatype::Bf16 => Vec::new(),
+            Datatype::Bytes => blobs(&contents.bytes_contents),
+            Datatype::Plain(DType::Fp16 | DType::Bytes | DType::Unspecified) | Datatype::Bf16 => {
+                Vec::new()
+            }
         };
         self.tensor(kind, bytes.into())
     }
@@ -195,16 +197,22 @@ impl Header<'_> {
             datatype,
             shape,
         } = *self;
-        let Datatype::Plain(dtype) = kind else {
-            return Err(format!(
-                "inference input '{name}' data-type is '{datatype}', which model '{model}' does not \
-                 take"
-            ));
+        let dtype = match kind {
+            Datatype::Plain(dtype) => dtype,
+            // Encoded pictures; whether the model takes them is checked with everything else.
+            Datatype::Bytes => DType::Bytes,
+            Datatype::Bf16 => {
+                return Err(format!(
+                    "inference input '{name}' data-type is '{datatype}', which model '{model}' does \
+                     not take"
+                ));
+            }
         };
         Ok(Tensor {
             name: name.to_owned(),
             dtype,
             shape: shape.to_vec(),
+            codec: Codec::RAW,
             chunks: vec![bytes],
         })
     }
@@ -243,8 +251,20 @@ const fn typed_list(kind: Datatype) -> Option<&'static str> {
         Datatype::Plain(DType::Fp32) => "fp32_contents",
         Datatype::Plain(DType::Fp64) => "fp64_contents",
         Datatype::Bytes => "bytes_contents",
-        Datatype::Plain(DType::Fp16 | DType::Unspecified) | Datatype::Bf16 => return None,
+        Datatype::Plain(DType::Fp16 | DType::Bytes | DType::Unspecified) | Datatype::Bf16 => {
+            return None;
+        }
     })
+}
+
+/// Each with its length before it, in four bytes; none is longer than a message may be.
+fn blobs(list: &[Bytes]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(list.iter().map(|blob| blob.len() + 4).sum());
+    for blob in list {
+        out.extend(u32::try_from(blob.len()).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend_from_slice(blob);
+    }
+    out
 }
 
 fn spread<T: Copy, const N: usize>(list: &[T], bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
@@ -342,10 +362,21 @@ mod tests {
     }
 
     #[test]
-    fn blobs_are_walked_before_they_are_refused() {
+    fn blobs_are_walked_before_they_are_believed() {
         let two = [2, 0, 0, 0, b'h', b'i', 0, 0, 0, 0];
-        let error = header("BYTES", &[2]).raw(two.to_vec().into()).unwrap_err();
-        assert!(error.contains("does not take"), "{error}");
+        let tensor = header("BYTES", &[2])
+            .raw(two.to_vec().into())
+            .expect("they are two");
+        assert_eq!(
+            (tensor.dtype, &tensor.contiguous()[..]),
+            (DType::Bytes, &two[..])
+        );
+        let typed = InferTensorContents {
+            bytes_contents: vec![Bytes::from_static(b"hi"), Bytes::new()],
+            ..Default::default()
+        };
+        let typed = header("BYTES", &[2]).typed(&typed).expect("they are two");
+        assert_eq!(typed.contiguous(), tensor.contiguous());
         for wrong in [&two[..9], &two[..3], &[255, 255, 255, 255, 1]] {
             let error = header("BYTES", &[2])
                 .raw(wrong.to_vec().into())

@@ -61,7 +61,7 @@ pub(super) fn check(
         )
         .map_err(wrong)?;
     }
-    Ok(())
+    package.check_exits(variant, graph).map_err(wrong)
 }
 
 fn compare(

@@ -10,16 +10,21 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use splitplace_graph::{Boundary, Chain};
+use splitplace_codec::Codec;
+use splitplace_graph::{Boundary, Chain, OutletId};
 use splitplace_onnx::{
     Limits, Model,
     cut::{self, Fragment},
     import::{self, Imported},
-    package::{Merge, Package, VariantKind},
+    package::{Merge, Package, Part, Technique, Variant, VariantKind},
+    tables::{Tables, VariantTable},
 };
 use splitplace_plan::{FragmentId, ModelName};
 
-use super::{CatalogError, interface};
+use super::{
+    CatalogError, interface,
+    leaving::{self, Leaving},
+};
 use crate::{
     face::TensorFacts,
     measured::{Atom, Measured, PartFacts},
@@ -68,8 +73,29 @@ pub struct LoadedVariant {
     pub merge: Option<Merge>,
     /// Validated share of correct answers, when it was measured.
     pub accuracy: Option<f64>,
+    /// How it was made smaller than the network that it stands for.
+    pub technique: Option<Technique>,
+    /// Its early exits along the network.
+    pub exits: Vec<LoadedExit>,
+    /// Validated share of correct answers when the exits answer at their thresholds.
+    pub exits_accuracy: Option<f64>,
     /// One for a whole variant, one for each branch of a semantic one.
     pub parts: Vec<LoadedPart>,
+}
+
+/// A head on the way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadedExit {
+    /// Its name in the package.
+    pub name: String,
+    /// The tensor that it makes.
+    pub output: String,
+    /// Smallest confidence at which it answers.
+    pub threshold: f32,
+    /// Segments before the boundary right behind it.
+    pub behind: usize,
+    /// Expected share of requests that it answers.
+    pub leave: f64,
 }
 
 /// One ONNX file.
@@ -81,9 +107,38 @@ pub struct LoadedPart {
     /// Its segments, for estimates.
     pub facts: PartFacts,
     chain: Chain,
-    /// Names of what crosses each boundary.
-    crossing: Vec<Vec<String>>,
+    /// For each exit of the variant: segments before the boundary right behind it.
+    behind_exits: Vec<usize>,
+    /// What crosses each boundary; scores of exits do not.
+    crossing: Vec<Crossed>,
     imported: Imported,
+}
+
+/// What crosses a boundary.
+#[derive(Clone, Debug)]
+struct Crossed {
+    names: Vec<String>,
+    /// Bytes of one sample, not coded.
+    bytes: u64,
+    /// Other codings that were measured.
+    codings: Vec<Coding>,
+}
+
+/// What coding the tensors at a boundary was measured to mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Coding {
+    /// How.
+    pub codec: Codec,
+    /// Mean bytes of one sample.
+    pub bytes: u64,
+    /// Seconds to encode and to decode one sample, on a machine of this speed.
+    pub encode: f64,
+    /// See [`Coding::encode`].
+    pub decode: f64,
+    /// Multiply-accumulates a second of the machine that this was measured on.
+    pub macs_per_second: f64,
+    /// Share of correct answers that it costs.
+    pub cost: f64,
 }
 
 /// A fragment to be measured alone.
@@ -141,19 +196,26 @@ impl Loaded {
                 let model = Model::from_bytes(&label, part.content.clone(), &settings.limits)?;
                 let imported = import::import(model, &settings.limits)?;
                 interface::check(&package, variant, part, &imported.graph)?;
-                let classes = part.classes.clone();
-                parts.push(LoadedPart::new(
-                    part.file.clone(),
-                    classes,
-                    imported,
-                    settings,
-                ));
+                parts.push(LoadedPart::new(part, variant, imported, settings));
             }
+            let table = package.tables.as_ref().and_then(|tables| {
+                let variant = tables.variant(&variant.name)?;
+                Some((tables, variant))
+            });
+            if let Some((tables, table)) = table {
+                for (number, part) in parts.iter_mut().enumerate() {
+                    part.measured(number, tables, table);
+                }
+            }
+            let reached = table.and_then(|(_, table)| leaving::leaving(variant, table));
             variants.push(LoadedVariant {
                 name: variant.name.clone(),
                 kind: variant.kind,
                 merge: variant.merge,
                 accuracy: variant.accuracy.as_ref().map(|accuracy| accuracy.top1),
+                technique: variant.technique,
+                exits: exits(variant, &parts, reached.as_ref()),
+                exits_accuracy: reached.map(|leaving| leaving.top1),
                 parts,
             });
         }
@@ -294,9 +356,14 @@ impl Loaded {
 }
 
 impl LoadedPart {
-    fn new(file: String, classes: Vec<u32>, imported: Imported, settings: &LoadSettings) -> Self {
+    fn new(part: &Part, variant: &Variant, imported: Imported, settings: &LoadSettings) -> Self {
         let graph = &imported.graph;
-        let chain = graph.chain().coarsen(graph, settings.segments);
+        let heads: Vec<OutletId> = variant
+            .exits
+            .iter()
+            .filter_map(|exit| graph.find(&exit.output))
+            .collect();
+        let (chain, behind_exits) = graph.chain_with_exits(settings.segments, &heads);
         let atoms = chain.segments.iter().map(|segment| Atom {
             fragment: None,
             macs: segment.macs,
@@ -304,18 +371,27 @@ impl LoadedPart {
             activation_bytes: segment.activation_bytes,
             layers: u32::try_from(segment.layers.len()).unwrap_or(u32::MAX),
         });
-        let names = |boundary: &Boundary| {
-            let crossing = boundary.outlets.iter().chain(&boundary.carried);
-            crossing.map(|&id| graph.outlet(id).name.clone()).collect()
+        let crossed = |boundary: &Boundary| {
+            let outlets = boundary.outlets.iter().chain(&boundary.carried);
+            let outlets = outlets.filter(|id| !heads.contains(id));
+            let outlets: Vec<_> = outlets.map(|&id| graph.outlet(id)).collect();
+            Crossed {
+                names: outlets.iter().map(|outlet| outlet.name.clone()).collect(),
+                bytes: outlets
+                    .iter()
+                    .fold(0, |sum, outlet| sum.saturating_add(outlet.bytes)),
+                codings: Vec::new(),
+            }
         };
         Self {
             facts: PartFacts {
                 atoms: atoms.collect(),
                 whole: FragmentId([0; 32]),
             },
-            crossing: chain.boundaries.iter().map(names).collect(),
-            file,
-            classes,
+            crossing: chain.boundaries.iter().map(crossed).collect(),
+            file: part.file.clone(),
+            classes: part.classes.clone(),
+            behind_exits,
             chain,
             imported,
         }
@@ -334,7 +410,7 @@ impl LoadedPart {
     /// Beyond the last boundary.
     #[must_use]
     pub fn crossing(&self, segments: usize) -> &[String] {
-        &self.crossing[segments]
+        &self.crossing[segments].names
     }
 
     /// Bytes of one sample that cross the boundary after `segments` segments.
@@ -343,7 +419,47 @@ impl LoadedPart {
     /// Beyond the last boundary.
     #[must_use]
     pub fn crossing_bytes(&self, segments: usize) -> u64 {
-        self.chain.boundaries[segments].bytes
+        self.crossing[segments].bytes
+    }
+
+    /// Codings that were measured there, beside none.
+    ///
+    /// # Panics
+    /// Beyond the last boundary.
+    #[must_use]
+    pub fn codings(&self, segments: usize) -> &[Coding] {
+        &self.crossing[segments].codings
+    }
+
+    /// Takes over what was measured of codings at its boundaries.
+    fn measured(&mut self, number: usize, tables: &Tables, table: &VariantTable) {
+        let boundaries = self.chain.boundaries.iter().zip(&mut self.crossing);
+        for (boundary, crossed) in boundaries {
+            let Some(cut) = table.cut(number, boundary.position) else {
+                continue;
+            };
+            let codings = cut.codecs.iter().filter_map(|measured| {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "checked to be a number of bytes"
+                )]
+                Some(Coding {
+                    // A codec that this version does not know is one that it does not use.
+                    codec: measured
+                        .name
+                        .parse()
+                        .ok()
+                        .filter(|codec| *codec != Codec::RAW)?,
+                    bytes: measured.bytes.ceil() as u64,
+                    encode: measured.encode,
+                    decode: measured.decode,
+                    macs_per_second: tables.machine.macs_per_second,
+                    cost: cut.top1 - measured.top1,
+                })
+            });
+            crossed.codings = codings.collect();
+        }
     }
 
     fn cut(&self, segments: Range<usize>) -> Result<Fragment, CatalogError> {
@@ -358,6 +474,23 @@ impl LoadedPart {
         let layers = self.chain.layers(segments).collect();
         Ok(cut::cut_layers(&self.imported, &layers, index, of)?)
     }
+}
+
+/// The exits of a variant, with what is expected of them.
+fn exits(variant: &Variant, parts: &[LoadedPart], leaving: Option<&Leaving>) -> Vec<LoadedExit> {
+    let [part] = parts else {
+        return Vec::new();
+    };
+    let exits = variant.exits.iter().zip(&part.behind_exits).enumerate();
+    exits
+        .map(|(number, (exit, &behind))| LoadedExit {
+            name: exit.name.clone(),
+            output: exit.output.clone(),
+            threshold: exit.threshold,
+            behind,
+            leave: leaving.map_or(0.0, |leaving| leaving.leave[number]),
+        })
+        .collect()
 }
 
 impl Kept {

@@ -43,6 +43,14 @@ pub(crate) fn sample(settings: &LoadSettings, channels: &[i64]) -> Loaded {
     Loaded::open(package, settings).unwrap()
 }
 
+pub(crate) fn rich() -> Loaded {
+    let folder = tempfile::tempdir().unwrap();
+    sample::write_rich_package(folder.path());
+    let settings = LoadSettings::default();
+    let package = Package::open(&folder.path().join("rich"), &settings.limits).unwrap();
+    Loaded::open(package, &settings).unwrap()
+}
+
 fn reason(result: Result<Loaded, CatalogError>) -> String {
     result.expect_err("it should be refused").to_string()
 }

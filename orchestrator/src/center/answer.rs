@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use splitplace_brain::{Decision, Report};
+use splitplace_codec::Codec;
 use splitplace_lifecycle::{Ending, RequestId};
 use splitplace_plan::ArmPlan;
 
@@ -93,7 +94,7 @@ pub(super) fn assemble(
         arm: arm.name.clone(),
         variant: arm.variant.clone(),
         kind: arm.kind,
-        exit: None,
+        exit: exit(arm, &parts),
         generation: decision.generation.0,
         context: decision.context,
         reason: decision.reason.to_string(),
@@ -108,6 +109,21 @@ pub(super) fn assemble(
     })
 }
 
+/// The early exit that answered, by its name.
+fn exit(arm: &ArmPlan, parts: &[Option<&Part>]) -> Option<String> {
+    let number = parts
+        .iter()
+        .flatten()
+        .map(|part| part.exit)
+        .find(|&exit| exit > 0)?;
+    let hops = arm.branches.iter().flat_map(|route| &route.hops);
+    let mut exits = hops.flat_map(|hop| &hop.exits);
+    let name = exits
+        .find(|exit| exit.number == number)
+        .map(|exit| exit.name.clone());
+    Some(name.unwrap_or_else(|| number.to_string()))
+}
+
 /// The hop trail with the clocks' differences taken off the transfers.
 fn hops(arm: &ArmPlan, parts: &[Option<&Part>], offset: &dyn Fn(&str) -> i64) -> Vec<HopRecord> {
     let micros = |us: u64| Duration::from_micros(us);
@@ -117,24 +133,29 @@ fn hops(arm: &ArmPlan, parts: &[Option<&Part>], offset: &dyn Fn(&str) -> i64) ->
         let Some(part) = part else { continue };
         let name = |hop: u32| route.hops.get(hop as usize).map(|hop| hop.node.as_str());
         for timing in &part.trail {
-            let from = timing.hop.checked_sub(1).and_then(name);
+            let before = timing.hop.checked_sub(1);
+            let from = before.and_then(name);
+            let codec = before.and_then(|before| route.hops.get(before as usize));
             let transfer = timing.transfer_us - (ahead(Some(&timing.node)) - ahead(from));
             records.push(HopRecord {
                 node: timing.node.clone(),
                 branch,
                 hop: timing.hop,
+                codec: codec.map_or(Codec::RAW, |hop| hop.codec).to_string(),
                 transfer: micros(u64::try_from(transfer).unwrap_or(0)),
                 queue: micros(timing.queue_us),
                 compute: micros(timing.decode_us.saturating_add(timing.compute_us)),
                 encode: micros(timing.encode_us),
             });
         }
-        let last = route.hops.last().map(|hop| hop.node.as_str());
+        // The one that answered: an exit does before the last.
+        let last = part.trail.last().map(|timing| timing.node.as_str());
         let transfer = part.came_unix_us - part.sent_unix_us + ahead(last);
         records.push(HopRecord {
             node: String::new(),
             branch,
-            hop: u32::try_from(route.hops.len()).unwrap_or(u32::MAX),
+            hop: u32::try_from(part.trail.len()).unwrap_or(u32::MAX),
+            codec: Codec::RAW.to_string(),
             transfer: micros(u64::try_from(transfer).unwrap_or(0)),
             queue: Duration::ZERO,
             compute: Duration::ZERO,

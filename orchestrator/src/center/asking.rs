@@ -70,6 +70,7 @@ impl Inner {
             &served.outputs,
             &ask.inputs,
             &ask.outputs,
+            served.pictures(),
         )?;
         let sla = ask.sla.unwrap_or_else(|| served.loaded.default_sla());
         let patience = ask.patience.unwrap_or_else(|| {
@@ -253,6 +254,7 @@ impl Face for Center {
         let inner = &self.inner;
         let fleet = inner.fleet.read().clone();
         let facts = self.models();
+        let served = inner.models.read().clone();
         let flow = inner.flow.lock();
         let models = facts
             .into_iter()
@@ -261,7 +263,9 @@ impl Face for Center {
                 center::ModelStatus {
                     arms: forecasts
                         .iter()
-                        .map(|(arm, forecast)| arm_status(arm, *forecast))
+                        .map(|(arm, forecast)| {
+                            arm_status(served.get(&facts.name[..]), arm, *forecast)
+                        })
                         .collect(),
                     model: facts.name,
                     version: facts.version,
@@ -289,7 +293,11 @@ impl Face for Center {
     }
 }
 
-fn arm_status(arm: &ArmPlan, forecast: Option<Duration>) -> center::ArmStatus {
+fn arm_status(
+    served: Option<&Arc<Served>>,
+    arm: &ArmPlan,
+    forecast: Option<Duration>,
+) -> center::ArmStatus {
     let route = |route: &splitplace_plan::Route| center::RouteStatus {
         hops: route
             .hops
@@ -299,6 +307,16 @@ fn arm_status(arm: &ArmPlan, forecast: Option<Duration>) -> center::ArmStatus {
                 fragment: hop.fragment.hex(),
                 service_us: micros(hop.service),
                 memory_bytes: hop.memory_bytes,
+                codec: hop.codec.to_string(),
+                reach: hop.reach,
+                exits: hop
+                    .exits
+                    .iter()
+                    .map(|exit| center::ExitStatus {
+                        exit: exit.name.clone(),
+                        threshold: f64::from(exit.threshold),
+                    })
+                    .collect(),
             })
             .collect(),
     };
@@ -309,6 +327,15 @@ fn arm_status(arm: &ArmPlan, forecast: Option<Duration>) -> center::ArmStatus {
         predicted_us: micros(forecast.unwrap_or(arm.predicted)),
         available: forecast.is_some(),
         branches: arm.branches.iter().map(route).collect(),
+        variant: arm.variant.clone(),
+        technique: served
+            .map_or("", |served| served.technique(&arm.variant))
+            .to_owned(),
+        exits: served
+            .map(|served| served.exits(&arm.name))
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
     }
 }
 

@@ -1,16 +1,19 @@
 //! Whether a request fits the model: what is wrong is said in the words that clients know.
 
 use splitplace_link::Tensor;
+use splitplace_proto::data::DType;
 
 use crate::face::{AskError, TensorFacts};
 
-/// Checks inputs and named outputs against the model; returns the number of samples.
+/// Checks inputs and named outputs against the model; returns the number of samples. `pictures` names
+/// the input that may hold encoded pictures instead of what is made of them.
 pub(super) fn check(
     model: &str,
     wanted: &[TensorFacts],
     offered: &[TensorFacts],
     inputs: &[Tensor],
     outputs: &[String],
+    pictures: Option<&str>,
 ) -> Result<u32, AskError> {
     let invalid = |text: String| Err(AskError::Invalid(text));
     if inputs.len() != wanted.len() {
@@ -35,19 +38,26 @@ pub(super) fn check(
                     .unwrap_or(&"")
             ));
         };
-        if input.dtype != facts.dtype {
+        // Encoded pictures in the place of the tensor that is made of them: one for each sample.
+        let is_pictures = input.dtype == DType::Bytes && pictures == Some(name);
+        if is_pictures && !matches!(input.shape[..], [1..=i64::MAX] | [1..=i64::MAX, 1]) {
+            return invalid(format!(
+                "input '{name}' for model '{model}' holds pictures and must have the shape [samples] or \
+                 [samples,1], got {}",
+                shape(&input.shape)
+            ));
+        }
+        if input.dtype != facts.dtype && !is_pictures {
             return invalid(format!(
                 "inference input '{name}' data-type is '{}', but model '{model}' expects '{}'",
                 word(input.dtype),
                 word(facts.dtype)
             ));
         }
-        let fits = input.shape.len() == facts.shape.len()
-            && input
-                .shape
-                .iter()
-                .zip(&facts.shape)
-                .all(|(&got, &want)| if want < 0 { got > 0 } else { got == want });
+        let mut dims = input.shape.iter().zip(&facts.shape);
+        let fits = is_pictures
+            || input.shape.len() == facts.shape.len()
+                && dims.all(|(&got, &want)| if want < 0 { got > 0 } else { got == want });
         if !fits {
             return invalid(format!(
                 "unexpected shape for input '{name}' for model '{model}'. Expected {}, got {}",
@@ -83,13 +93,13 @@ fn shape(shape: &[i64]) -> String {
     format!("[{}]", dims.join(","))
 }
 
-fn word(dtype: splitplace_proto::data::DType) -> &'static str {
+fn word(dtype: DType) -> &'static str {
     dtype.as_str_name().trim_start_matches("D_TYPE_")
 }
 
 #[cfg(test)]
 mod tests {
-    use splitplace_proto::data::DType;
+    use splitplace_codec::Codec;
 
     use super::*;
 
@@ -107,6 +117,7 @@ mod tests {
             name: name.into(),
             dtype: DType::Fp32,
             shape: shape.to_vec(),
+            codec: Codec::RAW,
             chunks: Vec::new(),
         }
     }
@@ -115,16 +126,39 @@ mod tests {
     fn samples_are_counted_and_must_agree() {
         let wanted = [facts("a"), facts("b")];
         let inputs = [tensor("b", [3, 4]), tensor("a", [3, 4])];
-        assert_eq!(check("m", &wanted, &[facts("y")], &inputs, &[]), Ok(3));
+        assert_eq!(
+            check("m", &wanted, &[facts("y")], &inputs, &[], None),
+            Ok(3)
+        );
         let inputs = [tensor("b", [2, 4]), tensor("a", [3, 4])];
-        assert!(check("m", &wanted, &[facts("y")], &inputs, &[]).is_err());
+        assert!(check("m", &wanted, &[facts("y")], &inputs, &[], None).is_err());
+    }
+
+    #[test]
+    fn pictures_stand_for_the_input_that_is_made_of_them() {
+        let wanted = [facts("a")];
+        let pictures = |shape: Vec<i64>| Tensor {
+            dtype: DType::Bytes,
+            shape,
+            ..tensor("a", [1, 1])
+        };
+        let check = |shape: Vec<i64>, takes| {
+            check("m", &wanted, &[facts("y")], &[pictures(shape)], &[], takes)
+        };
+        assert_eq!(check(vec![3], Some("a")), Ok(3));
+        assert_eq!(check(vec![2, 1], Some("a")), Ok(2));
+        for wrong in [vec![0], vec![], vec![2, 2], vec![1, 1, 28, 28]] {
+            assert!(check(wrong, Some("a")).is_err());
+        }
+        assert!(check(vec![3], None).is_err());
+        assert!(check(vec![3], Some("b")).is_err());
     }
 
     #[test]
     fn what_does_not_fit_is_named() {
         let wanted = [facts("a")];
         let said = |inputs: &[Tensor], outputs: &[String]| {
-            check("m", &wanted, &[facts("y")], inputs, outputs)
+            check("m", &wanted, &[facts("y")], inputs, outputs, None)
                 .unwrap_err()
                 .to_string()
         };

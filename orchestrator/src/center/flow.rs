@@ -33,6 +33,8 @@ pub(super) struct Waiting {
 pub(super) struct Part {
     pub(super) tensors: Vec<Tensor>,
     pub(super) trail: Vec<HopTiming>,
+    /// The early exit that answered, from 1; 0 for the end.
+    pub(super) exit: u32,
     /// When it left the last worker, by that worker's clock, and came here, in microseconds.
     pub(super) sent_unix_us: i64,
     pub(super) came_unix_us: i64,
@@ -172,6 +174,7 @@ impl Flow {
         waiting.parts[branch] = Some(Part {
             tensors: frame.tensors,
             trail: frame.trail,
+            exit: frame.exit,
             sent_unix_us: frame.sent_unix_us,
             came_unix_us,
         });

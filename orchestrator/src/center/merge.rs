@@ -1,5 +1,6 @@
 //! From what the branches sent back to what the client asked for.
 
+use splitplace_codec::Codec;
 use splitplace_link::Tensor;
 use splitplace_proto::data::DType;
 
@@ -71,6 +72,7 @@ pub(crate) fn merge(rule: &Merge, parts: Vec<Option<Vec<Tensor>>>) -> Result<Vec
                 name: output.clone(),
                 dtype: DType::Fp32,
                 shape: vec![signed(samples), signed(*classes)],
+                codec: Codec::RAW,
                 chunks: vec![bytes.into()],
             }])
         }
@@ -145,6 +147,7 @@ mod tests {
             name: "scores".into(),
             dtype: DType::Fp32,
             shape: shape.to_vec(),
+            codec: Codec::RAW,
             chunks,
         }
     }

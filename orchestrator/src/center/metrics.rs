@@ -12,6 +12,7 @@ use splitplace_lifecycle::Ending;
 use splitplace_plan::ModelName;
 
 use super::answer;
+use crate::face::{Answer, LAST_EXIT};
 
 /// What an ended request is counted under. Bounded: models, arms and endings are few.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -28,6 +29,15 @@ struct Arm {
     arm: String,
 }
 
+/// Which exit of which variant answered: `last` where nothing left early.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Exit {
+    model: String,
+    arm: String,
+    variant: String,
+    exit: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Promise {
     model: String,
@@ -40,6 +50,7 @@ struct Promise {
 pub(super) struct Metrics {
     requests: Family<Ended, Counter>,
     promises: Family<Promise, Counter>,
+    answers: Family<Exit, Counter>,
     response: Family<Arm, Histogram, fn() -> Histogram>,
     retries: Family<Arm, Counter>,
     pub(super) stale: Counter,
@@ -59,6 +70,7 @@ impl Metrics {
         let metrics = Self {
             requests: Family::default(),
             promises: Family::default(),
+            answers: Family::default(),
             response: Family::new_with_constructor(seconds),
             retries: Family::default(),
             stale: Counter::default(),
@@ -78,6 +90,11 @@ impl Metrics {
             "promises",
             "Answers, by whether the SLA held",
             metrics.promises.clone(),
+        );
+        registry.register(
+            "answers",
+            "Answers, by the variant and the exit that gave them",
+            metrics.answers.clone(),
         );
         registry.register_with_unit(
             "response",
@@ -118,6 +135,17 @@ impl Metrics {
             metrics.planning.clone(),
         );
         metrics
+    }
+
+    /// An answer on its way to a client.
+    pub(super) fn answered(&self, answer: &Answer) {
+        let exit = Exit {
+            model: answer.model.clone(),
+            arm: answer.arm.clone(),
+            variant: answer.variant.clone(),
+            exit: answer.exit.clone().unwrap_or_else(|| LAST_EXIT.into()),
+        };
+        self.answers.get_or_create(&exit).inc();
     }
 
     pub(super) fn ended(&self, model: &ModelName, report: &Report) {

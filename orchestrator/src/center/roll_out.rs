@@ -10,7 +10,7 @@ use std::{
 
 use splitplace_fleet::{NodeId, Snapshot};
 use splitplace_onnx::Fragment;
-use splitplace_plan::{ArmKind, Exact, FragmentId, Generation, ModelName, Plan};
+use splitplace_plan::{ArmKind, Exact, FragmentId, Generation, Hop, ModelName, Plan};
 use splitplace_proto::control::{FragmentSpec, FragmentStatus, Profile, Retire, center_message};
 
 use super::{Inner, served::Served};
@@ -18,7 +18,7 @@ use crate::{
     adoption::{self, AdoptError, FragmentFacts},
     catalog::profile_plan,
     measured::{Measured, ServiceTime},
-    planning::{PlanningInput, PlanningOutput, PlanningSettings, Wish, plan},
+    planning::{PlanningInput, PlanningOutput, PlanningSettings, Wish, is_cut, plan},
     store::Counter,
 };
 
@@ -151,6 +151,7 @@ async fn attempt(
         let arms = arms(&inner.config.planning.arms);
         let settings = PlanningSettings {
             max_parts: inner.config.planning.max_parts,
+            codec_cost: inner.config.planning.codec_cost,
             ..PlanningSettings::default()
         };
         let (snapshot, measured) = (start.snapshot.clone(), start.measured.clone());
@@ -253,9 +254,12 @@ async fn load(
         })
         .collect();
     inner.fragments.held.write().extend(fragments);
+    let interfaces = start.models.iter();
+    let interfaces = interfaces.map(|served| (served.name.clone(), served.interface()));
     let assignments = adoption::assignments(
         plan,
         &facts,
+        &interfaces.collect(),
         &inner.sessions.addresses(),
         inner.links.as_ref().map(|_| &start.snapshot.links),
         inner.config.workers.queue_limit,
@@ -380,27 +384,22 @@ pub(super) fn observation(node: &NodeId, status: &FragmentStatus) -> Option<Obse
 }
 
 fn arms(names: &[String]) -> BTreeSet<ArmKind> {
-    [ArmKind::Whole, ArmKind::Chain, ArmKind::Semantic]
+    ArmKind::ALL
         .into_iter()
         .filter(|kind| names.iter().any(|name| name == kind.label()))
         .collect()
 }
 
-/// Whether two plans run the same fragments at the same places by the same arms.
+/// Whether two plans run the same fragments at the same places by the same arms, with the same codecs
+/// and exits between them.
 fn same_places(a: &Plan, b: &Plan) -> bool {
     let shape = |plan: &Plan| -> Vec<_> {
+        let hop = |hop: &Hop| (hop.fragment, hop.node.clone(), hop.codec, hop.exits.clone());
         let arms = plan.models.iter().flat_map(|(model, planned)| {
             planned.arms.iter().map(move |arm| {
-                let hops: Vec<Vec<(FragmentId, NodeId)>> = arm
-                    .branches
-                    .iter()
-                    .map(|route| {
-                        route
-                            .hops
-                            .iter()
-                            .map(|h| (h.fragment, h.node.clone()))
-                            .collect()
-                    })
+                let routes = arm.branches.iter();
+                let hops: Vec<Vec<_>> = routes
+                    .map(|route| route.hops.iter().map(hop).collect())
                     .collect();
                 (
                     model.clone(),
@@ -443,9 +442,10 @@ fn fragments_of(plan: &Plan, start: &Start) -> Result<Held, String> {
                 for hop in &route.hops {
                     let count = variants[variant].parts[part].segments();
                     // A part that was not cut counts as one segment.
-                    let segments = match arm.kind {
-                        ArmKind::Chain => hop.segments.clone(),
-                        ArmKind::Whole | ArmKind::Semantic => 0..count,
+                    let segments = if is_cut(arm.kind) {
+                        hop.segments.clone()
+                    } else {
+                        0..count
                     };
                     if !start.snapshot.is_alive(&hop.node) {
                         return Err(format!("node {} is not there", hop.node));

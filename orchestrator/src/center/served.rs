@@ -3,13 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use splitplace_onnx::package::{self, VariantKind};
-use splitplace_plan::ModelName;
+use splitplace_onnx::package::{self, Technique, VariantKind};
+use splitplace_plan::{ArmKind, ModelName};
+use splitplace_proto::control;
 
 use super::merge::Merge;
 use crate::{
+    adoption::Interface,
     catalog::Loaded,
-    face::{Answer, AskError, ModelFacts, ModelState, ModelTallies, TensorFacts},
+    face::{Answer, AskError, LAST_EXIT, ModelFacts, ModelState, ModelTallies, TensorFacts},
 };
 
 /// A model that is wanted and loaded.
@@ -21,6 +23,8 @@ pub(super) struct Served {
     pub(super) outputs: Vec<TensorFacts>,
     merges: BTreeMap<String, Merge>,
     tallies: Mutex<ModelTallies>,
+    /// Samples by arm and exit.
+    exits: Mutex<BTreeMap<String, BTreeMap<String, u64>>>,
     /// Why it cannot answer, as of the last plan.
     pub(super) reason: Mutex<String>,
 }
@@ -57,6 +61,7 @@ impl Served {
             outputs,
             merges,
             tallies: Mutex::default(),
+            exits: Mutex::default(),
             reason: Mutex::new("it is being placed".into()),
             loaded,
         }
@@ -65,6 +70,42 @@ impl Served {
     /// How a variant's branches become one answer.
     pub(super) fn merge(&self, variant: &str) -> &Merge {
         self.merges.get(variant).unwrap_or(&Merge::Single)
+    }
+
+    /// The input that may hold encoded pictures.
+    pub(super) fn pictures(&self) -> Option<&str> {
+        let preprocess = self.loaded.package().preprocess.as_ref()?;
+        Some(&preprocess.input)
+    }
+
+    /// What workers have to know of the model's interface.
+    pub(super) fn interface(&self) -> Interface {
+        let preprocess = self.loaded.package().preprocess.as_ref();
+        Interface {
+            answer: self
+                .outputs
+                .first()
+                .map(|o| o.name.clone())
+                .unwrap_or_default(),
+            preprocess: preprocess.map(|preprocess| control::Preprocess {
+                input: preprocess.input.clone(),
+                manifest: preprocess.to_text(),
+            }),
+        }
+    }
+
+    /// How a variant was made smaller; empty when it was not.
+    pub(super) fn technique(&self, variant: &str) -> &'static str {
+        let technique = self
+            .loaded
+            .variant(variant)
+            .and_then(|variant| variant.technique);
+        technique.map_or("", Technique::label)
+    }
+
+    /// Samples that each exit of an arm has answered.
+    pub(super) fn exits(&self, arm: &str) -> BTreeMap<String, u64> {
+        self.exits.lock().get(arm).cloned().unwrap_or_default()
     }
 
     /// Adds one ended request to the model's numbers.
@@ -80,6 +121,12 @@ impl Served {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         match outcome {
             Ok(answer) => {
+                if answer.kind == ArmKind::Exits {
+                    let mut exits = self.exits.lock();
+                    let arm = exits.entry(answer.arm.clone()).or_default();
+                    let exit = answer.exit.clone().unwrap_or_else(|| LAST_EXIT.into());
+                    *arm.entry(exit).or_default() += u64::from(samples);
+                }
                 tallies.samples += u64::from(samples);
                 tallies.success.count += 1;
                 tallies.success.nanos += nanos(response);

@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, ops::Range};
 use splitplace_fleet::{Node, NodeId, Place, Snapshot};
 use splitplace_onnx::VariantKind;
 use splitplace_plan::{
-    ArmKind, ArmProblem, ChainProblem, FragmentId, ModelName, NodeSpec, Plan, SegmentSpec,
+    ArmKind, ArmProblem, ChainProblem, Crossing, FragmentId, ModelName, NodeSpec, Plan,
+    SegmentSpec, Way,
 };
 
 use super::{PlanningInput, Wish, translate};
 use crate::{
-    catalog::{Loaded, LoadedPart, LoadedVariant},
+    catalog::{Loaded, LoadedExit, LoadedPart, LoadedVariant},
     measured::OnNode,
 };
 
@@ -21,6 +22,8 @@ pub(super) struct Fleet<'a> {
     room: Vec<u64>,
     /// Row and column of the centre come last.
     pub(super) links: Vec<Vec<(f64, f64)>>,
+    /// Seconds of one multiply-accumulate in each place, by which coding is scaled.
+    pub(super) coding: Vec<f64>,
 }
 
 impl<'a> Fleet<'a> {
@@ -36,6 +39,16 @@ impl<'a> Fleet<'a> {
         };
         Self {
             links: places.iter().map(row).collect(),
+            // The centre codes nothing; as if it were as fast as the fastest node.
+            coding: nodes
+                .iter()
+                .map(|node| node.macs_per_second)
+                .chain([nodes
+                    .iter()
+                    .map(|node| node.macs_per_second)
+                    .fold(0.0, f64::max)])
+                .map(|speed| if 0.0 < speed { 1.0 / speed } else { 0.0 })
+                .collect(),
             room: nodes.iter().map(|node| node.memory_bytes).collect(),
             nodes,
         }
@@ -95,28 +108,91 @@ impl<'a> Candidate<'a> {
 
     /// The part's own segments behind a range of the problem's.
     pub(super) fn segments(&self, part: usize, stage: &Range<usize>) -> Range<usize> {
-        match self.problem.kind {
-            ArmKind::Chain => stage.clone(),
-            ArmKind::Whole | ArmKind::Semantic => 0..self.part(part).segments(),
+        if is_cut(self.problem.kind) {
+            stage.clone()
+        } else {
+            0..self.part(part).segments()
         }
+    }
+
+    /// The fragments of a stage, in the problem's count: one, but that an exit ends a fragment.
+    pub(super) fn fragments(&self, stage: &Range<usize>) -> Vec<Range<usize>> {
+        let mut fragments = Vec::new();
+        let mut start = stage.start;
+        if self.problem.kind == ArmKind::Exits {
+            for exit in self.exits() {
+                if start < exit.behind && exit.behind < stage.end {
+                    fragments.push(start..exit.behind);
+                    start = exit.behind;
+                }
+            }
+        }
+        fragments.push(start..stage.end);
+        fragments
+    }
+
+    /// The exits that may answer.
+    pub(super) fn exits(&self) -> impl Iterator<Item = &'a LoadedExit> {
+        let exits = self.variant().exits.iter();
+        let may = self.problem.kind == ArmKind::Exits;
+        exits.filter(move |exit| may && exit.threshold <= 1.0)
+    }
+
+    /// Share of requests that get to the segment after so many.
+    pub(super) fn reach(&self, segments: usize) -> f64 {
+        reach(self.exits(), segments)
+    }
+}
+
+/// Whether the segments of a part are placed one by one.
+#[must_use]
+pub const fn is_cut(kind: ArmKind) -> bool {
+    match kind {
+        ArmKind::Chain | ArmKind::Exits | ArmKind::Compressed => true,
+        ArmKind::Whole | ArmKind::Semantic => false,
+    }
+}
+
+/// Share of requests that no exit before the boundary after so many segments has answered. Never
+/// nothing: what is expected may be wrong.
+fn reach<'e>(exits: impl Iterator<Item = &'e LoadedExit>, segments: usize) -> f64 {
+    let left = exits
+        .filter(|exit| exit.behind <= segments)
+        .map(|exit| exit.leave);
+    (1.0 - left.sum::<f64>()).clamp(0.001, 1.0)
+}
+
+/// Whether a variant may run as an arm of that kind at all.
+fn suits(variant: &LoadedVariant, kind: ArmKind) -> bool {
+    let may_exit = || variant.exits.iter().any(|exit| exit.threshold <= 1.0);
+    match (variant.kind, variant.technique, kind) {
+        (VariantKind::Semantic, _, _) => kind == ArmKind::Semantic,
+        (VariantKind::Whole, Some(_), _) => kind == ArmKind::Compressed,
+        (VariantKind::Whole, None, ArmKind::Exits) => may_exit(),
+        (VariantKind::Whole, None, _) => matches!(kind, ArmKind::Whole | ArmKind::Chain),
     }
 }
 
 /// Every arm that could be, and of the others why not. Arms that more models can have come first: every
-/// model's whole, then every semantic one, then the chains, so that a small fleet serves each model in
-/// one way before it serves one of them in two.
+/// model's whole, then every semantic one, the chains, those with exits, the compressed ones, so that a
+/// small fleet serves each model in one way before it serves one of them in two.
 pub(super) fn list<'a>(
     input: &PlanningInput<'a>,
     fleet: &Fleet<'a>,
 ) -> (Vec<Candidate<'a>>, BTreeMap<ModelName, Vec<String>>) {
     let mut candidates = Vec::new();
     let mut refused: BTreeMap<ModelName, Vec<String>> = BTreeMap::new();
-    for kind in [ArmKind::Whole, ArmKind::Semantic, ArmKind::Chain] {
+    for kind in [
+        ArmKind::Whole,
+        ArmKind::Semantic,
+        ArmKind::Chain,
+        ArmKind::Exits,
+        ArmKind::Compressed,
+    ] {
         for wish in input.wishes.iter().filter(|wish| wish.arms.contains(&kind)) {
             let loaded: &'a Loaded = &wish.loaded;
             for (number, variant) in loaded.variants().iter().enumerate() {
-                let is_semantic = variant.kind == VariantKind::Semantic;
-                if is_semantic != (kind == ArmKind::Semantic) {
+                if !suits(variant, kind) {
                     continue;
                 }
                 let name = arm_name(variant, kind);
@@ -133,11 +209,14 @@ pub(super) fn list<'a>(
     (candidates, refused)
 }
 
-/// `base/whole`, `base/chain`, `semantic`: variants' names hold no slash, so these are unique.
+/// `base/whole`, `base/chain`, `base/exits`, `semantic`, `int8`: variants' names hold no slash, so these
+/// are unique.
 fn arm_name(variant: &LoadedVariant, kind: ArmKind) -> String {
     match kind {
-        ArmKind::Semantic => variant.name.clone(),
-        ArmKind::Whole | ArmKind::Chain => format!("{}/{}", variant.name, kind.label()),
+        ArmKind::Semantic | ArmKind::Compressed => variant.name.clone(),
+        ArmKind::Whole | ArmKind::Chain | ArmKind::Exits => {
+            format!("{}/{}", variant.name, kind.label())
+        }
     }
 }
 
@@ -184,14 +263,19 @@ fn candidate<'a>(
             .iter()
             .map(|node| input.measured.on(&part.facts, node, &ran))
             .collect();
-        chains.push(match kind {
-            ArmKind::Chain => cut_chain(part, &on),
-            ArmKind::Whole | ArmKind::Semantic => uncut_chain(part, &on),
+        let exits = variant.exits.iter();
+        let exits = exits.filter(|exit| kind == ArmKind::Exits && exit.threshold <= 1.0);
+        let exits: Vec<_> = exits.collect();
+        chains.push(if is_cut(kind) {
+            cut_chain(part, &on, &exits, input.settings.codec_cost)
+        } else {
+            uncut_chain(part, &on)
         });
         estimates.push(on);
     }
     let parts = match kind {
         ArmKind::Chain => (2, input.settings.max_parts),
+        ArmKind::Exits | ArmKind::Compressed => (1, input.settings.max_parts.max(1)),
         ArmKind::Whole | ArmKind::Semantic => (1, 1),
     };
     Candidate {
@@ -221,7 +305,7 @@ fn running(
     };
     let count = variant.parts[part].segments();
     let arms = model.arms.iter();
-    arms.filter(|arm| arm.variant == variant.name && arm.kind == ArmKind::Chain)
+    arms.filter(|arm| arm.variant == variant.name && is_cut(arm.kind))
         .flat_map(|arm| arm.branches.get(part))
         .flat_map(|route| &route.hops)
         .filter(|hop| !hop.segments.is_empty() && hop.segments.end <= count)
@@ -241,26 +325,56 @@ fn uncut_chain(part: &LoadedPart, on: &[OnNode<'_>]) -> ChainProblem {
     };
     ChainProblem {
         segments: vec![segment],
-        boundaries: vec![part.crossing_bytes(0), part.crossing_bytes(all.end)],
+        boundaries: vec![
+            part.crossing_bytes(0).into(),
+            part.crossing_bytes(all.end).into(),
+        ],
     }
 }
 
-/// Segment by segment: what each adds to a fragment.
-fn cut_chain(part: &LoadedPart, on: &[OnNode<'_>]) -> ChainProblem {
-    let segments = (0..part.segments()).map(|segment| {
+/// Segment by segment: what each adds to a fragment, weighted with the share of requests that get there.
+fn cut_chain(
+    part: &LoadedPart,
+    on: &[OnNode<'_>],
+    exits: &[&LoadedExit],
+    codec_cost: f64,
+) -> ChainProblem {
+    let reach = |segments: usize| reach(exits.iter().copied(), segments);
+    let count = part.segments();
+    let segments = (0..count).map(|segment| {
         // Corrections are the part's, not the node's: every node says the same.
         let (weight_bytes, activation_bytes) =
             on.first().map_or((0, 0), |on| on.memory_of(segment));
+        let service = on.iter().map(|on| on.share_of(segment) * reach(segment));
         SegmentSpec {
             weight_bytes,
             activation_bytes,
-            service: on.iter().map(|on| on.share_of(segment)).collect(),
+            service: service.collect(),
         }
     });
-    let boundaries = 0..=part.segments();
+    let crossing = |at: usize| {
+        let raw = Crossing::from(part.crossing_bytes(at));
+        // Pictures are coded by the client, and answers are small.
+        let codings = if 0 < at && at < count {
+            part.codings(at)
+        } else {
+            &[]
+        };
+        let coded = codings.iter().filter(|coding| coding.cost <= codec_cost);
+        let coded = coded.map(|coding| Way {
+            codec: coding.codec,
+            bytes: coding.bytes,
+            encode: coding.encode * coding.macs_per_second,
+            decode: coding.decode * coding.macs_per_second,
+        });
+        Crossing {
+            ways: raw.ways.into_iter().chain(coded).collect(),
+            reach: reach(at),
+        }
+    };
     ChainProblem {
         segments: segments.collect(),
-        boundaries: boundaries.map(|at| part.crossing_bytes(at)).collect(),
+        boundaries: (0..=count).map(crossing).collect(),
     }
 }
 

@@ -30,6 +30,15 @@ pub(super) fn solve(
     Ok(solution.arms)
 }
 
+/// The problem of one arm, to ask how its tensors are best coded.
+pub(super) fn of_one(
+    input: &PlanningInput<'_>,
+    fleet: &Fleet<'_>,
+    candidate: &Candidate<'_>,
+) -> Problem {
+    problem(input, fleet, fleet.specs(), [candidate].into_iter())
+}
+
 /// Places one arm alone, on what these nodes have left.
 pub(super) fn solve_one(
     input: &PlanningInput<'_>,
@@ -58,6 +67,7 @@ fn problem<'c>(
     Problem {
         nodes,
         links: fleet.links.clone(),
+        coding: fleet.coding.clone(),
         arms: candidates
             .map(|candidate| candidate.problem.clone())
             .collect(),
@@ -100,6 +110,7 @@ fn is_possible(fleet: &Fleet<'_>, candidate: &Candidate<'_>, outcome: &Outcome) 
     let has_kind = match problem.kind {
         ArmKind::Whole | ArmKind::Semantic => placed.branches.iter().all(|one| one.len() == 1),
         ArmKind::Chain => placed.branches.iter().all(|one| one.len() >= 2),
+        ArmKind::Exits | ArmKind::Compressed => placed.branches.iter().all(|one| !one.is_empty()),
     };
     has_kind
         && placed.latency.is_finite()

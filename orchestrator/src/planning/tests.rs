@@ -1,6 +1,7 @@
 //! Small fleets and small networks, planned, broken and planned again.
 
 mod choices;
+mod families;
 mod laws;
 mod running;
 
@@ -11,7 +12,10 @@ use splitplace_plan::{ArmPlan, Exact, Outcome, Placed, Problem, Solution, Stage}
 
 use super::*;
 use crate::{
-    catalog::{LoadSettings, tests::sample},
+    catalog::{
+        LoadSettings,
+        tests::{rich, sample},
+    },
     measured::{MeasuredSettings, ServiceTime},
 };
 

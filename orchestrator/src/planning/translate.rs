@@ -2,20 +2,25 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
 
 use splitplace_brain::forecast::{self, Backlog};
+use splitplace_codec::Codec;
 use splitplace_fleet::NodeId;
 use splitplace_onnx::Fragment;
-use splitplace_plan::{ArmKind, ArmPlan, FragmentId, Hop, Outcome, Plan, Route, RouteId, Stage};
+use splitplace_plan::{
+    ArmKind, ArmPlan, ExitRule, FragmentId, Hop, Outcome, Plan, Route, RouteId, Stage,
+};
 
 use super::{
     PlanningError, PlanningInput,
-    candidates::{Candidate, Fleet},
+    candidates::{Candidate, Fleet, is_cut},
+    solve,
 };
-use crate::measured::Source;
+use crate::{catalog::LoadedExit, measured::Source};
 
 /// What became of a candidate.
 pub(super) enum Place {
@@ -58,11 +63,23 @@ pub(super) fn one(
     let mut fragments = BTreeMap::new();
     let mut source = Source::Observed;
     let mut branches = Vec::with_capacity(stages.len());
+    let problem = solve::of_one(input, fleet, candidate);
+    let center = problem.center();
     for (number, stages) in stages.iter().enumerate() {
         let part = candidate.part(number);
-        let mut hops = Vec::with_capacity(stages.len());
-        for stage in stages {
-            let segments = candidate.segments(number, &stage.segments);
+        let chain = &candidate.problem.chains[number];
+        let fragments_of = |stage: &Stage| {
+            let ranges = candidate.fragments(&stage.segments);
+            ranges
+                .into_iter()
+                .map(|range| (stage.node, range))
+                .collect::<Vec<_>>()
+        };
+        let line: Vec<(usize, Range<usize>)> = stages.iter().flat_map(fragments_of).collect();
+        let mut hops = Vec::with_capacity(line.len());
+        let mut from = center;
+        for (place, (node, range)) in line.iter().enumerate() {
+            let segments = candidate.segments(number, range);
             let fragment = candidate
                 .loaded()
                 .fragment(candidate.variant, number, segments.clone())
@@ -70,20 +87,36 @@ pub(super) fn one(
                     model: candidate.model().clone(),
                     source,
                 })?;
-            let on = &candidate.estimates[number][stage.node];
+            let on = &candidate.estimates[number][*node];
             let service = on.service(segments.clone(), Some(fragment.id));
             source = source.max(service.source);
+            let way = problem.best_way(from, *node, &chain.boundaries[range.start]);
+            let coding = if from == *node {
+                0.0
+            } else {
+                way.encode * problem.coding[from] + way.decode * problem.coding[*node]
+            };
+            let next = line.get(place + 1);
+            let codec = next.map_or(Codec::RAW, |(next, _)| {
+                problem
+                    .best_way(*node, *next, &chain.boundaries[range.end])
+                    .codec
+            });
+            let exits = candidate.exits().filter(|exit| exit.behind == range.end);
             hops.push(Hop {
-                node: fleet.nodes[stage.node].id.clone(),
-                fragment: fragment.id,
                 // In the problem's count: one segment where nothing was cut.
-                segments: stage.segments.clone(),
                 memory_bytes: on.memory(segments.clone(), Some(fragment.id)).0,
                 service: service.service,
-                bytes_in: part.crossing_bytes(segments.start),
+                bytes_in: way.bytes,
                 forward: part.crossing(segments.end).to_vec(),
+                reach: candidate.reach(segments.start),
+                codec,
+                coding: Duration::try_from_secs_f64(coding).unwrap_or(Duration::ZERO),
+                exits: exits.map(|exit| rule(candidate, exit)).collect(),
+                ..Hop::new(fleet.nodes[*node].id.clone(), fragment.id, range.clone())
             });
             fragments.insert(fragment.id, fragment);
+            from = *node;
         }
         branches.push(Route {
             id: RouteId(0),
@@ -95,7 +128,12 @@ pub(super) fn one(
         name: candidate.problem.name.clone(),
         variant: candidate.variant().name.clone(),
         kind: candidate.problem.kind,
-        accuracy: candidate.variant().accuracy,
+        accuracy: match candidate.problem.kind {
+            ArmKind::Exits => candidate.variant().exits_accuracy,
+            ArmKind::Whole | ArmKind::Chain | ArmKind::Semantic | ArmKind::Compressed => {
+                candidate.variant().accuracy
+            }
+        },
         predicted: Duration::ZERO,
         branches,
     };
@@ -107,6 +145,18 @@ pub(super) fn one(
         fragments,
         source,
     })))
+}
+
+/// An exit as the workers are told: its number counts those that never answer too.
+fn rule(candidate: &Candidate<'_>, exit: &LoadedExit) -> ExitRule {
+    let exits = candidate.variant().exits.iter();
+    let before = exits.take_while(|other| other.name != exit.name).count();
+    ExitRule {
+        number: u32::try_from(before + 1).unwrap_or(u32::MAX),
+        name: exit.name.clone(),
+        output: exit.output.clone(),
+        threshold: exit.threshold,
+    }
 }
 
 /// The stages of an arm of the parent, if the fleet and the model still have everything in it.
@@ -131,16 +181,20 @@ pub(super) fn stages(
                 return None;
             }
             at = hop.segments.end;
-            line.push(Stage {
-                segments: hop.segments.clone(),
-                node: fleet.find(&hop.node)?,
-            });
+            let node = fleet.find(&hop.node)?;
+            match line.last_mut() {
+                // Cut at an exit, not to be placed elsewhere.
+                Some(Stage {
+                    node: last,
+                    segments,
+                }) if *last == node => segments.end = at,
+                _ => line.push(Stage {
+                    segments: hop.segments.clone(),
+                    node,
+                }),
+            }
         }
-        let most = if arm.kind == ArmKind::Chain {
-            max_parts
-        } else {
-            1
-        };
+        let most = if is_cut(arm.kind) { max_parts } else { 1 };
         if at != chain.segments.len() || line.len() > most {
             return None;
         }

@@ -4,9 +4,11 @@
 
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
+use splitplace_codec::Codec;
 use splitplace_fleet::NodeId;
 use splitplace_plan::{
-    ArmKind, ArmPlan, FragmentId, Generation, Hop, ModelName, ModelPlan, Plan, Route, RouteId,
+    ArmKind, ArmPlan, ExitRule, FragmentId, Generation, Hop, ModelName, ModelPlan, Plan, Route,
+    RouteId,
 };
 use splitplace_proto::store as wire;
 
@@ -78,6 +80,8 @@ fn arm_to_wire(arm: &ArmPlan) -> wire::ArmPlan {
         ArmKind::Whole => wire::ArmKind::Whole,
         ArmKind::Chain => wire::ArmKind::Chain,
         ArmKind::Semantic => wire::ArmKind::Semantic,
+        ArmKind::Exits => wire::ArmKind::Exits,
+        ArmKind::Compressed => wire::ArmKind::Compressed,
     };
     wire::ArmPlan {
         name: arm.name.clone(),
@@ -94,6 +98,8 @@ fn arm_from_wire(arm: wire::ArmPlan) -> Result<ArmPlan, Malformed> {
         wire::ArmKind::Whole => ArmKind::Whole,
         wire::ArmKind::Chain => ArmKind::Chain,
         wire::ArmKind::Semantic => ArmKind::Semantic,
+        wire::ArmKind::Exits => ArmKind::Exits,
+        wire::ArmKind::Compressed => ArmKind::Compressed,
         wire::ArmKind::Unspecified => return Err(malformed("an arm has the kind", arm.kind)),
     };
     let branches = arm.branches.into_iter().map(route_from_wire);
@@ -134,6 +140,19 @@ fn hop_to_wire(hop: &Hop) -> wire::Hop {
         service_ns: nanos(hop.service),
         bytes_in: hop.bytes_in,
         forward: hop.forward.clone(),
+        reach: (hop.reach < 1.0).then_some(hop.reach),
+        codec: hop.codec.id().into(),
+        coding_ns: nanos(hop.coding),
+        exits: hop.exits.iter().map(exit_to_wire).collect(),
+    }
+}
+
+fn exit_to_wire(exit: &ExitRule) -> wire::ExitRule {
+    wire::ExitRule {
+        name: exit.name.clone(),
+        output: exit.output.clone(),
+        threshold: exit.threshold,
+        number: exit.number,
     }
 }
 
@@ -146,6 +165,22 @@ fn hop_from_wire(hop: wire::Hop) -> Result<Hop, Malformed> {
         service: Duration::from_nanos(hop.service_ns),
         bytes_in: hop.bytes_in,
         forward: hop.forward,
+        reach: hop.reach.unwrap_or(1.0),
+        codec: u8::try_from(hop.codec)
+            .ok()
+            .and_then(Codec::from_id)
+            .ok_or_else(|| malformed("a hop has the codec", hop.codec))?,
+        coding: Duration::from_nanos(hop.coding_ns),
+        exits: hop
+            .exits
+            .into_iter()
+            .map(|exit| ExitRule {
+                number: exit.number,
+                name: exit.name,
+                output: exit.output,
+                threshold: exit.threshold,
+            })
+            .collect(),
     })
 }
 
@@ -180,6 +215,7 @@ pub(super) fn package_to_wire(package: &PackageRecord) -> wire::Package {
             })
             .collect(),
         loaded: package.loaded,
+        tables: package.tables.clone(),
     }
 }
 
@@ -202,6 +238,7 @@ pub(super) fn package_from_wire(package: wire::Package) -> Result<PackageRecord,
         name: ModelName::new(&package.name),
         version: package.version,
         manifest: package.manifest,
+        tables: package.tables,
         loaded: package.loaded,
     })
 }

@@ -61,7 +61,9 @@ pub struct PackageRecord {
     pub version: String,
     /// The manifest's text, as it was read.
     pub manifest: String,
-    /// The files that the manifest names.
+    /// What was measured, as it was read; empty when nothing was.
+    pub tables: String,
+    /// The files that the manifest and the tables name.
     pub parts: Vec<PartRecord>,
     /// Whether the operator wants it served.
     pub loaded: bool,

@@ -28,6 +28,7 @@ fn package(name: &str, files: &[&[u8]]) -> (PackageRecord, BTreeMap<Digest, Byte
         name: name.into(),
         version: "1".into(),
         manifest: format!("[package]\nname = \"{name}\"\n"),
+        tables: format!("format = {}\n", name.len()),
         parts: parts.collect(),
         loaded: false,
     };

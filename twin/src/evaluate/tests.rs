@@ -61,14 +61,14 @@ fn world(nodes: u32, rate: f64, scv: f64, queue_limit: u32) -> World {
 
 /// One chain over the first nodes, 10 ms on each.
 fn plan(nodes: u32) -> Plan {
-    let hop = |number: u32| Hop {
-        node: number.to_string()[..].into(),
-        fragment: FragmentId([number as u8; 32]),
-        segments: number as usize..number as usize + 1,
-        memory_bytes: 1,
-        service: Duration::from_millis(10),
-        bytes_in: 0,
-        forward: vec![],
+    let hop = |number: u32| {
+        let place = number as usize;
+        let fragment = FragmentId([number as u8; 32]);
+        Hop {
+            memory_bytes: 1,
+            service: Duration::from_millis(10),
+            ..Hop::new(number.to_string()[..].into(), fragment, place..place + 1)
+        }
     };
     let kind = if nodes == 1 {
         ArmKind::Whole

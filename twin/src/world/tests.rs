@@ -88,14 +88,12 @@ fn plan(arms: &[(ArmKind, Branches<'_>)]) -> Fixed {
                     .zip(0..)
                     .map(|((node, service, bytes_in), place)| {
                         fragment += 1;
+                        let id = FragmentId([fragment; 32]);
                         Hop {
-                            node: (*node).into(),
-                            fragment: FragmentId([fragment; 32]),
-                            segments: place..place + 1,
                             memory_bytes: 10,
                             service: ms(*service),
                             bytes_in: *bytes_in,
-                            forward: vec![],
+                            ..Hop::new((*node).into(), id, place..place + 1)
                         }
                     });
                 Route {

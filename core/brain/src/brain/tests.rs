@@ -74,13 +74,10 @@ fn arm(name: &str, kind: ArmKind, first: u32, branches: &[&[&str]]) -> ArmPlan {
             hops: nodes
                 .iter()
                 .map(|&node| Hop {
-                    node: node.into(),
-                    fragment: FragmentId([0; 32]),
-                    segments: 0..1,
                     memory_bytes: 1,
                     service: ms(4),
                     bytes_in: 100,
-                    forward: vec![],
+                    ..Hop::new(node.into(), FragmentId([0; 32]), 0..1)
                 })
                 .collect(),
         })

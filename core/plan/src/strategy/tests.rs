@@ -16,7 +16,11 @@ fn problem(nodes: usize) -> impl proptest::strategy::Strategy<Value = Problem> {
         1..5,
     )
     .prop_map(|draws| ChainProblem {
-        boundaries: draws.iter().map(|d| d.3).chain([10]).collect(),
+        boundaries: draws
+            .iter()
+            .map(|d| d.3.into())
+            .chain([10.into()])
+            .collect(),
         segments: draws
             .into_iter()
             .map(|(weight_bytes, activation_bytes, service, _)| SegmentSpec {
@@ -47,6 +51,7 @@ fn problem(nodes: usize) -> impl proptest::strategy::Strategy<Value = Problem> {
                 .into_iter()
                 .map(|memory_bytes| NodeSpec { memory_bytes })
                 .collect(),
+            coding: vec![1.0; links.len()],
             links,
             arms: vec![ArmProblem {
                 name: "a".into(),
@@ -207,7 +212,7 @@ fn what_does_not_fit_is_explained_with_numbers() {
         parts: (1, 1),
         chains: vec![ChainProblem {
             segments: vec![segment],
-            boundaries: vec![1, 1],
+            boundaries: vec![1.into(), 1.into()],
         }],
         arrival_rate: 0.0,
     };
@@ -216,6 +221,7 @@ fn what_does_not_fit_is_explained_with_numbers() {
             memory_bytes: 1_000_000,
         }],
         links: vec![vec![(1e6, 0.0); 2]; 2],
+        coding: vec![1.0; 2],
         arms: vec![arm],
         overhead_bytes: 0,
         spread: 0.0,
@@ -237,11 +243,12 @@ fn a_rate_that_nothing_can_carry_is_told_from_memory_that_is_missing() {
             activation_bytes: 0,
             service: vec![0.1],
         }],
-        boundaries: vec![1, 1],
+        boundaries: vec![1.into(), 1.into()],
     };
     let problem = Problem {
         nodes: vec![NodeSpec { memory_bytes: 100 }],
         links: vec![vec![(1e6, 0.001); 2]; 2],
+        coding: vec![1.0; 2],
         arms: vec![ArmProblem {
             name: "base".into(),
             kind: ArmKind::Whole,

@@ -41,6 +41,8 @@ fn outcome(context: &'static str, kind: ArmKind, sla: u64, response: u64) -> Out
         0.93
     };
     Outcome {
+        arm: "a",
+        predicted: Duration::ZERO,
         model: "m",
         context,
         kind,
@@ -108,6 +110,8 @@ fn sample_means_are_revised_exactly() {
     };
     let (mut told, mut known) = (TwoContext::new(settings), TwoContext::new(settings));
     let truth = |k: u64| Outcome {
+        arm: "a",
+        predicted: Duration::ZERO,
         accuracy: if k.is_multiple_of(3) { 0.0 } else { 1.0 },
         ..outcome("loose", ArmKind::Chain, 100, 40)
     };

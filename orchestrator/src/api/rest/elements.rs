@@ -173,7 +173,7 @@ pub(super) fn to_json(dtype: DType, bytes: &[u8]) -> Result<Json, String> {
         DType::Int64 => all(bytes, |b| json!(i64::from_le_bytes(b))),
         DType::Fp32 => all(bytes, |b| json!(f32::from_le_bytes(b))),
         DType::Fp64 => all(bytes, |b| json!(f64::from_le_bytes(b))),
-        DType::Fp16 | DType::Unspecified => {
+        DType::Fp16 | DType::Bytes | DType::Unspecified => {
             return Err("half precision travels as binary only: ask with 'binary_data'".into());
         }
     };

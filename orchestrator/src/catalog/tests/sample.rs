@@ -171,6 +171,16 @@ fn node(kind: &str, name: &str, input: &[&str], output: &str, attribute: Vec<Att
 /// `image` of 1 × 8 × 8, a 3 × 3 convolution with a rectifier for each of `channels`, and a matrix
 /// product to `scores` of `classes`.
 pub(crate) fn network(channels: &[i64], classes: i64, seed: u64) -> Vec<u8> {
+    network_with_exits(channels, classes, seed, &[])
+}
+
+/// The same, with an early exit behind each of the stages named: `exit1`, `exit2`.
+pub(crate) fn network_with_exits(
+    channels: &[i64],
+    classes: i64,
+    seed: u64,
+    exits: &[usize],
+) -> Vec<u8> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut graph = GraphMessage {
         name: "network".into(),
@@ -193,6 +203,16 @@ pub(crate) fn network(channels: &[i64], classes: i64, seed: u64) -> Vec<u8> {
             .node
             .push(node("Relu", &relu, &[&conv], &relu, vec![]));
         (from, width) = (relu, channels);
+        if let Some(number) = exits.iter().position(|&exit| exit == stage) {
+            let exit = format!("exit{}", number + 1);
+            let (flat, matrix) = (format!("{exit}-flat"), format!("{exit}-matrix"));
+            let dims = [width * 64, classes];
+            graph.initializer.push(weights(&matrix, &dims, &mut rng));
+            let flatten = node("Flatten", &flat, &[&from], &flat, vec![]);
+            let product = node("MatMul", &exit, &[&flat, &matrix], &exit, vec![]);
+            graph.node.extend([flatten, product]);
+            graph.output.push(value(&exit, &[classes]));
+        }
     }
     graph
         .node
@@ -269,4 +289,172 @@ dataset = "made up"
         fs::write(place.join(format!("semantic-{number}.onnx")), branch).unwrap();
     }
     fs::write(place.join("package.toml"), manifest).unwrap();
+}
+
+/// Writes a package `rich`: `base` of four stages with exits behind the first two, measured together with
+/// codecs at every cut, and a `student`. Of all requests 40 % are expected to leave at the first exit
+/// and 30 % at the second.
+pub(crate) fn write_rich_package(folder: &Path) {
+    let place = folder.join("rich");
+    fs::create_dir_all(&place).unwrap();
+    let base = network_with_exits(&[8, 16, 16, 8], 10, 5, &[0, 1]);
+    let student = network(&[4, 4], 10, 6);
+    let manifest = format!(
+        r#"
+format = 1
+[package]
+name = "rich"
+version = "1"
+description = "for tests"
+licence = "Apache-2.0"
+default_sla_ms = 60
+[[input]]
+name = "image"
+datatype = "FP32"
+shape = [-1, 1, 8, 8]
+[[output]]
+name = "scores"
+datatype = "FP32"
+shape = [-1, 10]
+[preprocess]
+input = "image"
+resize = "stretch"
+channels = "grey"
+layout = "nchw"
+mean = [0.0]
+std = [1.0]
+[[variant]]
+name = "base"
+kind = "whole"
+{}
+[[variant.exit]]
+name = "first"
+output = "exit1"
+threshold = 0.8
+[[variant.exit]]
+name = "second"
+output = "exit2"
+threshold = 0.9
+[variant.accuracy]
+top1 = 0.93
+samples = 10000
+dataset = "made up"
+[[variant]]
+name = "student"
+kind = "whole"
+technique = "student"
+{}
+[variant.accuracy]
+top1 = 0.90
+samples = 10000
+dataset = "made up"
+"#,
+        part("base.onnx", &base, ""),
+        part("student.onnx", &student, ""),
+    );
+    fs::write(place.join("base.onnx"), &base).unwrap();
+    fs::write(place.join("student.onnx"), &student).unwrap();
+    fs::write(place.join("package.toml"), manifest).unwrap();
+    // Behind the rectifier of each stage: layers in canonical order, heads before the trunk.
+    let cuts = [
+        (2u64, "relu0", 8),
+        (4, "relu0", 8),
+        (6, "relu1", 16),
+        (8, "relu1", 16),
+    ];
+    let cuts = cuts.map(|(position, tensor, channels)| {
+        let raw = channels * 64 * 4;
+        format!(
+            r#"
+[[variant.cut]]
+position = {position}
+tensors = ["{tensor}"]
+raw_bytes = {raw}
+macs_before = 1
+samples = 1000
+top1 = 0.93
+[[variant.cut.codec]]
+name = "u8-rans"
+bytes = {}.0
+bytes_p95 = {raw}
+top1 = 0.9295
+encode = 1e-5
+decode = 1e-5
+[[variant.cut.codec]]
+name = "u4-rans"
+bytes = {}.0
+bytes_p95 = {raw}
+top1 = 0.80
+encode = 1e-5
+decode = 1e-5
+"#,
+            raw / 8,
+            raw / 20
+        )
+    });
+    let head = |name: &str, output: &str, next: &str| {
+        format!(
+            r#"
+[[variant.exit]]
+name = "{name}"
+output = "{output}"
+macs = 100
+head_macs = 10
+latency = {{ mean = 1e-4, p95 = 2e-4 }}
+top1 = 0.8
+edges = [0.5]
+share = [0.5, 0.5]
+correct = [0.7, 0.9]
+{next}
+"#
+        )
+    };
+    let next = "next = [[0.5, 0.5], [0.5, 0.5]]";
+    let measured = format!(
+        r#"
+format = 1
+[data]
+name = "made up"
+sha256 = "{}"
+samples = 10000
+[machine]
+engine = "none"
+cores = 1
+macs_per_second = 1e9
+[[variant]]
+name = "base"
+files = {{ "base.onnx" = "{}" }}
+top1 = 0.93
+macs = 1000
+parameter_bytes = 1000
+file_bytes = {}
+memory_bytes = 1000
+latency = {{ mean = 1e-4, p95 = 2e-4 }}
+[variant.thresholds]
+tolerance = 0.005
+[variant.thresholds.common]
+thresholds = [0.8, 0.8]
+top1 = 0.92
+macs_share = 0.6
+leave = [0.4, 0.3, 0.3]
+held_out_top1 = 0.92
+held_out_macs_share = 0.6
+[variant.thresholds.each]
+thresholds = [0.8, 0.9]
+top1 = 0.926
+macs_share = 0.6
+leave = [0.4, 0.3, 0.3]
+held_out_top1 = 0.92
+held_out_macs_share = 0.6
+{}{}{}{}
+"#,
+        Digest::of(b"pictures"),
+        Digest::of(&base),
+        base.len(),
+        head("first", "exit1", next),
+        head("second", "exit2", next),
+        head("final", "scores", ""),
+        cuts.concat(),
+    );
+    fs::write(place.join("measured.toml"), measured).unwrap();
 }

@@ -49,6 +49,7 @@ fn check(world: &World, output: &PlanningOutput) -> Result<(), TestCaseError> {
         let wanted = match arm.kind {
             ArmKind::Whole | ArmKind::Semantic => 1..=1,
             ArmKind::Chain => 2..=world.settings.max_parts,
+            ArmKind::Exits | ArmKind::Compressed => 1..=world.settings.max_parts,
         };
         for route in &arm.branches {
             prop_assert!(wanted.contains(&route.hops.len()));

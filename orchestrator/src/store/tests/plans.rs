@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message as _;
-use splitplace_plan::{ArmKind, ArmPlan, Hop, ModelPlan, Route, RouteId};
+use splitplace_codec::Codec;
+use splitplace_plan::{ArmKind, ArmPlan, ExitRule, Hop, ModelPlan, Route, RouteId};
 use splitplace_proto::store as wire;
 
 use super::{super::convert, *};
@@ -25,9 +26,20 @@ fn hop() -> impl Strategy<Value = Hop> {
             duration(),
             vec("[a-zA-Z/_.0-9]{0,20}", 0..4),
         ),
+        (
+            prop_oneof![Just(1.0), 0.001..1.0f64],
+            (0..Codec::all().count())
+                .prop_map(|which| Codec::all().nth(which).unwrap_or(Codec::RAW)),
+            duration(),
+            vec(exit(), 0..3),
+        ),
     )
         .prop_map(
-            |((node, fragment, (start, end)), ((memory_bytes, bytes_in), service, forward))| Hop {
+            |(
+                (node, fragment, (start, end)),
+                ((memory_bytes, bytes_in), service, forward),
+                (reach, codec, coding, exits),
+            )| Hop {
                 node: NodeId::new(&node),
                 fragment: FragmentId(fragment),
                 segments: start..end,
@@ -35,16 +47,27 @@ fn hop() -> impl Strategy<Value = Hop> {
                 service,
                 bytes_in,
                 forward,
+                reach,
+                codec,
+                coding,
+                exits,
             },
         )
 }
 
+fn exit() -> impl Strategy<Value = ExitRule> {
+    (any::<u32>(), "[a-z0-9]{0,6}", "[a-z0-9]{0,6}", 0.01f32..2.0).prop_map(
+        |(number, name, output, threshold)| ExitRule {
+            number,
+            name,
+            output,
+            threshold,
+        },
+    )
+}
+
 fn arm() -> impl Strategy<Value = ArmPlan> {
-    let kind = prop_oneof![
-        Just(ArmKind::Whole),
-        Just(ArmKind::Chain),
-        Just(ArmKind::Semantic)
-    ];
+    let kind = (0..ArmKind::ALL.len()).prop_map(|which| ArmKind::ALL[which]);
     let route = (any::<(u32, u64)>(), vec(hop(), 0..4)).prop_map(|((id, bytes_out), hops)| Route {
         id: RouteId(id),
         hops,
