@@ -69,7 +69,7 @@ impl Counts {
         &self.above
     }
 
-    /// E[(A - c)⁺] for `c <= capacity`: how many are lost when there is room for `c`.
+    /// E\[(A - c)⁺\] for `c <= capacity`: how many are lost when there is room for `c`.
     #[must_use]
     pub fn excess(&self) -> &[f64] {
         &self.excess
@@ -117,7 +117,7 @@ impl Ratio {
     }
 }
 
-/// Fills P(A = k) for all of `pmf`, whose last index is the capacity c; P(A >= c) and E[(A - c)⁺].
+/// Fills P(A = k) for all of `pmf`, whose last index is the capacity c; P(A >= c) and E\[(A - c)⁺\].
 fn fill(law: &Ratio, pmf: &mut [f64]) -> (f64, f64) {
     let capacity = pmf.len() - 1;
     let start = law.ln_zero();

@@ -174,13 +174,13 @@ impl Service {
         &self.parts
     }
 
-    /// E[S], in seconds.
+    /// E\[S\], in seconds.
     #[must_use]
     pub fn mean(&self) -> f64 {
         self.parts.iter().map(|(w, law)| w * law.mean()).sum()
     }
 
-    /// E[S²], in seconds².
+    /// E\[S²\], in seconds².
     #[must_use]
     pub fn second_moment(&self) -> f64 {
         let square = |law: Law| law.mean() * law.mean() * (1.0 + law.scv());

@@ -23,7 +23,7 @@ pub struct Stage {
     moves: Vec<f64>,
     /// `[from][c][to]`: P(A >= c and phase), `c <= capacity`.
     tails: Vec<f64>,
-    /// `[from][c]`: E[(A - c)⁺], `c <= capacity`.
+    /// `[from][c]`: E\[(A - c)⁺\], `c <= capacity`.
     excess: Vec<f64>,
     /// `[from][c]`: E ∫ min(A(t), c) dt, `c <= capacity`.
     area: Vec<f64>,
@@ -31,8 +31,8 @@ pub struct Stage {
 
 impl Stage {
     /// A stage that takes `service`, for a queue of `capacity` places.
-    /// O(capacity) for Poisson; O(n · capacity) with n ≈ Θ E[S] + 10 √(Θ E[S]) for two phases, of which at
-    /// most [`MAX_CAPACITY`] are followed (Θ E[S] up to some 3500; beyond, later events are left out).
+    /// O(capacity) for Poisson; O(n · capacity) with n ≈ Θ E\[S\] + 10 √(Θ E\[S\]) for two phases, of which at
+    /// most [`MAX_CAPACITY`] are followed (Θ E\[S\] up to some 3500; beyond, later events are left out).
     ///
     /// # Errors
     /// When the arrivals are none or the capacity not in `1..=MAX_CAPACITY`.

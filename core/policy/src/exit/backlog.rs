@@ -5,7 +5,7 @@
 //! ```text
 //! max Σ x(n,e) a_e
 //! for each n:  Σ_e x(n,e) = Σ_{m,e} x(m,e) P(next service begins with n | m,e)
-//! Σ x = 1,     Σ x(n,e) E[lost during it | n,e] <= ε / (1 - ε)
+//! Σ x = 1,     Σ x(n,e) E\[lost during it | n,e\] <= ε / (1 - ε)
 //! ```
 //!
 //! K · E variables and K + 2 rows. A vertex mixes exits in one state; the table falls with backlog. Both the

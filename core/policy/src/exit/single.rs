@@ -140,7 +140,7 @@ fn mix(table: &ExitTable, hull: &[usize], time: f64) -> Vec<f64> {
 /// two-moment formula tells the largest variability that meets the loss target; then
 ///
 /// ```text
-/// max Σ p_e a_e   with  Σ p_e = 1,  Σ p_e d_e = m,  Σ p_e E[D_e²] <= (1 + s²_max) m²,  p >= 0
+/// max Σ p_e a_e   with  Σ p_e = 1,  Σ p_e d_e = m,  Σ p_e E\[D_e²\] <= (1 + s²_max) m²,  p >= 0
 /// ```
 ///
 /// and the best m is kept. Poisson arrivals of the mean rate are assumed. The first exit when no m meets the
