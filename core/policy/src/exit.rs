@@ -6,13 +6,15 @@
 //!
 //! Reading order: [`table`], [`records`], [`contract`], then the controllers, the simple ones first:
 //! [`fixed`], [`single`] (knapsack, queueing LP), [`data_driven`], [`ada_ee`], [`nested`], [`backlog`],
-//! [`joint`]; what keeps them true: [`observe`], [`audit`]; what they achieve: [`evaluate`] (exact),
+//! [`joint`]; of a chain of stations [`line`], [`priced`], and what it is measured against, [`apart`]; what keeps
+//! them true: [`observe`], [`audit`]; what they achieve: [`evaluate`] and [`seen`] (exact),
 //! [`simulate`]; and [`synthetic`], a network to try them on.
 //!
 //! Conventions: K counts the request in service; "present" at a decision includes the request that is decided
 //! about; exits count from 0 and the network's end is the last; times are seconds.
 
 pub mod ada_ee;
+pub mod apart;
 pub mod audit;
 pub mod backlog;
 pub mod chain;
@@ -20,13 +22,19 @@ pub mod contract;
 pub mod data_driven;
 pub mod draw;
 pub mod evaluate;
+pub mod fitted_line;
 pub mod fixed;
 pub mod gaussian;
 pub mod joint;
+pub mod line;
 pub mod nested;
 pub mod observe;
+mod polish;
+pub mod priced;
+mod process;
 pub mod program;
 pub mod records;
+pub mod seen;
 pub mod simulate;
 pub mod single;
 pub mod stop_table;
@@ -38,11 +46,14 @@ pub use contract::{
     At, ExitChoice, ExitError, ExitOutcome, ExitPolicy, ExitReason, Intent, Intents, MAX_PLACES,
     Station,
 };
-pub use evaluate::{Evaluation, on_records, on_table};
+pub use evaluate::{Evaluation, on_table};
 pub use fixed::{FixedExit, Thresholds};
 pub use joint::Joint;
+pub use line::Line;
 pub use nested::{Nested, NestedSettings};
+pub use priced::Priced;
 pub use records::Records;
+pub use seen::{on_records, trace_on_records};
 pub use single::Planned;
 pub use stop_table::StopTable;
 pub use table::{ExitBins, ExitTable, MAX_BINS, MAX_EXITS, TableError};

@@ -183,6 +183,14 @@ impl Stage {
         self.moves[(from * self.capacity + k) * self.phases + to]
     }
 
+    /// P(k arrive and the phase is `to`) from phase `from` for all `k < room`, by k and then by `to`: what
+    /// [`arrive`](Self::arrive) says, in one piece. `room <= capacity`.
+    #[must_use]
+    pub fn arrivals(&self, from: usize, room: usize) -> &[f64] {
+        let start = from * self.capacity * self.phases;
+        &self.moves[start..start + room * self.phases]
+    }
+
     /// P(at least `c` arrive and the phase is `to` at the end), from phase `from`; `c <= capacity`.
     #[must_use]
     pub fn fill(&self, from: usize, c: usize, to: usize) -> f64 {

@@ -25,6 +25,17 @@ pub struct Passage {
     pub area: f64,
 }
 
+/// What things cost, in correct answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Costs {
+    /// A request that is turned away.
+    pub lost: f64,
+    /// A request that is present for a second.
+    pub present: f64,
+    /// A second of the station.
+    pub time: f64,
+}
+
 impl Chain {
     /// For these stages and this station.
     ///
@@ -84,10 +95,12 @@ impl Chain {
                 }
                 passage.lost += mass * stage.lost(i, room);
                 passage.area += mass * (real(present) * stage.mean() + stage.area(i, room));
+                let first = self.at(present, 0);
+                let moves = stage.arrivals(i, room);
+                for (x, p) in to[first..].iter_mut().zip(moves) {
+                    *x += mass * p;
+                }
                 for j in 0..self.phases {
-                    for k in 0..room {
-                        to[self.at(present + k, j)] += mass * stage.arrive(i, k, j);
-                    }
                     to[self.at(self.capacity, j)] += mass * stage.fill(i, room, j);
                 }
             }
@@ -95,17 +108,23 @@ impl Chain {
         passage
     }
 
-    /// Expected value after a stage, from each state, less `price` for each request that is lost. O(K² phases²).
-    pub fn expect(&self, stage: usize, price: f64, after: &[f64], before: &mut [f64]) {
+    /// Expected value after a stage, from each state, less what the stage costs. O(K² phases²).
+    pub fn expect(&self, stage: usize, costs: &Costs, after: &[f64], before: &mut [f64]) {
         let stage = &self.stages[stage];
         for present in 0..=self.capacity {
             let room = self.capacity - present;
             for i in 0..self.phases {
-                let mut value = -price * stage.lost(i, room);
+                let area = real(present) * stage.mean() + stage.area(i, room);
+                let mut value = -costs.lost * stage.lost(i, room)
+                    - costs.present * area
+                    - costs.time * stage.mean();
+                let (first, moves) = (self.at(present, 0), stage.arrivals(i, room));
+                value += moves
+                    .iter()
+                    .zip(&after[first..])
+                    .map(|(p, v)| p * v)
+                    .sum::<f64>();
                 for j in 0..self.phases {
-                    for k in 0..room {
-                        value += stage.arrive(i, k, j) * after[self.at(present + k, j)];
-                    }
                     value += stage.fill(i, room, j) * after[self.at(self.capacity, j)];
                 }
                 before[self.at(present, i)] = value;
@@ -149,6 +168,35 @@ impl Chain {
                 values[self.at(present, i)] = starts[self.at(present - 1, i)];
             }
         }
+    }
+
+    /// Adds to `time`, by number present, how long a row spends with so many during a stage, in seconds.
+    pub fn sojourn(&self, stage: usize, from: &[f64], time: &mut [f64]) {
+        let stage = &self.stages[stage];
+        for present in 0..=self.capacity {
+            let room = self.capacity - present;
+            for i in 0..self.phases {
+                let mass = from[self.at(present, i)];
+                if mass <= 0.0 {
+                    continue;
+                }
+                // Time with at least c arrivals so far.
+                let at_least = |c: usize| match c {
+                    0 => stage.mean(),
+                    c => stage.area(i, c) - stage.area(i, c - 1),
+                };
+                for k in 0..room {
+                    time[present + k] += mass * (at_least(k) - at_least(k + 1)).max(0.0);
+                }
+                time[self.capacity] += mass * at_least(room).max(0.0);
+            }
+        }
+    }
+
+    /// Mean time until the next arrival when the station was left empty in a phase, in seconds.
+    #[must_use]
+    pub fn idle(&self, phase: usize) -> f64 {
+        self.arrivals.next(phase).0
     }
 
     /// Mean length of a stage, in seconds.

@@ -80,7 +80,7 @@ pub fn predicted_loss(
 
 /// Thresholds for which `accuracy - 100 · max(0, loss - target)` is largest, by Bayesian optimisation over
 /// quantiles of each exit's confidence (where confidences differ, not where they do not).
-/// The search begins with "first exit" and "never early" beside its random points.
+/// The search begins with a few equal quantiles, from "first exit" to "never early", beside its random points.
 ///
 /// # Errors
 /// When the station makes no sense or there are no records.
@@ -107,7 +107,9 @@ pub fn data_driven(
     if table.last() == 0 {
         return Ok(Thresholds::new(Vec::new()).named("data-driven"));
     }
-    let first = [vec![0.0; table.last()], vec![1.0; table.last()]];
+    // From "first exit" to "never early", and a few in between.
+    let levels = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
+    let first: Vec<Vec<f64>> = levels.iter().map(|&u| vec![u; table.last()]).collect();
     let (point, _) = maximise(table.last(), &first, search, rng, |point| {
         let replayed = replay(records, &thresholds(point));
         let loss = predicted_loss(&replayed.exits, table, station, model).unwrap_or(1.0);

@@ -9,11 +9,10 @@
 //! each input as likely as any other: then the answer is exact for those inputs, with no bins in between.
 
 use super::{
-    At, ExitError, ExitPolicy, ExitTable, Intent, Records, Station,
+    At, ExitError, ExitPolicy, ExitTable, Intent, Station,
     chain::{Chain, stationary},
     real,
 };
-use splitplace_queueing::Service;
 
 /// What a controller achieves in the long run.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,17 +51,17 @@ impl Evaluation {
 
 /// What happens in one service.
 #[derive(Clone, Debug, Default)]
-struct Cycle {
-    starts: Vec<f64>,
-    lost: f64,
-    area: f64,
+pub(super) struct Cycle {
+    pub(super) starts: Vec<f64>,
+    pub(super) lost: f64,
+    pub(super) area: f64,
     service: f64,
-    correct: f64,
+    pub(super) correct: f64,
     exits: Vec<f64>,
 }
 
 impl Cycle {
-    fn new(chain: &Chain) -> Self {
+    pub(super) fn new(chain: &Chain) -> Self {
         Self {
             starts: vec![0.0; chain.width()],
             exits: vec![0.0; chain.exits()],
@@ -70,8 +69,16 @@ impl Cycle {
         }
     }
 
+    /// Moves a row over a stage.
+    pub(super) fn pass(&mut self, chain: &Chain, stage: usize, row: &[f64], moved: &mut [f64]) {
+        let passage = chain.advance(stage, row, moved);
+        self.lost += passage.lost;
+        self.area += passage.area;
+        self.service += row.iter().sum::<f64>() * chain.mean(stage);
+    }
+
     /// Takes what a controller stops at an exit out of `row`.
-    fn stop(
+    pub(super) fn stop(
         &mut self,
         chain: &Chain,
         row: &mut [f64],
@@ -110,15 +117,19 @@ pub fn on_table(
     station: &Station,
 ) -> Result<Evaluation, ExitError> {
     let chain = Chain::new(table.stages(), station)?;
-    Ok(settle(&chain, |present, phase| {
+    let phases = chain.phases();
+    let cycle = |state: usize| {
         let mut cycle = Cycle::new(&chain);
+        let present = state / phases + 1;
         for &(intent, p) in policy.intents(present).of() {
             let mut start = vec![0.0; chain.width()];
-            start[chain.at(present, phase)] = p;
+            start[chain.at(present, state % phases)] = p;
             table_cycle(policy, table, &chain, intent, start, &mut cycle);
         }
         cycle
-    }))
+    };
+    let cycles: Vec<Cycle> = (0..chain.capacity() * phases).map(cycle).collect();
+    Ok(settle(&chain, &cycles).0)
 }
 
 fn table_cycle(
@@ -141,10 +152,7 @@ fn table_cycle(
                 continue;
             }
             let mut moved = vec![0.0; width];
-            let passage = chain.advance(exit, row, &mut moved);
-            cycle.lost += passage.lost;
-            cycle.area += passage.area;
-            cycle.service += mass * chain.mean(exit);
+            cycle.pass(chain, exit, row, &mut moved);
             let shares = if exit == 0 {
                 &bins.share
             } else {
@@ -182,84 +190,14 @@ fn table_cycle(
     }
 }
 
-/// The long run of a controller on recorded inputs, each as likely as any other.
-/// O(inputs · K · exits · K² · phases³).
-///
-/// # Errors
-/// When the station makes no sense, or there are not as many stages as exits, or no inputs.
-pub fn on_records(
-    policy: &dyn ExitPolicy,
-    records: &Records,
-    stages: &[Service],
-    station: &Station,
-) -> Result<Evaluation, ExitError> {
-    let chain = Chain::new(stages, station)?;
-    if records.is_empty() || records.exits() != stages.len() {
-        return Err(super::TableError::Exits {
-            exits: records.exits(),
-            stages: stages.len(),
-        }
-        .into());
-    }
-    let share = 1.0 / real(records.len());
-    Ok(settle(&chain, |present, phase| {
-        let mut cycle = Cycle::new(&chain);
-        let mut left = vec![0.0; chain.width()];
-        for &(intent, p) in policy.intents(present).of() {
-            // The first stage is the same for every input.
-            let mut start = vec![0.0; chain.width()];
-            start[chain.at(present, phase)] = p;
-            let mut first = vec![0.0; chain.width()];
-            let passage = chain.advance(0, &start, &mut first);
-            cycle.lost += passage.lost;
-            cycle.area += passage.area;
-            cycle.service += p * chain.mean(0);
-            first.iter_mut().for_each(|x| *x *= share);
-            for input in 0..records.len() {
-                let mut row = first.clone();
-                for exit in 0..records.exits() {
-                    if exit > 0 {
-                        let mass: f64 = row.iter().sum();
-                        if mass <= 0.0 {
-                            break;
-                        }
-                        let mut moved = vec![0.0; chain.width()];
-                        let passage = chain.advance(exit, &row, &mut moved);
-                        cycle.lost += passage.lost;
-                        cycle.area += passage.area;
-                        cycle.service += mass * chain.mean(exit);
-                        row = moved;
-                    }
-                    let confidence = records.confidence(input, exit);
-                    let accuracy = f64::from(u8::from(records.is_correct(input, exit)));
-                    cycle.stop(&chain, &mut row, &mut left, (exit, accuracy), |present| {
-                        let at = At {
-                            exit,
-                            confidence,
-                            present,
-                            intent,
-                        };
-                        let is_last = exit + 1 == records.exits();
-                        if is_last { 1.0 } else { policy.stop(&at) }
-                    });
-                }
-            }
-        }
-        cycle
-    }))
-}
-
 /// Weighs the cycles from every state by how often it begins a service.
-fn settle(chain: &Chain, cycle: impl Fn(usize, usize) -> Cycle) -> Evaluation {
+pub(super) fn settle(chain: &Chain, cycles: &[Cycle]) -> (Evaluation, Vec<f64>) {
     let phases = chain.phases();
     let n = chain.capacity() * phases;
-    let mut cycles = Vec::with_capacity(n);
-    let mut moves = vec![0.0; n * n];
-    for state in 0..n {
-        let of = cycle(state / phases + 1, state % phases);
+    let mut moves = Vec::with_capacity(n * n);
+    for cycle in cycles {
         // States begin with one request present.
-        moves[state * n..(state + 1) * n].copy_from_slice(&of.starts[phases..]);
-        cycles.push(of);
+        moves.extend_from_slice(&cycle.starts[phases..]);
     }
     let law = stationary(moves, n);
     let mean = |of: &dyn Fn(&Cycle) -> f64| -> f64 {
@@ -267,7 +205,7 @@ fn settle(chain: &Chain, cycle: impl Fn(usize, usize) -> Cycle) -> Evaluation {
     };
     let lost = mean(&|c| c.lost);
     let exits = (0..chain.exits()).map(|e| mean(&|c| c.exits[e])).collect();
-    Evaluation {
+    let evaluation = Evaluation {
         accuracy: mean(&|c| c.correct),
         loss: lost / (1.0 + lost),
         response: mean(&|c| c.area),
@@ -277,5 +215,6 @@ fn settle(chain: &Chain, cycle: impl Fn(usize, usize) -> Cycle) -> Evaluation {
             .chunks(phases)
             .map(|masses| masses.iter().sum())
             .collect(),
-    }
+    };
+    (evaluation, law)
 }

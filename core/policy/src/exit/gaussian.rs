@@ -154,6 +154,15 @@ impl Default for Search {
     }
 }
 
+/// A value as the process sees it: penalties far below zero are drawn together, or they alone would set the scale.
+fn seen(value: f64) -> f64 {
+    if value < 0.0 {
+        -0.2 * (-value).ln_1p()
+    } else {
+        value
+    }
+}
+
 /// The best point that was found, and its value. `first` are points to begin with.
 pub fn maximise(
     dimensions: usize,
@@ -170,7 +179,8 @@ pub fn maximise(
     let mut values: Vec<f64> = points.iter().map(|point| value(point)).collect();
     let best = |values: &[f64]| (0..values.len()).max_by(|&i, &j| values[i].total_cmp(&values[j]));
     for _ in 0..search.guided.min(MAX_POINTS - points.len()) {
-        let (Some(process), Some(at)) = (Process::fit(&points, &values), best(&values)) else {
+        let drawn: Vec<f64> = values.iter().map(|&value| seen(value)).collect();
+        let (Some(process), Some(at)) = (Process::fit(&points, &drawn), best(&values)) else {
             break;
         };
         let mut chosen: Option<(f64, Vec<f64>)> = None;

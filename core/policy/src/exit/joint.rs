@@ -21,17 +21,25 @@
 
 use std::collections::BTreeMap;
 
+use splitplace_queueing::Service;
+
 use super::{
-    At, ExitError, ExitPolicy, ExitTable, Station, StopTable,
-    chain::{Chain, solve, stationary},
+    At, ExitError, ExitPolicy, ExitTable, Records, Station, StopTable,
+    chain::{Chain, Costs},
+    polish::polish,
+    process::{Process, Solution},
+    real,
+    seen::{Seen, trace_on_records},
 };
 
-/// Rounds of policy iteration at one price.
-const ROUNDS: usize = 24;
 /// Halvings of the price, and of the weight of the mixture.
 const HALVINGS: usize = 48;
+/// Rounds of making a table from what a controller reaches, and a controller from the table.
+const FITS: usize = 8;
 /// Price beyond which the target counts as out of reach.
 const DEAR: f64 = 1e7;
+/// What may be lost beyond the least that is possible when the target is out of reach, relatively.
+const HARDLY: f64 = 2e-3;
 /// Loss is met when it is this close to the target, relatively.
 const CLOSE: f64 = 1e-9;
 
@@ -71,7 +79,17 @@ impl Joint {
             (low, low_price) = (solved, dear);
             dear *= 4.0;
             if dear > DEAR {
-                return Ok(model.safest(low, table, station).controller(dear));
+                let least = model.safest(low, table, station);
+                let reach = Station {
+                    target: (least.loss * (1.0 + HARDLY)).min(0.999_999),
+                    ..*station
+                };
+                // The most accurate table that loses hardly more than must be lost.
+                return if reach.target > station.target * (1.0 + HARDLY) {
+                    Self::new(table, &reach)
+                } else {
+                    Ok(least.controller(dear))
+                };
             }
         };
         for _ in 0..HALVINGS {
@@ -88,6 +106,63 @@ impl Joint {
             }
         }
         Ok(model.mix(&low, high, station.target).controller(dear))
+    }
+
+    /// Solves for recorded inputs. A table of bins is no Markov chain of real inputs: what is hard at one exit
+    /// is hard at the next, and what a controller stops early is missing later, so that confidence there means
+    /// less than over all inputs. So the table is made from what reaches each exit under the controller, the
+    /// controller from the table, and both again; the target of the model is moved until the loss that is
+    /// exact for the records is the one asked for. The best round is then improved on the records
+    /// themselves ([`polish`](super::polish)). Accuracy and loss are those on the records.
+    ///
+    /// # Errors
+    /// When the station makes no sense, there are no inputs or not as many stages as exits.
+    pub fn fitted(
+        records: &Records,
+        stages: &[Service],
+        bins: usize,
+        station: &Station,
+    ) -> Result<Self, ExitError> {
+        station.check()?;
+        let mut weights: Vec<f64> = vec![1.0; records.len() * records.exits()];
+        let mut aim = station.target;
+        let mut best: Option<Self> = None;
+        for _ in 0..FITS {
+            let table = records.table_given(stages.to_vec(), bins, &weights)?;
+            let model = Station {
+                target: aim,
+                ..*station
+            };
+            let mut joint = Self::new(&table, &model)?;
+            let (exact, trace) = trace_on_records(&joint, records, stages, station)?;
+            // Halfway from what was seen before: two controllers may take turns.
+            for (now, seen) in weights.iter_mut().zip(&trace.reach) {
+                *now = f64::midpoint(*now, *seen * real(records.len()));
+            }
+            (joint.accuracy, joint.loss) = (exact.accuracy, exact.loss);
+            let spare = exact.loss <= station.target * 0.99 && aim >= 0.5;
+            if exact.loss > 0.0 && !spare {
+                aim = (aim * (station.target / exact.loss).clamp(0.5, 2.0)).clamp(1e-6, 0.5);
+            }
+            let excess = |joint: &Self| (joint.loss / station.target - 1.002).max(0.0);
+            let is_better = best.as_ref().is_none_or(|best| {
+                let (now, before) = (excess(&joint), excess(best));
+                now < before || now <= before && joint.accuracy > best.accuracy
+            });
+            if is_better {
+                best = Some(joint);
+            }
+        }
+        let best = best.ok_or(ExitError::Program)?;
+        polish(&Seen::new(records, stages, station)?, best, station.target)
+    }
+
+    /// The same with another table.
+    pub(super) fn with(&self, table: StopTable) -> Self {
+        Self {
+            table,
+            ..self.clone()
+        }
     }
 
     /// Its table.
@@ -135,253 +210,42 @@ impl Solved {
     }
 }
 
-/// The decision process. A *level* is all states of one exit: a row for each bin, one after another.
-struct Model<'a> {
-    network: &'a ExitTable,
-    chain: Chain,
-    states: usize,
-}
-
-/// One table, followed forwards.
-struct Run {
-    accuracy: f64,
-    loss: f64,
-    /// Reward and loss in the service that begins in each state, and moves between beginnings.
-    correct: Vec<f64>,
-    lost: Vec<f64>,
-    moves: Vec<f64>,
-    law: Vec<f64>,
-}
+/// The process of one station, with prices on losses.
+struct Model<'a>(Process<'a>);
 
 impl<'a> Model<'a> {
     fn new(network: &'a ExitTable, station: &Station) -> Result<Self, ExitError> {
-        let chain = Chain::new(network.stages(), station)?;
-        let states = chain.capacity() * chain.phases();
-        Ok(Self {
+        Ok(Self(Process {
             network,
-            chain,
-            states,
-        })
+            chain: Chain::new(network.stages(), station)?,
+            first: 0,
+            last: network.last(),
+            entry: network.bins(0).share.clone(),
+            leave: network.bins(network.last()).correct.clone(),
+            timed: false,
+        }))
     }
 
-    /// Share of bin `to` at an exit for a request that was in bin `from` at the one before.
-    fn share(&self, exit: usize, from: usize, to: usize) -> f64 {
-        if exit == 0 {
-            self.network.bins(0).share[to]
-        } else {
-            self.network.bins(exit - 1).next[from][to]
+    fn solved(&self, table: StopTable) -> Solved {
+        let run = self.0.run(&table);
+        Solved {
+            table,
+            accuracy: run.mean(&run.reward),
+            loss: run.loss(),
         }
     }
 
-    /// Levels just after each exit is computed, before anything stops, from one measure over beginnings.
-    /// Calls `level` with the exit and its rows, which it leaves as what goes on; the number lost is returned.
-    fn forwards(&self, start: &[f64], mut level: impl FnMut(usize, &mut [f64])) -> f64 {
-        let width = self.chain.width();
-        let mut rows = start.to_vec();
-        let mut lost = 0.0;
-        let mut moved = vec![0.0; width];
-        for exit in 0..self.network.exits() {
-            let bins = self.network.bins(exit).share.len();
-            let mut next = vec![0.0; bins * width];
-            for (from, row) in rows.chunks(width).enumerate() {
-                if row.iter().all(|mass| *mass <= 0.0) {
-                    continue;
-                }
-                moved.fill(0.0);
-                lost += self.chain.advance(exit, row, &mut moved).lost;
-                for (to, row) in next.chunks_mut(width).enumerate() {
-                    let p = self.share(exit, from, to);
-                    row.iter_mut().zip(&moved).for_each(|(x, m)| *x += p * m);
-                }
-            }
-            level(exit, &mut next);
-            rows = next;
-        }
-        lost
-    }
-
-    fn run(&self, table: &StopTable) -> Run {
-        let (width, phases) = (self.chain.width(), self.chain.phases());
-        let mut run = Run {
-            accuracy: 0.0,
-            loss: 0.0,
-            correct: vec![0.0; self.states],
-            lost: vec![0.0; self.states],
-            moves: vec![0.0; self.states * self.states],
-            law: Vec::new(),
-        };
-        let mut left = vec![0.0; width];
-        for state in 0..self.states {
-            let mut start = vec![0.0; width];
-            start[state + phases] = 1.0;
-            let mut starts = vec![0.0; width];
-            let mut correct = 0.0;
-            run.lost[state] = self.forwards(&start, |exit, level| {
-                left.fill(0.0);
-                for (bin, row) in level.chunks_mut(width).enumerate() {
-                    let accuracy = self.network.bins(exit).correct[bin];
-                    for (at, mass) in row.iter_mut().enumerate() {
-                        let stopped = *mass * self.stops(table, exit, bin, at / phases);
-                        left[at] += stopped;
-                        correct += stopped * accuracy;
-                        *mass -= stopped;
-                    }
-                }
-                self.chain.depart(&left, &mut starts);
-            });
-            run.correct[state] = correct;
-            let moves = &mut run.moves[state * self.states..(state + 1) * self.states];
-            moves.copy_from_slice(&starts[phases..]);
-        }
-        run.law = stationary(run.moves.clone(), self.states);
-        let mean = |of: &[f64]| -> f64 { of.iter().zip(&run.law).map(|(x, p)| x * p).sum() };
-        run.accuracy = mean(&run.correct);
-        let lost = mean(&run.lost);
-        run.loss = lost / (1.0 + lost);
-        run
-    }
-
-    fn stops(&self, table: &StopTable, exit: usize, bin: usize, present: usize) -> f64 {
-        if exit == self.network.last() {
-            1.0
-        } else {
-            table.get(exit, bin, present)
-        }
-    }
-
-    /// Policy iteration at a price; the best round.
     fn improve(&self, price: f64, from: StopTable) -> Solved {
-        let mut table = from;
-        let mut best: Option<(f64, Solved)> = None;
-        for _ in 0..ROUNDS {
-            let run = self.run(&table);
-            let lost = run.loss / (1.0 - run.loss).max(f64::MIN_POSITIVE);
-            let gain = run.accuracy - price * lost;
-            let is_better = best.as_ref().is_none_or(|(most, _)| gain > *most + 1e-13);
-            if is_better {
-                let solved = Solved {
-                    table: table.clone(),
-                    accuracy: run.accuracy,
-                    loss: run.loss,
-                };
-                best = Some((gain, solved));
-            } else if self.chain.phases() == 1 {
-                break;
-            }
-            let Some(values) = self.values(&run, price, gain) else {
-                break;
-            };
-            let better = self.greedy(&values, price, &table, &run);
-            if better == table {
-                break;
-            }
-            table = better;
+        let costs = Costs {
+            lost: price,
+            ..Costs::default()
+        };
+        let Solution { table, run, .. } = self.0.improve(&costs, from);
+        Solved {
+            table,
+            accuracy: run.mean(&run.reward),
+            loss: run.loss(),
         }
-        match best {
-            Some((_, solved)) => solved,
-            None => Solved {
-                table,
-                accuracy: 0.0,
-                loss: 1.0,
-            },
-        }
-    }
-
-    /// Relative values h of beginning a service in each state: `h = r - gain + P h`, `h[0] = 0`.
-    fn values(&self, run: &Run, price: f64, gain: f64) -> Option<Vec<f64>> {
-        let n = self.states;
-        let mut a: Vec<f64> = run.moves.iter().map(|p| -p).collect();
-        let mut b = Vec::with_capacity(n);
-        for state in 0..n {
-            a[state * n + state] += 1.0;
-            // h[0] is 0, so its column stands for the gain.
-            a[state * n] = 1.0;
-            b.push(run.correct[state] - price * run.lost[state]);
-        }
-        let mut h = solve(a, b)?;
-        debug_assert!((h[0] - gain).abs() < 1e-6 * (1.0 + gain.abs()));
-        h[0] = 0.0;
-        Some(h)
-    }
-
-    /// The table that is best when later services have the given values.
-    fn greedy(&self, values: &[f64], price: f64, now: &StopTable, run: &Run) -> StopTable {
-        let (width, phases) = (self.chain.width(), self.chain.phases());
-        let mut better = now.clone();
-        let mut starts = vec![0.0; width];
-        starts[phases..].copy_from_slice(values);
-        let mut leaving = vec![0.0; width];
-        self.chain.departing(&starts, 0.0, &mut leaving);
-        let weights = (phases > 1).then(|| self.weights(now, run));
-        // Values of the level behind the exit at hand, before the stage to it.
-        let mut behind: Vec<f64> = Vec::new();
-        for exit in (0..self.network.exits()).rev() {
-            let bins = self.network.bins(exit);
-            let mut level = vec![0.0; bins.share.len() * width];
-            for (bin, row) in level.chunks_mut(width).enumerate() {
-                for present in 1..=self.chain.capacity() {
-                    let states = self.chain.at(present, 0)..self.chain.at(present + 1, 0);
-                    let stop = |at: usize| bins.correct[bin] + leaving[at];
-                    if behind.is_empty() {
-                        states.for_each(|at| row[at] = stop(at));
-                        continue;
-                    }
-                    let go = |at: usize| behind[bin * width + at];
-                    let weigh =
-                        |at: usize| weights.as_ref().map_or(1.0, |w| w[exit][bin * width + at]);
-                    let edge: f64 = states
-                        .clone()
-                        .map(|at| weigh(at) * (stop(at) - go(at)))
-                        .sum();
-                    let p = if edge >= 0.0 { 1.0 } else { 0.0 };
-                    better.set(exit, bin, present, p);
-                    states.for_each(|at| row[at] = if edge >= 0.0 { stop(at) } else { go(at) });
-                }
-            }
-            if exit == 0 {
-                break;
-            }
-            // Over the stage to this exit, from each bin of the one before.
-            let before = self.network.bins(exit - 1).share.len();
-            behind = vec![0.0; before * width];
-            let mut mixed = vec![0.0; width];
-            for from in 0..before {
-                mixed.fill(0.0);
-                for (to, row) in level.chunks(width).enumerate() {
-                    let p = self.share(exit, from, to);
-                    mixed.iter_mut().zip(row).for_each(|(x, v)| *x += p * v);
-                }
-                let slot = &mut behind[from * width..(from + 1) * width];
-                self.chain.expect(exit, price, &mixed, slot);
-            }
-        }
-        better
-    }
-
-    /// How often each state is visited under a table, by exit; where never, the long-run share of the phases.
-    fn weights(&self, table: &StopTable, run: &Run) -> Vec<Vec<f64>> {
-        let (width, phases) = (self.chain.width(), self.chain.phases());
-        let mut start = vec![0.0; width];
-        start[phases..].copy_from_slice(&run.law);
-        let share: Vec<f64> = (0..phases)
-            .map(|i| run.law.iter().skip(i).step_by(phases).sum())
-            .collect();
-        let mut weights = Vec::with_capacity(self.network.exits());
-        self.forwards(&start, |exit, level| {
-            let mut seen = level.to_vec();
-            for masses in seen.chunks_mut(phases) {
-                if masses.iter().sum::<f64>() < 1e-14 {
-                    masses.copy_from_slice(&share);
-                }
-            }
-            weights.push(seen);
-            for (bin, row) in level.chunks_mut(width).enumerate() {
-                for (at, mass) in row.iter_mut().enumerate() {
-                    *mass *= 1.0 - self.stops(table, exit, bin, at / phases);
-                }
-            }
-        });
-        weights
     }
 
     /// The mixture of two tables with exactly the target loss: `low` loses more, `high` at most that.
@@ -391,17 +255,14 @@ impl<'a> Model<'a> {
         for _ in 0..HALVINGS {
             let weight = safe + (risky - safe) / 2.0;
             let table = high.table.between(&low.table, weight);
-            let run = self.run(&table);
-            if run.loss <= target {
+            let solved = self.solved(table);
+            if solved.loss <= target {
                 safe = weight;
-                if run.accuracy >= best.accuracy {
-                    best = Solved {
-                        table,
-                        accuracy: run.accuracy,
-                        loss: run.loss,
-                    };
+                let is_met = solved.loss >= target * (1.0 - CLOSE);
+                if solved.accuracy >= best.accuracy {
+                    best = solved;
                 }
-                if run.loss >= target * (1.0 - CLOSE) {
+                if is_met {
                     break;
                 }
             } else {
@@ -413,16 +274,7 @@ impl<'a> Model<'a> {
 
     /// When no price meets the target: whichever loses less, the dearest table or the first exit.
     fn safest(&self, dear: Solved, table: &ExitTable, station: &Station) -> Solved {
-        let first = StopTable::new(table, station.capacity, 1.0);
-        let run = self.run(&first);
-        if run.loss < dear.loss {
-            Solved {
-                table: first,
-                accuracy: run.accuracy,
-                loss: run.loss,
-            }
-        } else {
-            dear
-        }
+        let first = self.solved(StopTable::new(table, station.capacity, 1.0));
+        if first.loss < dear.loss { first } else { dear }
     }
 }

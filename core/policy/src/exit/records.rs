@@ -11,6 +11,9 @@ use super::{
 /// says little.
 const PRIOR: f64 = 2.0;
 
+/// Weight that an input has at an exit which it never reaches.
+const FLOOR: f64 = 1e-3;
+
 /// Confidence and correctness of every exit for every input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Records {
@@ -120,6 +123,33 @@ impl Records {
     /// # Errors
     /// When there are no inputs, no bins or too many, or not as many stages as exits.
     pub fn table(&self, stages: Vec<Service>, bins: usize) -> Result<ExitTable, TableError> {
+        self.table_of(stages, bins, None)
+    }
+
+    /// The table of the inputs that *reach* each exit: `weights[input · exits + exit]` says how often an input is
+    /// seen at an exit. A controller that stops what is easy changes what later exits see, and with it
+    /// what their confidence means; edges of bins stay those of all inputs. Exits that nothing reaches are as
+    /// in [`table`](Self::table).
+    ///
+    /// # Errors
+    /// As [`table`](Self::table); weights that do not fit or are none count as 1.
+    pub fn table_given(
+        &self,
+        stages: Vec<Service>,
+        bins: usize,
+        weights: &[f64],
+    ) -> Result<ExitTable, TableError> {
+        let is_weight = |w: &f64| w.is_finite() && *w >= 0.0;
+        let fits = weights.len() == self.confidence.len() && weights.iter().all(is_weight);
+        self.table_of(stages, bins, fits.then_some(weights))
+    }
+
+    fn table_of(
+        &self,
+        stages: Vec<Service>,
+        bins: usize,
+        weights: Option<&[f64]>,
+    ) -> Result<ExitTable, TableError> {
         if self.is_empty() {
             return Err(TableError::Empty);
         }
@@ -129,8 +159,8 @@ impl Records {
         let mut exits: Vec<ExitBins> = (0..self.exits)
             .map(|exit| {
                 let sorted = self.sorted(exit);
-                let mut edges: Vec<f64> =
-                    (1..bins).map(|b| sorted[b * sorted.len() / bins]).collect();
+                let quantile = |b: usize| sorted[b * sorted.len() / bins];
+                let mut edges: Vec<f64> = (1..bins).map(quantile).collect();
                 edges.dedup();
                 edges.retain(|&edge| edge > sorted[0]);
                 ExitBins {
@@ -139,36 +169,50 @@ impl Records {
                 }
             })
             .collect();
-        let mut counts: Vec<Vec<f64>> = Vec::new();
         for exit in 0..self.exits {
             let width = exits[exit].edges.len() + 1;
+            let total: f64 = (0..self.len()).map(|i| self.weight(weights, i, exit)).sum();
+            // Mean weight 1, and every input a little, so that no bin is empty that has inputs.
+            let scale = if total > 0.0 {
+                real(self.len()) / total
+            } else {
+                0.0
+            };
+            let floor = if total > 0.0 { FLOOR } else { 1.0 };
+            let weigh = |input: usize| floor + scale * self.weight(weights, input, exit);
             let (mut seen, mut right) = (vec![0.0; width], vec![0.0; width]);
             for input in 0..self.len() {
                 let bin = exits[exit].bin(self.confidence(input, exit));
-                seen[bin] += 1.0;
-                right[bin] += f64::from(u8::from(self.is_correct(input, exit)));
+                seen[bin] += weigh(input);
+                right[bin] += weigh(input) * f64::from(u8::from(self.is_correct(input, exit)));
             }
+            let all: f64 = seen.iter().sum();
             exits[exit].correct = rising(&right, &seen);
-            exits[exit].share = seen.iter().map(|n| n / real(self.len())).collect();
-            counts.push(seen);
-        }
-        for exit in 0..self.exits - 1 {
-            let (width, next) = (counts[exit].len(), counts[exit + 1].len());
+            exits[exit].share = seen.iter().map(|n| n / all).collect();
+            if exit + 1 == self.exits {
+                continue;
+            }
+            let next = exits[exit + 1].edges.len() + 1;
             let mut moves = vec![vec![0.0; next]; width];
+            let mut mean = vec![0.0; next];
             for input in 0..self.len() {
                 let from = exits[exit].bin(self.confidence(input, exit));
                 let to = exits[exit + 1].bin(self.confidence(input, exit + 1));
-                moves[from][to] += 1.0;
+                moves[from][to] += weigh(input);
+                mean[to] += weigh(input) / all;
             }
-            let shares = &exits[exit + 1].share;
-            for (row, n) in moves.iter_mut().zip(&counts[exit]) {
-                for (p, share) in row.iter_mut().zip(shares) {
+            for (row, n) in moves.iter_mut().zip(&seen) {
+                for (p, share) in row.iter_mut().zip(&mean) {
                     *p = (*p + PRIOR * share) / (n + PRIOR);
                 }
             }
             exits[exit].next = moves;
         }
         ExitTable::new(stages, exits)
+    }
+
+    fn weight(&self, weights: Option<&[f64]>, input: usize, exit: usize) -> f64 {
+        weights.map_or(1.0, |weights| weights[input * self.exits + exit])
     }
 }
 

@@ -124,6 +124,8 @@ pub struct Plan<'a> {
     pub deadline: f64,
     /// Seconds until the next node's backlog is heard of.
     pub news: f64,
+    /// Whether to count which recorded inputs are seen at which exits.
+    pub trace: bool,
     /// Seed of all streams: arrivals, inputs, services and choices have one each, so that two controllers
     /// meet the same requests.
     pub seed: u64,
@@ -142,6 +144,7 @@ impl<'a> Plan<'a> {
             audit: 0.0,
             deadline: f64::INFINITY,
             news: 0.0,
+            trace: false,
             seed: 0,
         }
     }
@@ -164,6 +167,8 @@ pub struct Run {
     pub exits: Vec<usize>,
     /// Seconds from arrival to answer, ascending.
     pub responses: Vec<f32>,
+    /// `[input · exits + exit]`: how often an input was seen at an exit, if that was asked for.
+    pub reach: Vec<f64>,
 }
 
 impl Run {

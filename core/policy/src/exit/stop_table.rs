@@ -29,7 +29,7 @@ impl StopTable {
         }
     }
 
-    fn index(&self, exit: usize, bin: usize, present: usize) -> usize {
+    pub(super) fn index(&self, exit: usize, bin: usize, present: usize) -> usize {
         (exit * self.bins + bin) * self.places + present.min(self.places - 1)
     }
 
@@ -43,6 +43,28 @@ impl StopTable {
     pub fn set(&mut self, exit: usize, bin: usize, present: usize, stop: f64) {
         let index = self.index(exit, bin, present);
         self.stop[index] = stop.clamp(0.0, 1.0);
+    }
+
+    /// Number of states.
+    pub(super) fn len(&self) -> usize {
+        self.stop.len()
+    }
+
+    /// The probabilities by state.
+    pub(super) fn all(&self) -> &[f64] {
+        &self.stop
+    }
+
+    /// Inner edges of an exit's bins.
+    #[must_use]
+    pub fn edges(&self, exit: usize) -> &[f64] {
+        &self.edges[exit]
+    }
+
+    /// The bin of a confidence. O(log bins).
+    #[must_use]
+    pub fn bin(&self, exit: usize, confidence: f64) -> usize {
+        self.edges[exit].partition_point(|&edge| edge <= confidence)
     }
 
     /// Probability of stopping with a confidence. O(log bins).

@@ -71,7 +71,7 @@ impl Synthetic {
         let mut records = Records::new(self.exits)?;
         for _ in 0..self.inputs {
             let hardness = unit(&mut rng);
-            let own = bell(&mut rng);
+            let (own, luck, show) = (bell(&mut rng), unit(&mut rng), bell(&mut rng));
             let mut input = Vec::with_capacity(self.exits);
             for exit in 0..self.exits {
                 let far = real(exit) / real(self.exits.max(2) - 1);
@@ -80,8 +80,13 @@ impl Synthetic {
                 let depth = 9.0 * (accuracy - hardness) + 0.8 * own;
                 let chance = 1.0 / (1.0 + (-depth).exp());
                 let chance = 0.1 + 0.9 * chance;
-                let is_correct = unit(&mut rng) < chance;
-                let seen = depth + 0.9 * bell(&mut rng);
+                // Mostly the same luck at every exit: an answer that is right tends to stay right.
+                let is_correct = if unit(&mut rng) < 0.8 {
+                    luck
+                } else {
+                    unit(&mut rng)
+                } < chance;
+                let seen = depth + 0.6 * show + 0.6 * bell(&mut rng);
                 #[expect(clippy::cast_possible_truncation, reason = "seven digits of a share")]
                 let confidence = (0.1 + 0.9 / (1.0 + (-seen).exp())) as f32;
                 input.push((confidence, is_correct));

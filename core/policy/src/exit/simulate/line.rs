@@ -84,6 +84,10 @@ pub fn simulate_changing(
             late: 0,
             exits: vec![0; exits],
             responses: Vec::with_capacity(plan.requests),
+            reach: match plan.inputs {
+                Inputs::Records(records) if plan.trace => vec![0.0; records.len() * exits],
+                _ => Vec::new(),
+            },
         },
         inputs: stream(2),
         services: stream(3),
@@ -250,6 +254,9 @@ impl Line<'_, '_> {
     fn look(&mut self, request: &mut Request, exit: usize) -> (f64, f64) {
         match self.plan.inputs {
             Inputs::Records(records) => {
+                if self.plan.trace {
+                    self.run.reach[request.input * (self.last + 1) + exit] += 1.0;
+                }
                 let is_correct = records.is_correct(request.input, exit);
                 let confidence = records.confidence(request.input, exit);
                 (confidence, f64::from(u8::from(is_correct)))
