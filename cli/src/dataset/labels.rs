@@ -119,14 +119,16 @@ pub(super) fn by_list(files: &[File], list: &Path, classes: &[String]) -> anyhow
     files.iter().map(of).collect()
 }
 
-/// A class by its name, whatever its capitals and what stands between its words, or by its number.
+/// A class by its name, whatever its capitals and what stands between its words, or by its number. A name
+/// that two classes have, as ImageNet's cranes do, says nothing.
 fn class(said: &str, classes: &[String]) -> Option<u32> {
     let plain = |name: &str| -> String {
         let letters = name.chars().filter(|letter| letter.is_alphanumeric());
         letters.flat_map(char::to_lowercase).collect()
     };
     let wanted = plain(said);
-    let place = classes.iter().position(|name| plain(name) == wanted);
+    let mut places = (0..classes.len()).filter(|&place| plain(&classes[place]) == wanted);
+    let place = places.next().filter(|_| places.next().is_none());
     let place = place.or_else(|| said.parse().ok().filter(|&number| number < classes.len()));
     place.and_then(|place| u32::try_from(place).ok())
 }

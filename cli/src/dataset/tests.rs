@@ -106,6 +106,13 @@ fn a_list_says_the_classes_of_loose_pictures() {
     fs::write(&list, "a.png 7\nb.png 0\n").expect("written");
     assert!(DataSet::open(root.path(), &classes(), Some(&list)).is_err());
     assert!(DataSet::open(root.path(), &classes(), None).is_err());
+    // A name that two classes have needs the number.
+    let cranes = ["crane", "heron", "crane"].map(String::from);
+    fs::write(&list, "a.png 2\nb.png heron\n").expect("written");
+    let set = DataSet::open(root.path(), &cranes, Some(&list)).expect("sound");
+    assert_eq!((set.label(0), set.label(1)), (2, 1));
+    fs::write(&list, "a.png crane\nb.png heron\n").expect("written");
+    assert!(DataSet::open(root.path(), &cranes, Some(&list)).is_err());
 }
 
 #[test]

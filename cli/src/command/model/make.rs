@@ -1,7 +1,6 @@
 //! `splitplace model make`: a package from ONNX files and a description, or from one plain file.
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -244,12 +243,6 @@ fn from_model(source: &Path, plain: &Plain) -> anyhow::Result<Package> {
             "{} names {} classes, the network scores {classes}",
             path.display(),
             scores.labels.len()
-        );
-        let distinct: BTreeSet<&String> = scores.labels.iter().collect();
-        ensure!(
-            distinct.len() == scores.labels.len(),
-            "{} names a class twice",
-            path.display()
         );
     }
     if !plain.no_pictures {
