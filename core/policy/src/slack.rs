@@ -19,13 +19,16 @@
 //!   forecast leaves [`SlackSettings::safe`] times its length: nobody's promise is broken to learn. An arm
 //!   that has become faster than it is believed to be is found by requests that have the time.
 //!
+//! - Where hardly any arm could keep the promise ([`HOPELESS`]), the one with the smallest forecast is
+//!   taken: the promise is lost either way, and a slow arm would keep those behind waiting too.
+//!
 //! Cost of a choice: O(arms · bins).
 
 use std::collections::BTreeMap;
 
 use rand::Rng;
 
-use crate::{ArmView, Choice, Context, Outcome, Policy, Reason, fixed::uniform};
+use crate::{ArmView, Choice, Context, Outcome, Policy, Reason, fastest, fixed::uniform};
 
 /// Numbers of the policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,6 +101,8 @@ const BINS: usize = 24;
 const PER_OCTAVE: f64 = 4.0;
 /// Standard deviation of the first belief about `log2(response / forecast)`.
 const SPREAD: f64 = 0.35;
+/// Below this chance of keeping the promise an arm is as good as late.
+pub const HOPELESS: f64 = 0.02;
 const CONTEXTS: [&str; 2] = ["tight", "loose"];
 
 /// Place of a ratio in the histogram, counted in bins from its beginning.
@@ -184,6 +189,14 @@ impl Slack {
         arms.entry(arm.to_owned()).or_default()
     }
 
+    /// Chance that an arm keeps the promise.
+    fn held(&self, context: &Context<'_>, arm: &ArmView<'_>) -> f64 {
+        let unknown = Belief::default();
+        let belief = self.belief(context.model, arm.name).unwrap_or(&unknown);
+        let forecast = arm.predicted.as_secs_f64().max(1e-9);
+        belief.below(context.slack.as_secs_f64() / forecast, &self.settings)
+    }
+
     /// What is expected of an arm, and that with what is not known of it.
     fn scores(&self, context: &Context<'_>, arm: &ArmView<'_>, times: f64) -> (f64, f64) {
         let settings = &self.settings;
@@ -191,7 +204,7 @@ impl Slack {
         let belief = self.belief(context.model, arm.name).unwrap_or(&unknown);
         let forecast = arm.predicted.as_secs_f64().max(1e-9);
         let room = context.slack.as_secs_f64() / forecast;
-        let held = belief.below(room, settings);
+        let held = self.held(context, arm);
         let answered = belief.below(f64::MAX, settings);
         let accuracy = belief.accuracy(arm.accuracy, settings);
         let weight = settings.accuracy_weight;
@@ -227,10 +240,21 @@ impl Policy for Slack {
         let exact = arms.iter().filter(|arm| arm.kind.is_exact());
         let exact = exact.map(|arm| arm.predicted).min();
         let is_tight = exact.is_some_and(|exact| context.slack < exact);
+        let context_name = CONTEXTS[usize::from(!is_tight)];
+        let is_hopeless = arms.iter().all(|arm| self.held(context, arm) < HOPELESS);
+        if is_hopeless && let Some(arm) = fastest(arms, |_| true) {
+            return Choice {
+                arm,
+                propensity: 1.0,
+                context: context_name,
+                scores,
+                reason: Reason::Fallback,
+            };
+        }
         Choice {
             arm,
             propensity: 1.0 / tied.len() as f64,
-            context: CONTEXTS[usize::from(!is_tight)],
+            context: context_name,
             scores,
             reason: if both[arm].0 < greedy {
                 Reason::Explored
