@@ -3,10 +3,12 @@
 pub(crate) mod demo;
 pub(crate) mod feedback;
 pub(crate) mod infer;
+pub(crate) mod lab;
 pub(crate) mod load;
 pub(crate) mod model;
 pub(crate) mod orchestrator;
 pub(crate) mod status;
+pub(crate) mod twin;
 pub(crate) mod up;
 pub(crate) mod worker;
 

@@ -63,6 +63,12 @@ enum Command {
     Model(command::model::ModelCommand),
     /// Put load on any server of the Open Inference Protocol, and measure.
     Load(Box<command::load::Load>),
+    /// Simulate fleets, compare policies, hold the simulator against data.
+    #[command(subcommand)]
+    Twin(command::twin::TwinCommand),
+    /// Compare methods side by side: exit controllers by network, arrivals and load.
+    #[command(subcommand)]
+    Lab(command::lab::LabCommand),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -85,6 +91,8 @@ fn main() -> ExitCode {
         Command::Feedback(args) => serve(command::feedback::run(args)),
         Command::Load(args) => serve(command::load::run(*args)),
         Command::Infer(args) => serve(command::infer::run(args)),
+        Command::Twin(command) => command::twin::run(command),
+        Command::Lab(command) => command::lab::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

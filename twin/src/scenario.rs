@@ -43,7 +43,7 @@ mod outcome;
 
 use std::collections::BTreeMap;
 
-use splitplace_policy::{Policy, by_name};
+use splitplace_policy::{Policy, PolicyError, by_name};
 
 pub use outcome::{ArmOutcome, ModelOutcome, Outcome};
 
@@ -61,8 +61,7 @@ pub struct Scenario {
     pub world: World,
     /// Who plans.
     pub planner: Strategic,
-    /// Who chooses arms: its name and its numbers.
-    pub policy: (String, BTreeMap<String, f64>),
+    policy: (String, BTreeMap<String, f64>),
     /// Of everything random.
     pub seed: Seed,
     /// Replications, unless said otherwise.
@@ -109,12 +108,27 @@ impl Scenario {
         })
     }
 
-    /// A new policy, as named.
-    ///
-    /// # Panics
-    /// When [`policy`](Self::policy) was changed to one that there is not.
+    /// The name of the policy that chooses arms.
     #[must_use]
-    pub fn new_policy(&self) -> Box<dyn Policy> {
+    pub fn policy(&self) -> &str {
+        &self.policy.0
+    }
+
+    /// Lets another policy choose arms.
+    ///
+    /// # Errors
+    /// When there is no such policy, or it has no such numbers; the one before stays.
+    pub fn set_policy(
+        &mut self,
+        name: &str,
+        params: BTreeMap<String, f64>,
+    ) -> Result<(), PolicyError> {
+        by_name(name, &params)?;
+        self.policy = (name.to_owned(), params);
+        Ok(())
+    }
+
+    fn new_policy(&self) -> Box<dyn Policy> {
         let (name, params) = &self.policy;
         by_name(name, params).expect("a scenario's policy was checked")
     }

@@ -6,7 +6,8 @@
 //!
 //! - a worker queues frames by deadline, at most so many for each fragment, computes on as many threads
 //!   as it has cores, drops what has expired before it computes it, hands the rest to the next worker
-//!   (`worker/src/{node,compute}.rs`);
+//!   or, where an exit answers, to the centre (`worker/src/{node,compute}.rs`); coding for a link is
+//!   counted with the service behind it;
 //! - a link sends frames one after another at its rate and delays them side by side, and holds a bounded
 //!   number (`link/src/{shape,sender}.rs`);
 //! - the centre rings alarms, notices lost nodes after a while, plans, has fragments loaded, adopts,

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`table`], [`records`], [`contract`], then the controllers, the simple ones first:
 //! [`fixed`], [`single`] (knapsack, queueing LP), [`data_driven`], [`ada_ee`], [`nested`], [`backlog`],
-//! [`joint`]; of a chain of stations [`line`], [`priced`], and what it is measured against, [`apart`]; what keeps
+//! [`joint`]; of a chain of stations [`mod@line`], [`priced`], and what it is measured against, [`apart`]; what keeps
 //! them true: [`observe`], [`audit`]; what they achieve: [`evaluate`] and [`seen`] (exact),
 //! [`simulate`]; and [`synthetic`], a network to try them on.
 //!

@@ -138,7 +138,8 @@ impl Evaluator for Analytic {
                     for hop in &route.hops {
                         if let Some(worker) = workers.get(&hop.node) {
                             let work = works.entry(&hop.node).or_default();
-                            work.parts.push((rate, seconds(hop, flow.load, worker)));
+                            work.parts
+                                .push((rate * hop.reach, seconds(hop, flow.load, worker)));
                             work.fragments.insert(hop.fragment);
                         }
                         rate *= 1.0 - stations.get(&hop.node).map_or(0.0, |one| one.loss);
@@ -165,7 +166,7 @@ impl Evaluator for Analytic {
 }
 
 fn seconds(hop: &Hop, load: &Load, worker: &Worker) -> f64 {
-    hop.service.as_secs_f64() * f64::from(load.samples) * worker.service.mean()
+    (hop.service + hop.coding).as_secs_f64() * f64::from(load.samples) * worker.service.mean()
 }
 
 fn summarise(
@@ -240,13 +241,15 @@ fn along(
             let link = world.links.get(&from, &to);
             let sending = bytes as f64 * f64::from(flow.load.samples) / link.rate_bytes_per_second;
             let wait = qna::wait(flow.rate * sending, sending, 1.0, 0.0);
-            total += link.delay.as_secs_f64() + sending + wait;
+            let reach = hop.map_or(1.0, |hop| hop.reach);
+            total += reach * (link.delay.as_secs_f64() + sending + wait);
         }
         if let Some(hop) = hop
             && let Some(worker) = workers.get(&hop.node)
         {
-            total += seconds(hop, flow.load, worker) + 2.0 * worker.overhead.as_secs_f64();
-            total += stations.get(&hop.node).map_or(0.0, |station| station.wait);
+            let wait = stations.get(&hop.node).map_or(0.0, |station| station.wait);
+            let own = seconds(hop, flow.load, worker) + 2.0 * worker.overhead.as_secs_f64();
+            total += hop.reach * (own + wait);
         }
         from = to;
     }

@@ -23,8 +23,11 @@ pub(super) struct HopRow {
     pub(super) node: u32,
     /// The fragment's number on the node.
     pub(super) slot: u32,
+    /// Of one sample, what it takes to code it on the way here included.
     pub(super) service: Duration,
     pub(super) bytes_in: u64,
+    /// Share of requests that get here; below 1 behind an exit.
+    pub(super) reach: f64,
 }
 
 /// One route.
@@ -63,8 +66,9 @@ impl Table {
                 hops.push(HopRow {
                     node,
                     slot,
-                    service: hop.service,
+                    service: hop.service + hop.coding,
                     bytes_in: hop.bytes_in,
+                    reach: hop.reach,
                 });
             }
             // A route over a node that there is not is none: nothing is sent by it.

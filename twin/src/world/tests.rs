@@ -235,6 +235,34 @@ fn a_branch_that_misses_the_deadline_is_left_out() {
     assert!((arm.accuracy.mean() - (5.0 * 0.9 + 4.0 * 0.45) / 9.0).abs() < 1e-9);
 }
 
+#[test]
+fn exits_answer_the_share_that_the_plan_expects() {
+    let mut world = world(&["a", "b"], load(Process::Constant { rate: 20.0 }));
+    world.duration = ms(100_000);
+    let chain: &[&[_]] = &[&[("a", 10, 0), ("b", 20, 0)]];
+    let mut fixed = plan(&[(ArmKind::Chain, chain)]);
+    let arm = &mut fixed.0.models.get_mut("m").unwrap().arms[0];
+    arm.kind = ArmKind::Exits;
+    arm.branches[0].hops[1].reach = 0.3;
+    arm.branches[0].hops[1].coding = ms(2);
+    let report = go(&world, "two-context", &fixed, 1);
+    conserves(&report);
+    // 1 + 10 + 2 ms where the exit answers, 1 + 22 more where it does not.
+    let response = &report.models["m"].response;
+    assert_eq!(response.extremes(), Some((0.013, 0.036)));
+    let share = report.nodes[1].computed as f64 / response.count() as f64;
+    assert!(
+        (share - 0.3).abs() < 5.0 * (0.21f64 / 2000.0).sqrt(),
+        "{share}"
+    );
+    // The forecast is the mean.
+    let forecast = report.models["m"].arms["chain"].forecast.mean();
+    assert!(
+        forecast > 1.0 && (response.mean() - 0.0199).abs() < 0.0013,
+        "{response:?}"
+    );
+}
+
 fn strategic() -> Strategic {
     let part = |macs: &[f64]| Part {
         segments: macs

@@ -152,9 +152,9 @@ impl Sim<'_> {
         }
         frame.hop += 1;
         let centre = self.sites.len() as u32;
-        let (to, bytes) = route
-            .hops
-            .get(usize::from(frame.hop))
+        let next = route.hops.get(usize::from(frame.hop));
+        let (to, bytes) = next
+            .filter(|hop| self.gets_to(&frame, hop.reach))
             .map_or((centre, route.bytes_out), |hop| (hop.node, hop.bytes_in));
         if to == node {
             self.arrive(now, node, frame);
@@ -165,6 +165,12 @@ impl Sim<'_> {
         if !is_gone && to != centre {
             self.fail(now, node, frame, Trouble::PeerLost);
         }
+    }
+
+    /// Whether no exit answers a request before a hop that this share of requests gets to. A request is as
+    /// hard at every exit of every arm: what answers it early answers all that are easier.
+    fn gets_to(&self, frame: &Frame, reach: f64) -> bool {
+        reach >= 1.0 || self.hardness.of(frame.request).unit() < reach
     }
 
     /// Tells the centre that a frame goes no further.

@@ -11,6 +11,8 @@ use super::{
 
 /// Rounds of table and controller.
 const ROUNDS: usize = 3;
+/// Standard errors by which stopping must be better than going on.
+pub const CAUTION: f64 = 1.5;
 /// Runs with different seeds that one measurement takes.
 const RUNS: u64 = 3;
 
@@ -50,7 +52,7 @@ pub fn fitted(
     plan.inputs = Inputs::Records(records);
     let mut best: Option<(f64, f64, Priced)> = None;
     for _ in 0..ROUNDS {
-        let table = records.table_given(stages.clone(), bins, &weights)?;
+        let table = records.cautious_table(stages.clone(), bins, &weights, CAUTION)?;
         let line = Line {
             network: &table,
             nodes: plan.nodes,

@@ -113,7 +113,7 @@ impl Joint {
     /// less than over all inputs. So the table is made from what reaches each exit under the controller, the
     /// controller from the table, and both again; the target of the model is moved until the loss that is
     /// exact for the records is the one asked for. The best round is then improved on the records
-    /// themselves ([`polish`](super::polish)). Accuracy and loss are those on the records.
+    /// themselves (`polish`). Accuracy and loss are those on the records.
     ///
     /// # Errors
     /// When the station makes no sense, there are no inputs or not as many stages as exits.

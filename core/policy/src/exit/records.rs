@@ -123,7 +123,7 @@ impl Records {
     /// # Errors
     /// When there are no inputs, no bins or too many, or not as many stages as exits.
     pub fn table(&self, stages: Vec<Service>, bins: usize) -> Result<ExitTable, TableError> {
-        self.table_of(stages, bins, None)
+        self.table_of(stages, bins, None, 0.0)
     }
 
     /// The table of the inputs that *reach* each exit: `weights[input · exits + exit]` says how often an input is
@@ -141,7 +141,25 @@ impl Records {
     ) -> Result<ExitTable, TableError> {
         let is_weight = |w: &f64| w.is_finite() && *w >= 0.0;
         let fits = weights.len() == self.confidence.len() && weights.iter().all(is_weight);
-        self.table_of(stages, bins, fits.then_some(weights))
+        self.table_of(stages, bins, fits.then_some(weights), 0.0)
+    }
+
+    /// [`table_given`](Self::table_given), with the accuracies of all exits but the last lowered by `caution` standard
+    /// errors of their difference to the last exit's on the same inputs. A controller picks from hundreds of
+    /// states those where stopping looks good, and some look good by luck.
+    ///
+    /// # Errors
+    /// As [`table`](Self::table).
+    pub fn cautious_table(
+        &self,
+        stages: Vec<Service>,
+        bins: usize,
+        weights: &[f64],
+        caution: f64,
+    ) -> Result<ExitTable, TableError> {
+        let is_weight = |w: &f64| w.is_finite() && *w >= 0.0;
+        let fits = weights.len() == self.confidence.len() && weights.iter().all(is_weight);
+        self.table_of(stages, bins, fits.then_some(weights), caution)
     }
 
     fn table_of(
@@ -149,6 +167,7 @@ impl Records {
         stages: Vec<Service>,
         bins: usize,
         weights: Option<&[f64]>,
+        caution: f64,
     ) -> Result<ExitTable, TableError> {
         if self.is_empty() {
             return Err(TableError::Empty);
@@ -188,6 +207,9 @@ impl Records {
             }
             let all: f64 = seen.iter().sum();
             exits[exit].correct = rising(&right, &seen);
+            if caution > 0.0 {
+                self.lower(exit, caution, &weigh, &mut exits[exit]);
+            }
             exits[exit].share = seen.iter().map(|n| n / all).collect();
             if exit + 1 == self.exits {
                 continue;
@@ -209,6 +231,32 @@ impl Records {
             exits[exit].next = moves;
         }
         ExitTable::new(stages, exits)
+    }
+
+    /// Lowers accuracies by standard errors of the difference to the last exit, and makes them grow again.
+    fn lower(&self, exit: usize, caution: f64, weigh: &dyn Fn(usize) -> f64, bins: &mut ExitBins) {
+        let width = bins.correct.len();
+        let mut sums = vec![(0.0, 0.0, 0.0, 0.0); width];
+        for input in 0..self.len() {
+            let right = |exit| f64::from(u8::from(self.is_correct(input, exit)));
+            let difference = right(exit) - right(self.exits - 1);
+            let weight = weigh(input);
+            let (n, squares, sum, square) = &mut sums[bins.bin(self.confidence(input, exit))];
+            *n += weight;
+            *squares += weight * weight;
+            *sum += weight * difference;
+            *square += weight * difference * difference;
+        }
+        let mut least = 0.0;
+        for (accuracy, (n, squares, sum, square)) in bins.correct.iter_mut().zip(sums) {
+            if n > 0.0 {
+                let variance = (square / n - (sum / n) * (sum / n)).max(0.0);
+                // Inputs that count unequally count as fewer.
+                let error = (variance * squares).sqrt() / n;
+                least = (*accuracy - caution * error).clamp(least, 1.0_f64.max(least));
+            }
+            *accuracy = least;
+        }
     }
 
     fn weight(&self, weights: Option<&[f64]>, input: usize, exit: usize) -> f64 {

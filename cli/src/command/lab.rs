@@ -1,0 +1,30 @@
+//! `splitplace lab`: what methods achieve, measured side by side.
+
+mod cells;
+mod controllers;
+mod exits;
+mod line;
+mod sources;
+mod svg;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Compare exit controllers: accuracy, loss and delay by load, exact and simulated.
+    Exits(Box<exits::Exits>),
+}
+
+pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        LabCommand::Exits(args) => exits::run(&args),
+    }
+}
+
+/// A whole number as a real one; exact below 2⁵³.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+const fn real(count: usize) -> f64 {
+    count as f64
+}

@@ -1,0 +1,116 @@
+//! `splitplace twin chainnet`.
+
+use std::{path::PathBuf, process::ExitCode, time::Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::json;
+use splitplace_twin::{
+    Seed,
+    chainnet::{Score, Texts, read},
+};
+
+use crate::output;
+
+#[derive(Debug, Args)]
+pub(crate) struct Chainnet {
+    /// Folder with the data's text files.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Systems, from the first one on; all without it.
+    #[arg(long, value_name = "N")]
+    systems: Option<usize>,
+    /// Jobs that come to each system.
+    #[arg(long, default_value_t = 400_000)]
+    arrivals: u64,
+    /// Of everything random.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Threads; 0 for as many as the machine has.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Largest mean relative errors that count as agreement at 400 000 arrivals.
+const THROUGHPUT: f64 = 0.005;
+const LATENCY: f64 = 0.01;
+
+pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
+    let mut texts = Vec::new();
+    for name in Texts::NAMES {
+        let path = args.data.join(name);
+        let text = std::fs::read_to_string(&path);
+        texts.push(text.with_context(|| format!("cannot read {}", path.display()))?);
+    }
+    let texts = Texts {
+        nodes: &texts[0],
+        classes: &texts[1],
+        capacity: &texts[2],
+        arrival: &texts[3],
+        path: &texts[4],
+        service: &texts[5],
+        latency: &texts[6],
+        throughput: &texts[7],
+    };
+    let systems = read(&texts, args.systems.unwrap_or(usize::MAX))?;
+    let begin = Instant::now();
+    let bar = super::bar("systems", systems.len() as u64);
+    let threads = super::threads(args.threads);
+    let found = super::in_parallel(0..systems.len() as u64, threads, &bar, |number| {
+        let seed = Seed(args.seed).child("system", number);
+        let system = usize::try_from(number).ok().and_then(|at| systems.get(at));
+        system
+            .map(|system| system.simulate(args.arrivals, seed))
+            .unwrap_or_default()
+    });
+    bar.finish_and_clear();
+    let seconds = begin.elapsed().as_secs_f64();
+    let mut score = Score::default();
+    for (system, found) in systems.iter().zip(&found) {
+        score.add(system, found);
+    }
+    let agrees = score.throughput.mean() <= THROUGHPUT && score.latency.mean() <= LATENCY;
+    if args.json {
+        output::json(&json!({
+            "systems": score.systems,
+            "chains": score.throughput.count(),
+            "arrivals": args.arrivals,
+            "seed": args.seed,
+            "throughput_ratio_mape": score.throughput.mean(),
+            "latency_ratio_mape": score.latency.mean(),
+            "system_loss_mae": score.loss.mean(),
+            "agrees": agrees,
+            "wall_seconds": seconds,
+        }))?;
+    } else {
+        let mut table = output::table(["", "mean error", "worst", "bar"]);
+        for (name, summary, bar) in [
+            ("throughput ratio, relative", &score.throughput, "0.50 %"),
+            ("latency ratio, relative", &score.latency, "1.00 %"),
+            ("system loss, absolute", &score.loss, ""),
+        ] {
+            let worst = summary.extremes().map_or(0.0, |(_, most)| most);
+            table.add_row([
+                name.to_owned(),
+                format!("{:.3} %", summary.mean() * 100.0),
+                format!("{:.2} %", worst * 100.0),
+                bar.to_owned(),
+            ]);
+        }
+        println!("{table}");
+        println!(
+            "{} systems, {} chains, {} arrivals each · {seconds:.1} s",
+            score.systems,
+            score.throughput.count(),
+            args.arrivals
+        );
+    }
+    Ok(if agrees || args.arrivals < 400_000 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(output::NO)
+    })
+}
