@@ -26,6 +26,7 @@ pub fn changes(before: &EdgeModelStatus, after: &EdgeModelStatus) -> Vec<Happene
         // What nobody asked for is no news, and Ready repeats what another condition said.
         let is_news = condition.reason != "NoPromise"
             && condition.reason != "NotNeeded"
+            && condition.reason != "Ordered"
             && (condition.type_ != "Ready"
                 || condition.status == "True"
                 || !after

@@ -151,6 +151,13 @@ pub(crate) fn apply(
     for key in ["apiVersion", "kind"] {
         object[key] = wish[key].clone();
     }
+    // An empty part has no fields to own, and is there all the same.
+    for (key, value) in wish.as_object().unwrap() {
+        let is_empty = value.as_object().is_some_and(|fields| fields.is_empty());
+        if is_empty && object.get(key).is_none() {
+            object[key] = json!({});
+        }
+    }
     object["metadata"]["name"] = wish["metadata"]["name"].clone();
     Ok(())
 }
