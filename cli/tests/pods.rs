@@ -58,7 +58,7 @@ fn what_the_pods_run_serves_and_its_probes_are_honest() {
         "listen.grpc = \"0.0.0.0:{grpc}\"\nlisten.http = \"0.0.0.0:{http}\"\n\
          listen.metrics = \"0.0.0.0:{metrics}\"\nlisten.workers = \"0.0.0.0:{center}\"\n\
          listen.workers-public = \"localhost:{center}\"\nload = []\nmodels = {:?}\n\
-         policy.name = \"two-context\"\nstore = {:?}\ntls.ca = {:?}\ntls.cert = {:?}\ntls.key = {:?}\n",
+         policy.name = \"slack\"\nstore = {:?}\ntls.ca = {:?}\ntls.cert = {:?}\ntls.key = {:?}\n",
         path("models"),
         path("store"),
         path("tls/ca.crt"),
