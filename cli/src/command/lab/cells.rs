@@ -193,10 +193,11 @@ fn cell_seed(package: &str, arrivals: &str, load: f64) -> u64 {
 fn agree(exact: &Evaluation, runs: &[Run], settings: &Settings) -> bool {
     let all = settings.runs.max(1) as f64 * super::real(settings.requests.max(1));
     let same = |exact: f64, of: fn(&Run) -> f64, rare: f64| Mean::of(runs, of).agrees(exact, rare);
-    same(exact.accuracy, Run::accuracy, 0.0)
+    // Where nothing is left to chance, rounding is all that differs.
+    same(exact.accuracy, Run::accuracy, 1e-6)
         && same(exact.loss, Run::loss, 3.0 / all)
-        && same(exact.response, Run::response, 1e-9)
-        && same(exact.mean_exit(), Run::mean_exit, 1e-12)
+        && same(exact.response, Run::response, 1e-6 * exact.response)
+        && same(exact.mean_exit(), Run::mean_exit, 1e-6)
 }
 
 /// The joint controller, which comes last, against those that keep to the target as it does.
