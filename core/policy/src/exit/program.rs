@@ -1,8 +1,8 @@
 //! Linear programs, solved by `microlp`.
 //!
-//! Chosen by `benches/programs.rs` against `clarabel`, for programs of the size of the backlog LP (100 variables,
-//! 13 rows) and for the small ones of the queueing LP: simplex ends in a vertex, which is what a table that
-//! mixes as little as possible needs, and is pure Rust. This is the only file that names it.
+//! Simplex ends in a vertex, which is what a table that mixes as little as possible needs, and it is pure Rust.
+//! `benches/programs.rs` holds it against the interior points of `clarabel`, for programs of the size of the backlog
+//! LP (100 variables, 13 rows) and for the small ones of the queueing LP. This is the only file that names it.
 
 use microlp::{ComparisonOp, OptimizationDirection, Problem};
 
