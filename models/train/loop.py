@@ -15,7 +15,11 @@ def fit(net, loss, pictures, spec, epochs, path, score=None, rate=None, seed=Non
     positions in the training part, and the share of training that is done. `path` is the checkpoint.
     `score(net)` is a line of text for the log, from the hold-out. Plain SGD with Nesterov momentum; the rate rises
     linearly for the share `warm` of the steps and falls linearly to zero; no decay for vectors (biases, norms).
+    `epochs` may be several numbers: cycles, of which those after the first rise to half the rate only (warm restarts,
+    Loshchilov and Hutter, 2017).
     """
+    cycles = (epochs,) if isinstance(epochs, int) else epochs
+    epochs = sum(cycles)
     seed = spec.seed if seed is None else seed
     rate = rate or spec.rate
     rng = torch.Generator().manual_seed(seed)
@@ -41,7 +45,7 @@ def fit(net, loss, pictures, spec, epochs, path, score=None, rate=None, seed=Non
         for index in tqdm(order, desc=f"epoch {epoch + 1}/{epochs}", leave=False, disable=None):
             done = step / total
             for group in optimiser.param_groups:
-                group["lr"] = rate * (done / warm if done < warm else (1 - done) / (1 - warm))
+                group["lr"] = rate * height(step / steps, cycles, warm)
             batch = data.flip(x[index], torch.rand(len(index), generator=rng) < .5)
             batch = data.shift(batch, spec.pad, rng).contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16):
@@ -72,6 +76,17 @@ def fit(net, loss, pictures, spec, epochs, path, score=None, rate=None, seed=Non
         print(f"epoch {epoch + 1}/{epochs} loss {sum_loss / steps:.4f} {line} {time.process_time() - spent:.0f} CPU s", flush=True)
     net.load_state_dict(average)
     return net.eval()
+
+
+def height(epoch, cycles, warm):
+    """The rate after so many epochs, as a share of its highest."""
+    first = 0
+    for i, length in enumerate(cycles):
+        if epoch < first + length:
+            done = (epoch - first) / length
+            return (.5 if i else 1.) * (done / warm if done < warm else (1 - done) / (1 - warm))
+        first += length
+    return 0.
 
 
 def outputs(net, x, batch=500):
