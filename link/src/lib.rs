@@ -22,7 +22,7 @@ pub use receiver::{Receiver, Sink};
 pub use security::Security;
 pub use sender::{Events, SendError, Sender, SenderConfig};
 pub use shape::{LinkShape, Shaper};
-pub use tensor::{Tensor, element_bytes};
+pub use tensor::{Tensor, dtype, element, element_bytes};
 pub use wire::{Decoder, WireError, WireLimits};
 
 /// Largest HTTP/2 frame: the setting that matters most for large tensors. Larger ones leave the cache

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use splitplace_codec::Codec;
+use splitplace_graph::Element;
 use splitplace_proto::data::DType;
 
 /// A named tensor. The elements are row-major and little-endian; they may lie in several pieces, as
@@ -38,14 +39,47 @@ impl Tensor {
     }
 }
 
+/// The type of an element; `None` for the unspecified type and for strings.
+#[must_use]
+pub const fn element(dtype: DType) -> Option<Element> {
+    Some(match dtype {
+        DType::Unspecified | DType::Bytes => return None,
+        DType::Bool => Element::Bool,
+        DType::Uint8 => Element::U8,
+        DType::Uint16 => Element::U16,
+        DType::Uint32 => Element::U32,
+        DType::Uint64 => Element::U64,
+        DType::Int8 => Element::I8,
+        DType::Int16 => Element::I16,
+        DType::Int32 => Element::I32,
+        DType::Int64 => Element::I64,
+        DType::Fp16 => Element::F16,
+        DType::Fp32 => Element::F32,
+        DType::Fp64 => Element::F64,
+    })
+}
+
+/// How messages name the type of an element.
+#[must_use]
+pub const fn dtype(element: Element) -> DType {
+    match element {
+        Element::Bool => DType::Bool,
+        Element::U8 => DType::Uint8,
+        Element::U16 => DType::Uint16,
+        Element::U32 => DType::Uint32,
+        Element::U64 => DType::Uint64,
+        Element::I8 => DType::Int8,
+        Element::I16 => DType::Int16,
+        Element::I32 => DType::Int32,
+        Element::I64 => DType::Int64,
+        Element::F16 => DType::Fp16,
+        Element::F32 => DType::Fp32,
+        Element::F64 => DType::Fp64,
+    }
+}
+
 /// Bytes of one element; `None` for the unspecified type and for strings.
 #[must_use]
-pub const fn element_bytes(dtype: DType) -> Option<usize> {
-    match dtype {
-        DType::Unspecified | DType::Bytes => None,
-        DType::Bool | DType::Uint8 | DType::Int8 => Some(1),
-        DType::Uint16 | DType::Int16 | DType::Fp16 => Some(2),
-        DType::Uint32 | DType::Int32 | DType::Fp32 => Some(4),
-        DType::Uint64 | DType::Int64 | DType::Fp64 => Some(8),
-    }
+pub fn element_bytes(dtype: DType) -> Option<usize> {
+    usize::try_from(element(dtype)?.bytes()).ok()
 }

@@ -240,12 +240,9 @@ impl Decoder {
         for tensor in header.tensors {
             let dtype = DType::try_from(tensor.dtype)
                 .map_err(|_| WireError(format!("tensor '{}' has an unknown type", tensor.name)))?;
-            let codec = u8::try_from(tensor.codec)
-                .ok()
-                .and_then(Codec::from_id)
-                .ok_or_else(|| {
-                    WireError(format!("tensor '{}' has an unknown codec", tensor.name))
-                })?;
+            let codec = Codec::from_number(tensor.codec).ok_or_else(|| {
+                WireError(format!("tensor '{}' has an unknown codec", tensor.name))
+            })?;
             let size = if dtype == DType::Bytes {
                 Some(1)
             } else {

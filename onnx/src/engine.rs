@@ -112,6 +112,18 @@ pub fn prepare_model(model: &Model) -> Result<Prepared> {
 }
 
 impl Prepared {
+    /// One sample of nothing but zeros: what a fragment is tried and measured with.
+    #[must_use]
+    pub fn zeros(&self) -> Vec<Value> {
+        let zeros = |port: &Port| Value {
+            name: port.name.clone(),
+            element: port.element,
+            shape: port.shape.clone(),
+            chunks: vec![vec![0; usize::try_from(port.bytes).unwrap_or(0)].into()],
+        };
+        self.inputs.iter().map(zeros).collect()
+    }
+
     /// How many samples these values hold.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use splitplace_graph::{Element, Graph};
 
+pub use self::bare::bare_name;
 pub use self::merge::{best, confidence};
 pub use self::preprocess::{Channels, Layout, PictureLimits, Preprocess, Resize};
 use crate::{

@@ -11,8 +11,7 @@ use std::{
 use splitplace_fleet::{Links, NodeId, Place};
 use splitplace_plan::{FragmentId, Hop, ModelName, Plan, Route, RouteId};
 use splitplace_proto::control::{
-    Assignment, ExitSpec, FragmentSpec, FragmentStatus, HopSpec, LinkShape, Peer, Preprocess,
-    RouteSpec,
+    Assignment, ExitSpec, FragmentSpec, FragmentStatus, HopSpec, LinkShape, Peer, RouteSpec,
 };
 
 use crate::sessions::Sessions;
@@ -31,8 +30,8 @@ pub struct FragmentFacts {
 pub struct Interface {
     /// The output that an exit answers in the place of.
     pub answer: String,
-    /// How encoded pictures become its input, if it takes any.
-    pub preprocess: Option<Preprocess>,
+    /// How encoded pictures become its input, as in the manifest; empty if it takes none.
+    pub preprocess: String,
 }
 
 /// Why a plan could not be carried out.
@@ -135,14 +134,14 @@ fn hops(route: &Route, interface: Option<&&Interface>) -> Vec<HopSpec> {
             answer: interface.map_or_else(String::new, |it| it.answer.clone()),
             threshold: exit.threshold,
         });
-        let preprocess = interface.and_then(|it| it.preprocess.clone());
+        let first = interface.filter(|_| place == 0);
         HopSpec {
             node: hop.node.to_string(),
             fragment: hop.fragment.0.to_vec().into(),
             forward: hop.forward.clone(),
             codec: hop.codec.id().into(),
             exits: exits.collect(),
-            preprocess: preprocess.filter(|_| place == 0),
+            preprocess: first.map_or_else(String::new, |it| it.preprocess.clone()),
         }
     };
     route.hops.iter().enumerate().map(spec).collect()

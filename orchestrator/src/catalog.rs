@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
 };
 
-use splitplace_onnx::package::Package;
+use splitplace_onnx::package::{Package, bare_name};
 use splitplace_plan::ModelName;
 
 pub use self::loaded::{
@@ -250,7 +250,7 @@ fn stored(package: &Package) -> (PackageRecord, BTreeMap<Digest, bytes::Bytes>) 
     let record = PackageRecord {
         name: ModelName::new(&package.name),
         version: package.version.clone(),
-        manifest: manifest::text(package),
+        manifest: package.manifest_text(),
         tables: package.tables_text.clone(),
         parts: package
             .files()
@@ -301,7 +301,7 @@ fn list_place(place: &Path) -> Option<Listing> {
             Err(problem) => (place.file_name()?.to_str()?.to_owned(), None, Some(problem)),
         }
     } else if is_bare {
-        (manifest::bare_name(place)?, Some("1".into()), None)
+        (bare_name(place)?, Some("1".into()), None)
     } else {
         return None;
     };

@@ -344,11 +344,9 @@ impl Inner {
         self.metrics.ended(&waiting.served.name, &report);
         if let Ok(answer) = &outcome {
             self.metrics.answered(answer);
-        }
-        if let Ok(answer) = &outcome
-            && let Some(classes) = answer::classes(answer)
-        {
-            self.flow.lock().brain.classify(request, classes);
+            if let Some(classes) = answer::classes(answer) {
+                self.flow.lock().brain.classify(request, classes);
+            }
         }
         // Whoever asked may have gone.
         let flow::Waiting { reply, outputs, .. } = waiting;

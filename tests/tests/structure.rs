@@ -171,7 +171,7 @@ fn arrows_point_one_way() {
             &["brain", "fleet", "lifecycle", "plan", "policy", "queueing"],
         ),
         ("proto", &["fleet", "graph", "plan", "policy"]),
-        ("link", &["codec", "proto", "fleet"]),
+        ("link", &["codec", "fleet", "graph", "proto"]),
         (
             "worker",
             &[

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use splitplace_codec::{Codec, Limits, Spec};
 use splitplace_graph::Element;
-use splitplace_link::Tensor;
+use splitplace_link::{Tensor, dtype, element};
 use splitplace_onnx::{PictureLimits, Preprocess, Value, cut::Port};
 use splitplace_proto::data::DType;
 
@@ -142,41 +142,6 @@ pub(crate) fn tensor(value: Value) -> Tensor {
             .collect(),
         codec: Codec::RAW,
         chunks: value.chunks,
-    }
-}
-
-const fn element(dtype: DType) -> Option<Element> {
-    Some(match dtype {
-        DType::Unspecified | DType::Bytes => return None,
-        DType::Bool => Element::Bool,
-        DType::Uint8 => Element::U8,
-        DType::Uint16 => Element::U16,
-        DType::Uint32 => Element::U32,
-        DType::Uint64 => Element::U64,
-        DType::Int8 => Element::I8,
-        DType::Int16 => Element::I16,
-        DType::Int32 => Element::I32,
-        DType::Int64 => Element::I64,
-        DType::Fp16 => Element::F16,
-        DType::Fp32 => Element::F32,
-        DType::Fp64 => Element::F64,
-    })
-}
-
-const fn dtype(element: Element) -> DType {
-    match element {
-        Element::Bool => DType::Bool,
-        Element::U8 => DType::Uint8,
-        Element::U16 => DType::Uint16,
-        Element::U32 => DType::Uint32,
-        Element::U64 => DType::Uint64,
-        Element::I8 => DType::Int8,
-        Element::I16 => DType::Int16,
-        Element::I32 => DType::Int32,
-        Element::I64 => DType::Int64,
-        Element::F16 => DType::Fp16,
-        Element::F32 => DType::Fp32,
-        Element::F64 => DType::Fp64,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Early exits: whether a head on the way is sure enough to answer.
 
 use splitplace_graph::Element;
-use splitplace_onnx::Value;
+use splitplace_onnx::{Value, package};
 use splitplace_proto::control;
 
 /// A head whose scores may be the answer.
@@ -57,16 +57,12 @@ fn confidence(scores: &Value) -> Option<f32> {
     if numbers.is_empty() || !rest.is_empty() || numbers.len() % classes != 0 {
         return None;
     }
-    let rows = numbers.chunks_exact(classes);
-    Some(rows.map(largest_softmax).fold(1.0, f32::min))
-}
-
-/// `1 / Σ exp(x - max)`: stable, since every exponent is at most 0. No confidence in what is no number.
-fn largest_softmax(row: &[[u8; 4]]) -> f32 {
-    let scores = row.iter().map(|number| f32::from_le_bytes(*number));
-    let most = scores.clone().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = scores.map(|score| (score - most).exp()).sum();
-    if sum.is_finite() { 1.0 / sum } else { 0.0 }
+    let scores: Vec<f32> = numbers
+        .iter()
+        .map(|number| f32::from_le_bytes(*number))
+        .collect();
+    let rows = scores.chunks_exact(classes);
+    Some(rows.map(package::confidence).fold(1.0, f32::min))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use splitplace_onnx::{Limits, Prepared, Value, prepare};
+use splitplace_onnx::{Limits, Prepared, prepare};
 use splitplace_plan::FragmentId;
 use splitplace_proto::control;
 
@@ -227,16 +227,7 @@ impl Fragments {
             Some(Err(error)) => return Err(format!("fragment {id}: {error}")),
             None => return Err(format!("fragment {id}: it was not loaded")),
         };
-        let inputs: Vec<Value> = prepared
-            .inputs
-            .iter()
-            .map(|port| Value {
-                name: port.name.clone(),
-                element: port.element,
-                shape: port.shape.clone(),
-                chunks: vec![vec![0; usize::try_from(port.bytes).unwrap_or(0)].into()],
-            })
-            .collect();
+        let inputs = prepared.zeros();
         let mut failed = None;
         let run = allocation_counter::measure(|| {
             failed = prepared.run(&inputs).err();

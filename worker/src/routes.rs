@@ -31,17 +31,15 @@ impl Hop {
     fn read(hop: &control::HopSpec) -> Result<Self, String> {
         let fragment =
             FragmentId::from_slice(&hop.fragment).ok_or("it names a fragment without hash")?;
-        let codec = u8::try_from(hop.codec)
-            .ok()
-            .and_then(Codec::from_id)
-            .ok_or_else(|| {
-                format!(
-                    "it names codec {}, which this worker does not know",
-                    hop.codec
-                )
-            })?;
-        let preprocess = hop.preprocess.as_ref().map(|said| {
-            Preprocess::from_text(&said.manifest).map_err(|error| format!("its pictures: {error}"))
+        let codec = Codec::from_number(hop.codec).ok_or_else(|| {
+            format!(
+                "it names codec {}, which this worker does not know",
+                hop.codec
+            )
+        })?;
+        let said = Some(&hop.preprocess).filter(|said| !said.is_empty());
+        let preprocess = said.map(|said| {
+            Preprocess::from_text(said).map_err(|error| format!("its pictures: {error}"))
         });
         Ok(Self {
             node: hop.node.clone(),

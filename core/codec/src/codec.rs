@@ -154,6 +154,12 @@ impl Codec {
         is_codec.then_some(Self::new(*form, *entropy))
     }
 
+    /// The codec with this number, as messages carry it.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::from_id(u8::try_from(number).ok()?)
+    }
+
     /// The codec that an encoded tensor says it was written with. Nothing is checked.
     #[must_use]
     pub fn of(encoded: &[u8]) -> Option<Self> {

@@ -162,6 +162,17 @@ impl Belief {
     }
 }
 
+/// One arm for one request.
+#[derive(Clone, Copy, Debug)]
+struct Judgement {
+    /// Chance that it keeps the promise.
+    held: f64,
+    /// Expected reward.
+    expected: f64,
+    /// The same with what is not known of it, where trying it is safe.
+    optimistic: f64,
+}
+
 /// The bandit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slack {
@@ -189,29 +200,25 @@ impl Slack {
         arms.entry(arm.to_owned()).or_default()
     }
 
-    /// Chance that an arm keeps the promise.
-    fn held(&self, context: &Context<'_>, arm: &ArmView<'_>) -> f64 {
-        let unknown = Belief::default();
-        let belief = self.belief(context.model, arm.name).unwrap_or(&unknown);
-        let forecast = arm.predicted.as_secs_f64().max(1e-9);
-        belief.below(context.slack.as_secs_f64() / forecast, &self.settings)
-    }
-
-    /// What is expected of an arm, and that with what is not known of it.
-    fn scores(&self, context: &Context<'_>, arm: &ArmView<'_>, times: f64) -> (f64, f64) {
+    /// What is expected of an arm that was seen among `times` answers of its model.
+    fn judge(&self, context: &Context<'_>, arm: &ArmView<'_>, times: f64) -> Judgement {
         let settings = &self.settings;
         let unknown = Belief::default();
         let belief = self.belief(context.model, arm.name).unwrap_or(&unknown);
         let forecast = arm.predicted.as_secs_f64().max(1e-9);
         let room = context.slack.as_secs_f64() / forecast;
-        let held = self.held(context, arm);
+        let held = belief.below(room, settings);
         let answered = belief.below(f64::MAX, settings);
         let accuracy = belief.accuracy(arm.accuracy, settings);
         let weight = settings.accuracy_weight;
         let expected = (1.0 - weight) * held + weight * answered * accuracy;
         let bonus = settings.c * ((1.0 + times).ln() / (1.0 + belief.seen)).sqrt();
         let is_safe = settings.safe <= room;
-        (expected, expected + if is_safe { bonus } else { 0.0 })
+        Judgement {
+            held,
+            expected,
+            optimistic: expected + if is_safe { bonus } else { 0.0 },
+        }
     }
 }
 
@@ -224,43 +231,38 @@ impl Policy for Slack {
         assert!(!arms.is_empty(), "a policy is offered at least one arm");
         let seen = |arm: &ArmView<'_>| self.belief(context.model, arm.name).map_or(0.0, |b| b.seen);
         let times = arms.iter().map(seen).sum();
-        let both: Vec<(f64, f64)> = arms
+        let judged: Vec<Judgement> = arms
             .iter()
-            .map(|arm| self.scores(context, arm, times))
+            .map(|arm| self.judge(context, arm, times))
             .collect();
-        let scores: Vec<f64> = both.iter().map(|(_, optimistic)| *optimistic).collect();
-        let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let tied: Vec<usize> = (0..arms.len()).filter(|&arm| best <= scores[arm]).collect();
-        let arm = tied[uniform(tied.len(), rng).min(tied.len() - 1)];
-        let greedy = both
-            .iter()
-            .map(|(expected, _)| *expected)
-            .fold(f64::NEG_INFINITY, f64::max);
+        let most =
+            |of: fn(&Judgement) -> f64| judged.iter().map(of).fold(f64::NEG_INFINITY, f64::max);
+        let best = most(|arm| arm.optimistic);
+        let tied: Vec<usize> = (0..arms.len())
+            .filter(|&arm| best <= judged[arm].optimistic)
+            .collect();
+        let drawn = tied[uniform(tied.len(), rng).min(tied.len() - 1)];
+        let (arm, propensity, reason) = match fastest(arms, |_| true) {
+            Some(first) if most(|arm| arm.held) < HOPELESS => (first, 1.0, Reason::Fallback),
+            _ => {
+                let is_greedy = most(|arm| arm.expected) <= judged[drawn].expected;
+                let reason = if is_greedy {
+                    Reason::Best
+                } else {
+                    Reason::Explored
+                };
+                (drawn, 1.0 / tied.len() as f64, reason)
+            }
+        };
         // For people: what the fastest exact arm would have promised.
-        let exact = arms.iter().filter(|arm| arm.kind.is_exact());
-        let exact = exact.map(|arm| arm.predicted).min();
-        let is_tight = exact.is_some_and(|exact| context.slack < exact);
-        let context_name = CONTEXTS[usize::from(!is_tight)];
-        let is_hopeless = arms.iter().all(|arm| self.held(context, arm) < HOPELESS);
-        if is_hopeless && let Some(arm) = fastest(arms, |_| true) {
-            return Choice {
-                arm,
-                propensity: 1.0,
-                context: context_name,
-                scores,
-                reason: Reason::Fallback,
-            };
-        }
+        let exact = fastest(arms, |arm| arm.kind.is_exact());
+        let is_tight = exact.is_some_and(|exact| context.slack < arms[exact].predicted);
         Choice {
             arm,
-            propensity: 1.0 / tied.len() as f64,
-            context: context_name,
-            scores,
-            reason: if both[arm].0 < greedy {
-                Reason::Explored
-            } else {
-                Reason::Best
-            },
+            propensity,
+            context: CONTEXTS[usize::from(!is_tight)],
+            scores: judged.iter().map(|arm| arm.optimistic).collect(),
+            reason,
         }
     }
 

@@ -12,21 +12,24 @@ use crate::{
     shapes::{self, onnx_element},
 };
 
+/// The name under which a bare ONNX file is served: its stem in lower case, with a dash for what no
+/// name may hold. `None` for a path that names no file.
+#[must_use]
+pub fn bare_name(path: &Path) -> Option<String> {
+    let stem = path.file_stem()?.to_string_lossy().to_lowercase();
+    let name = stem.chars().map(|letter| {
+        if letter.is_ascii_alphanumeric() || "._-".contains(letter) {
+            letter
+        } else {
+            '-'
+        }
+    });
+    Some(name.collect())
+}
+
 pub(super) fn open(path: &Path, limits: &Limits) -> Result<Package> {
     let model = Model::open(path, limits)?;
-    let name: String = path
-        .file_stem()
-        .map(|stem| stem.to_string_lossy().to_lowercase())
-        .unwrap_or_default()
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || "._-".contains(c) {
-                c
-            } else {
-                '-'
-            }
-        })
-        .collect();
+    let name = bare_name(path).unwrap_or_default();
     check_name(&name).map_err(|reason| Error::Package {
         path: path.to_owned(),
         reason,

@@ -28,7 +28,7 @@ impl Datatype {
     }
 
     /// Bytes of one element; `None` where elements differ.
-    const fn element_bytes(self) -> Option<usize> {
+    fn element_bytes(self) -> Option<usize> {
         match self {
             Self::Plain(dtype) => splitplace_link::element_bytes(dtype),
             Self::Bytes => None,

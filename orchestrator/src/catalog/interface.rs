@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use splitplace_graph::{Element, Graph, OutletId};
+use splitplace_link::dtype;
 use splitplace_onnx::package::{Package, Part, TensorSpec, Variant, VariantKind};
-use splitplace_proto::data::DType;
 
 use super::CatalogError;
 use crate::face::TensorFacts;
@@ -91,23 +91,6 @@ pub(super) fn facts(spec: &TensorSpec) -> TensorFacts {
         dtype: dtype(spec.element),
         shape: spec.shape.clone(),
         labels: spec.labels.clone(),
-    }
-}
-
-const fn dtype(element: Element) -> DType {
-    match element {
-        Element::Bool => DType::Bool,
-        Element::U8 => DType::Uint8,
-        Element::U16 => DType::Uint16,
-        Element::U32 => DType::Uint32,
-        Element::U64 => DType::Uint64,
-        Element::I8 => DType::Int8,
-        Element::I16 => DType::Int16,
-        Element::I32 => DType::Int32,
-        Element::I64 => DType::Int64,
-        Element::F16 => DType::Fp16,
-        Element::F32 => DType::Fp32,
-        Element::F64 => DType::Fp64,
     }
 }
 

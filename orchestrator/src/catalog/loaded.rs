@@ -98,6 +98,14 @@ pub struct LoadedExit {
     pub leave: f64,
 }
 
+impl LoadedExit {
+    /// Whether any confidence is enough for it.
+    #[must_use]
+    pub fn may_answer(&self) -> bool {
+        self.threshold <= 1.0
+    }
+}
+
 /// One ONNX file.
 pub struct LoadedPart {
     /// Its name in the package.

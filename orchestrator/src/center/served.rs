@@ -3,9 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use splitplace_onnx::package::{self, Technique, VariantKind};
+use splitplace_onnx::package::{self, Preprocess, Technique, VariantKind};
 use splitplace_plan::{ArmKind, ModelName};
-use splitplace_proto::control;
 
 use super::merge::Merge;
 use crate::{
@@ -87,10 +86,7 @@ impl Served {
                 .first()
                 .map(|o| o.name.clone())
                 .unwrap_or_default(),
-            preprocess: preprocess.map(|preprocess| control::Preprocess {
-                input: preprocess.input.clone(),
-                manifest: preprocess.to_text(),
-            }),
+            preprocess: preprocess.map(Preprocess::to_text).unwrap_or_default(),
         }
     }
 

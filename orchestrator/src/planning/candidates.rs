@@ -135,7 +135,7 @@ impl<'a> Candidate<'a> {
     pub(super) fn exits(&self) -> impl Iterator<Item = &'a LoadedExit> {
         let exits = self.variant().exits.iter();
         let may = self.problem.kind == ArmKind::Exits;
-        exits.filter(move |exit| may && exit.threshold <= 1.0)
+        exits.filter(move |exit| may && exit.may_answer())
     }
 
     /// Share of requests that get to the segment after so many.
@@ -164,7 +164,7 @@ fn reach<'e>(exits: impl Iterator<Item = &'e LoadedExit>, segments: usize) -> f6
 
 /// Whether a variant may run as an arm of that kind at all.
 fn suits(variant: &LoadedVariant, kind: ArmKind) -> bool {
-    let may_exit = || variant.exits.iter().any(|exit| exit.threshold <= 1.0);
+    let may_exit = || variant.exits.iter().any(LoadedExit::may_answer);
     match (variant.kind, variant.technique, kind) {
         (VariantKind::Semantic, _, _) => kind == ArmKind::Semantic,
         (VariantKind::Whole, Some(_), _) => kind == ArmKind::Compressed,
@@ -264,7 +264,7 @@ fn candidate<'a>(
             .map(|node| input.measured.on(&part.facts, node, &ran))
             .collect();
         let exits = variant.exits.iter();
-        let exits = exits.filter(|exit| kind == ArmKind::Exits && exit.threshold <= 1.0);
+        let exits = exits.filter(|exit| kind == ArmKind::Exits && exit.may_answer());
         let exits: Vec<_> = exits.collect();
         chains.push(if is_cut(kind) {
             cut_chain(part, &on, &exits, input.settings.codec_cost)

@@ -1,5 +1,7 @@
 //! The dense problem and its answer, checked for shape.
 
+use std::iter;
+
 use splitplace_plan::{ArmKind, NodeSpec, Outcome, Placed, Problem};
 
 use super::{
@@ -30,13 +32,9 @@ pub(super) fn solve(
     Ok(solution.arms)
 }
 
-/// The problem of one arm, to ask how its tensors are best coded.
-pub(super) fn of_one(
-    input: &PlanningInput<'_>,
-    fleet: &Fleet<'_>,
-    candidate: &Candidate<'_>,
-) -> Problem {
-    problem(input, fleet, fleet.specs(), [candidate].into_iter())
+/// The problem without arms: what tensors cost on the fleet's links.
+pub(super) fn links(input: &PlanningInput<'_>, fleet: &Fleet<'_>) -> Problem {
+    problem(input, fleet, fleet.specs(), iter::empty())
 }
 
 /// Places one arm alone, on what these nodes have left.

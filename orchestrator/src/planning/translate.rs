@@ -63,7 +63,7 @@ pub(super) fn one(
     let mut fragments = BTreeMap::new();
     let mut source = Source::Observed;
     let mut branches = Vec::with_capacity(stages.len());
-    let problem = solve::of_one(input, fleet, candidate);
+    let problem = solve::links(input, fleet);
     let center = problem.center();
     for (number, stages) in stages.iter().enumerate() {
         let part = candidate.part(number);

@@ -166,9 +166,7 @@ fn hop_from_wire(hop: wire::Hop) -> Result<Hop, Malformed> {
         bytes_in: hop.bytes_in,
         forward: hop.forward,
         reach: hop.reach.unwrap_or(1.0),
-        codec: u8::try_from(hop.codec)
-            .ok()
-            .and_then(Codec::from_id)
+        codec: Codec::from_number(hop.codec)
             .ok_or_else(|| malformed("a hop has the codec", hop.codec))?,
         coding: Duration::from_nanos(hop.coding_ns),
         exits: hop

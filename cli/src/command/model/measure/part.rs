@@ -9,8 +9,8 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use splitplace_graph::{Chain, Element, Graph};
 use splitplace_onnx::{
-    Imported, Limits, Model, Package, Part, Prepared, Value, cut_layers, engine, exits, import,
-    prepare, tables::Latency,
+    Exit, Imported, Limits, Model, Package, Part, Prepared, Value, cut_layers, engine, exits,
+    import, prepare, tables::Latency,
 };
 use splitplace_orchestrator::catalog::LoadSettings;
 
@@ -42,7 +42,7 @@ pub(super) fn thread_time() -> Duration {
 }
 
 impl PartRun {
-    pub(super) fn new(package: &Package, part: &Part) -> anyhow::Result<Self> {
+    pub(super) fn new(package: &Package, exits: &[Exit], part: &Part) -> anyhow::Result<Self> {
         let limits = Limits::default();
         let [scores] = package.outputs.as_slice() else {
             anyhow::bail!(
@@ -64,21 +64,12 @@ impl PartRun {
         });
         let whole = prepared.context("it was not prepared")??;
         let imported = import(model, &limits)?;
-        let zeros: Vec<Value> = whole
-            .inputs
-            .iter()
-            .map(|port| Value {
-                name: port.name.clone(),
-                element: port.element,
-                shape: port.shape.clone(),
-                chunks: vec![vec![0; usize::try_from(port.bytes).unwrap_or(0)].into()],
-            })
-            .collect();
+        let zeros = whole.zeros();
         let mut first = None;
         let run = allocation_counter::measure(|| first = Some(whole.run(&zeros)));
         first.context("it was not run")??;
         let held = u64::try_from(counted.bytes_current).unwrap_or(0);
-        let chain = usable(&imported);
+        let chain = usable(&imported, exits);
         let mut segments = Vec::new();
         for (number, segment) in chain.segments.iter().enumerate() {
             let layers = segment.layers.clone().collect();
@@ -211,11 +202,11 @@ fn timed(prepared: &Prepared, inputs: &[Value]) -> anyhow::Result<Latency> {
 }
 
 /// The boundaries that the orchestrator tells apart, without those that cannot be cut at.
-fn usable(imported: &Imported) -> Chain {
+fn usable(imported: &Imported, exits: &[Exit]) -> Chain {
     let graph = &imported.graph;
-    let chain = graph
-        .chain()
-        .coarsen(graph, LoadSettings::default().segments);
+    let heads = exits.iter().filter_map(|exit| graph.find(&exit.output));
+    let heads: Vec<_> = heads.collect();
+    let (chain, _) = graph.chain_with_exits(LoadSettings::default().segments, &heads);
     let last = graph.layers().len();
     let positions: BTreeSet<usize> = chain
         .boundaries

@@ -55,7 +55,8 @@ impl<'a> VariantRun<'a> {
             .parts
             .iter()
             .map(|part| {
-                PartRun::new(package, part).with_context(|| format!("variant '{}'", variant.name))
+                PartRun::new(package, &variant.exits, part)
+                    .with_context(|| format!("variant '{}'", variant.name))
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         if let Some(part) = parts.first() {
