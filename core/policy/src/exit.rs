@@ -6,8 +6,8 @@
 //!
 //! Reading order: [`table`], [`records`], [`contract`], then the controllers, the simple ones first:
 //! [`fixed`], [`single`] (knapsack, queueing LP), [`data_driven`], [`ada_ee`], [`nested`], [`backlog`],
-//! [`joint`]; of a chain of stations [`mod@line`], [`priced`], and what it is measured against, [`apart`]; what keeps
-//! them true: [`observe`], [`audit`]; what they achieve: [`evaluate`] and [`seen`] (exact),
+//! [`joint`]; what of them is sent to nodes, [`rule`]; of a chain of stations [`mod@line`], [`priced`], and what it is measured against, [`apart`]; what keeps
+//! them true: [`observe`], [`audit`], and who puts it together for a line that serves, [`mod@task`] and [`govern`]; what they achieve: [`evaluate`] and [`seen`] (exact),
 //! [`simulate`]; and [`synthetic`], a network to try them on.
 //!
 //! Conventions: K counts the request in service; "present" at a decision includes the request that is decided
@@ -25,6 +25,7 @@ pub mod evaluate;
 pub mod fitted_line;
 pub mod fixed;
 pub mod gaussian;
+pub mod govern;
 pub mod joint;
 pub mod line;
 pub mod nested;
@@ -34,12 +35,14 @@ pub mod priced;
 mod process;
 pub mod program;
 pub mod records;
+pub mod rule;
 pub mod seen;
 pub mod simulate;
 pub mod single;
 pub mod stop_table;
 pub mod synthetic;
 pub mod table;
+pub mod task;
 
 pub use ada_ee::{AdaEe, AdaEeSettings};
 pub use contract::{
@@ -53,6 +56,7 @@ pub use line::Line;
 pub use nested::{Nested, NestedSettings};
 pub use priced::Priced;
 pub use records::Records;
+pub use rule::{Rule, RuleExit};
 pub use seen::{on_records, trace_on_records};
 pub use single::Planned;
 pub use stop_table::StopTable;

@@ -4,11 +4,12 @@
 use rand::Rng;
 
 use super::{
-    ExitError, Intent, Records, StopTable,
+    ExitError, ExitTable, Intent, Records, Rule, StopTable,
     chain::Costs,
     data_driven::quantile,
     gaussian::{Search, maximise},
     line::{Line, hope, share_of},
+    rule::Looks,
     simulate::{Controller, Moment},
 };
 use crate::fixed::unit;
@@ -77,6 +78,31 @@ impl Apart {
                 .map(|e| line.network.bins(e).edges.clone())
                 .collect(),
         })
+    }
+}
+
+impl Apart {
+    /// The rule of each node, with `table` for what confidences promise.
+    #[must_use]
+    pub fn rules(&self, table: &ExitTable, line: &Line<'_>) -> Vec<Rule> {
+        let of = |node: usize| {
+            let (first, last) = line.exits(node);
+            let is_end = node + 1 == line.nodes.len();
+            let exits = first..if is_end { table.last() } else { last + 1 };
+            Rule::over("apart", table, exits, |exit| {
+                let edges = self.edges[exit].clone();
+                let looks = if exit == last && !is_end {
+                    let stop = self.goes[node]
+                        .iter()
+                        .map(|goes| f64::from(u8::from(!goes)));
+                    Looks::Present(stop.collect())
+                } else {
+                    Looks::Present(self.tables[node].rows(exit))
+                };
+                (edges, looks)
+            })
+        };
+        (0..line.nodes.len()).map(of).collect()
     }
 }
 

@@ -15,6 +15,7 @@ const WINDOW: usize = 256;
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateWindow {
     instants: std::collections::VecDeque<f64>,
+    most: usize,
     seconds: f64,
 }
 
@@ -22,16 +23,29 @@ impl RateWindow {
     /// A window of so many seconds.
     #[must_use]
     pub fn new(seconds: f64) -> Self {
+        Self::sized(WINDOW, seconds)
+    }
+
+    /// A window of at most so many arrivals and seconds.
+    #[must_use]
+    pub fn sized(arrivals: usize, seconds: f64) -> Self {
         Self {
-            instants: std::collections::VecDeque::with_capacity(WINDOW + 1),
+            instants: std::collections::VecDeque::with_capacity(arrivals + 1),
+            most: arrivals,
             seconds,
         }
+    }
+
+    /// The instants that are not too old, in order.
+    pub fn fresh(&self, now: f64) -> impl Iterator<Item = f64> {
+        let instants = self.instants.iter().copied();
+        instants.filter(move |&at| at >= now - self.seconds)
     }
 
     /// A request arrived at an instant, in seconds, whether it found a place or not.
     pub fn arrived(&mut self, at: f64) {
         self.instants.push_back(at);
-        if self.instants.len() > WINDOW {
+        if self.instants.len() > self.most {
             self.instants.pop_front();
         }
     }
@@ -40,9 +54,8 @@ impl RateWindow {
     /// of the window.
     #[must_use]
     pub fn rate(&self, now: f64) -> Option<(f64, f64)> {
-        let fresh = self.instants.iter().filter(|&&at| at >= now - self.seconds);
-        let count = fresh.clone().count();
-        let first = *fresh.clone().next()?;
+        let count = self.fresh(now).count();
+        let first = self.fresh(now).next()?;
         // When the window's age bounds it, all of its length was watched.
         let span = if count < self.instants.len() {
             self.seconds
@@ -90,6 +103,27 @@ impl StageTimes {
         self.weight = self.weight * self.keep + 1.0;
         self.mean += (seconds - self.mean) / self.weight;
         self.square += (seconds * seconds - self.square) / self.weight;
+    }
+
+    /// So many runs of a stage had this mean (seconds) and variance. One step of forgetting for each, as if they had
+    /// been told one by one.
+    pub fn took_many(&mut self, count: u64, mean: f64, variance: f64) {
+        if count == 0 || !(mean.is_finite() && mean >= 0.0 && variance.is_finite()) {
+            return;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a count of runs")]
+        let n = count as f64;
+        let kept = self.keep.powf(n);
+        // What n new runs weigh after each has faded once for every later one.
+        let fresh = if self.keep < 1.0 {
+            (1.0 - kept) / (1.0 - self.keep)
+        } else {
+            n
+        };
+        self.weight = self.weight * kept + fresh;
+        let share = fresh / self.weight;
+        self.mean += share * (mean - self.mean);
+        self.square += share * (mean * mean + variance.max(0.0) - self.square);
     }
 
     /// How many times it was taken, the old ones counting less.

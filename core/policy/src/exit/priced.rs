@@ -41,6 +41,17 @@ const STILL: f64 = 1e-5;
 const CHEAP: f64 = 1e-3;
 const DEAR: f64 = 1e5;
 
+/// How a node decides whether to answer or to send on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Border {
+    /// Inner edges of the confidences.
+    pub edges: Vec<f64>,
+    /// Probability of answering, `[bin][number present at the next node]`.
+    pub behind: Vec<f64>,
+    /// The same while nothing is heard of the next node.
+    pub unheard: Vec<f64>,
+}
+
 /// The controller of a line.
 #[derive(Clone, Debug)]
 pub struct Priced {
@@ -171,6 +182,59 @@ impl Priced {
         &self.nodes[node].table
     }
 
+    /// Number of nodes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Never: a line has a node.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// A node's first exit, counted along the network.
+    #[must_use]
+    pub fn first_exit(&self, node: usize) -> usize {
+        self.first[node]
+    }
+
+    /// Whether answering at a border is worth no less than the next node's offer, for a bin and a number present
+    /// there; `None` takes the mean over that number.
+    fn is_answered(&self, exit: usize, bin: usize, next: &Offer, behind: Option<usize>) -> bool {
+        let value = match behind {
+            Some(behind) => next.value(bin, behind),
+            None => {
+                let shares = next.share.iter().enumerate();
+                shares
+                    .map(|(present, p)| p * next.value(bin, present))
+                    .sum()
+            }
+        };
+        self.correct[exit][bin] >= value
+    }
+
+    /// A node's decision at its last exit, when that is this one and another node follows.
+    #[must_use]
+    pub fn border(&self, node: usize, exit: usize) -> Option<Border> {
+        let next = &self.nodes.get(node + 1)?.offer;
+        if exit + 1 != self.first[node + 1] {
+            return None;
+        }
+        let bins = 0..=self.edges[exit].len();
+        let stop = |bin, behind| f64::from(u8::from(self.is_answered(exit, bin, next, behind)));
+        let levels = next.place.len();
+        Some(Border {
+            edges: self.edges[exit].clone(),
+            behind: bins
+                .clone()
+                .flat_map(|bin| (0..levels).map(move |behind| stop(bin, Some(behind))))
+                .collect(),
+            unheard: bins.map(|bin| stop(bin, None)).collect(),
+        })
+    }
+
     /// Probability of answering at a moment.
     #[must_use]
     pub fn stop(&self, moment: &Moment) -> f64 {
@@ -184,15 +248,13 @@ impl Priced {
             return 1.0;
         };
         let bin = self.edges[at.exit].partition_point(|&edge| edge <= at.confidence);
-        let value = if self.hears {
-            next.offer.value(bin, moment.behind)
-        } else {
-            let shares = next.offer.share.iter().enumerate();
-            shares
-                .map(|(present, p)| p * next.offer.value(bin, present))
-                .sum()
-        };
-        f64::from(u8::from(self.correct[at.exit][bin] >= value))
+        let behind = self.hears.then_some(moment.behind);
+        f64::from(u8::from(self.is_answered(
+            at.exit,
+            bin,
+            &next.offer,
+            behind,
+        )))
     }
 
     /// What it believes, as named numbers for people.

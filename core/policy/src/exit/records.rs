@@ -3,6 +3,7 @@
 use splitplace_queueing::Service;
 
 use super::{
+    govern::spread,
     real,
     table::{ExitBins, ExitTable, MAX_BINS, MAX_EXITS, TableError},
 };
@@ -96,6 +97,34 @@ impl Records {
             correct: kept()
                 .flat_map(|i| self.correct[of(i)].iter().copied())
                 .collect(),
+        }
+    }
+
+    /// The same inputs, correct where an exit is as right or as wrong as the network's end: what audits can see. Two
+    /// different wrong answers count as the same.
+    #[must_use]
+    pub fn agreeing(&self) -> Self {
+        let last = self.exits - 1;
+        let same = |(at, &right): (usize, &bool)| right == self.is_correct(at / self.exits, last);
+        Self {
+            correct: self.correct.iter().enumerate().map(same).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// The same inputs, of whose right answers only these shares (by exit) are believed, evenly spread.
+    #[must_use]
+    pub fn trusting(&self, shares: &[f64]) -> Self {
+        let mut seen = vec![0; self.exits];
+        let mut believed = |(at, &right): (usize, &bool)| {
+            let exit = at % self.exits;
+            let number = seen[exit];
+            seen[exit] += usize::from(right);
+            right && spread(number, shares.get(exit).copied().unwrap_or(1.0).min(1.0))
+        };
+        Self {
+            correct: self.correct.iter().enumerate().map(&mut believed).collect(),
+            ..self.clone()
         }
     }
 

@@ -55,6 +55,14 @@ impl StopTable {
         &self.stop
     }
 
+    /// An exit's probabilities by bin and number present, from 0, as far as the exit has bins.
+    #[must_use]
+    pub fn rows(&self, exit: usize) -> Vec<f64> {
+        let bins = self.edges[exit].len() + 1;
+        let begin = self.index(exit, 0, 0);
+        self.stop[begin..begin + bins * self.places].to_vec()
+    }
+
     /// Inner edges of an exit's bins.
     #[must_use]
     pub fn edges(&self, exit: usize) -> &[f64] {
