@@ -146,6 +146,12 @@ impl DataSet {
         }
     }
 
+    /// Keeps every `stride`-th picture from `first` on.
+    pub(crate) fn keep_every(&mut self, stride: usize, first: usize) {
+        let kept = self.chosen.iter().skip(first).step_by(stride.max(1));
+        self.chosen = kept.copied().collect();
+    }
+
     /// How many pictures.
     pub(crate) fn len(&self) -> usize {
         self.chosen.len()

@@ -92,7 +92,7 @@ fn main() -> ExitCode {
         Command::Load(args) => serve(command::load::run(*args)),
         Command::Infer(args) => serve(command::infer::run(args)),
         Command::Twin(command) => command::twin::run(command),
-        Command::Lab(command) => command::lab::run(command),
+        Command::Lab(command) => serve(command::lab::run(command)),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

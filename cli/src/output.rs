@@ -7,7 +7,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use anyhow::Context as _;
 use comfy_table::{ContentArrangement, Table, presets};
 use splitplace_orchestrator::app::Addresses;
-use splitplace_proto::center::{RouteStatus, StatusResponse};
+use splitplace_proto::center::{ExitControlStatus, RouteStatus, StatusResponse};
 
 /// Exit status of a command that did its work and found the answer to be "no".
 pub(crate) const NO: u8 = 1;
@@ -185,6 +185,9 @@ pub(crate) fn status(status: &StatusResponse) {
         }
     }
     println!("{arms}");
+    if let Some(controls) = exit_controls(status) {
+        println!("{controls}");
+    }
     if !status.explanation.is_empty() {
         println!("{}", status.explanation);
     }
@@ -209,6 +212,70 @@ fn route(route: &RouteStatus) -> String {
         });
     }
     told
+}
+
+/// What decides at an arm's exits, for programs.
+fn exit_control(control: &ExitControlStatus) -> serde_json::Value {
+    serde_json::json!({
+        "policy": control.policy,
+        "loss_target": control.loss_target,
+        "rate": control.rate,
+        "load": control.load,
+        "expected_accuracy": control.expected_accuracy,
+        "expected_loss": control.expected_loss,
+        "measured_loss": control.measured_loss,
+        "arrivals": control.arrivals,
+        "aim": control.aim,
+        "solutions": control.solutions,
+        "audited": control.audited,
+        "moved": control.moved,
+        "trust": control.trust,
+        "instead": control.instead,
+    })
+}
+
+/// What decides at exits, where thresholds alone do not.
+fn exit_controls(status: &StatusResponse) -> Option<comfy_table::Table> {
+    let mut rows = table([
+        "exits of",
+        "decides",
+        "arrivals/s",
+        "load",
+        "accuracy",
+        "loss",
+        "target",
+        "made",
+    ]);
+    let percent = |share: f64| format!("{:.2} %", share * 100.0);
+    let mut is_empty = true;
+    for model in &status.models {
+        for arm in &model.arms {
+            let Some(control) = &arm.exit_control else {
+                continue;
+            };
+            is_empty = false;
+            let decides = match control.instead.as_str() {
+                "" => control.policy.clone(),
+                why => format!("thresholds: {why}"),
+            };
+            rows.add_row([
+                format!("{} {}", model.model, arm.arm),
+                decides,
+                format!("{:.1}", control.rate),
+                format!("{:.2}", control.load),
+                format!("{} expected", percent(control.expected_accuracy)),
+                format!(
+                    "{} of {}, {} expected",
+                    percent(control.measured_loss),
+                    control.arrivals,
+                    percent(control.expected_loss)
+                ),
+                percent(control.loss_target),
+                format!("{} times", control.solutions),
+            ]);
+        }
+    }
+    (!is_empty).then_some(rows)
 }
 
 /// The state of an orchestrator for programs, on one line.
@@ -254,6 +321,7 @@ pub(crate) fn status_json(status: &StatusResponse) -> serde_json::Value {
                 "accuracy": arm.accuracy,
                 "predicted_us": arm.predicted_us,
                 "available": arm.available,
+                "exit_control": arm.exit_control.as_ref().map(exit_control),
                 "branches": arm.branches.iter().map(route).collect::<Vec<_>>(),
             })
         });

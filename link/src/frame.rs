@@ -6,7 +6,7 @@ use splitplace_proto::data;
 
 use crate::Tensor;
 
-pub use splitplace_proto::data::{HopTiming, Reason};
+pub use splitplace_proto::data::{ExitSaid, HopTiming, Reason};
 
 /// Why a result is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,10 @@ pub struct Frame {
     pub failure: Option<Failure>,
     /// In a result: the early exit that answered, from 1 along the network; 0 for its end.
     pub exit: u32,
+    /// Least share of correct answers that an exit's confidence must promise; 0 asks for nothing.
+    pub min_accuracy: f32,
+    /// Goes on to the end whatever the exits say.
+    pub is_audited: bool,
 }
 
 impl Frame {
@@ -80,6 +84,8 @@ impl Frame {
             tensors: tensors.collect(),
             trail: self.trail.clone(),
             exit: self.exit,
+            min_accuracy: self.min_accuracy,
+            is_audited: self.is_audited,
             failure: self.failure.as_ref().map(|failure| data::Failure {
                 reason: failure.reason.into(),
                 message: failure.message.clone(),

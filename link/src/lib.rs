@@ -17,7 +17,7 @@ pub mod shape;
 pub mod tensor;
 pub mod wire;
 
-pub use frame::{Failure, Frame, HopTiming, Reason};
+pub use frame::{ExitSaid, Failure, Frame, HopTiming, Reason};
 pub use receiver::{Receiver, Sink};
 pub use security::Security;
 pub use sender::{Events, SendError, Sender, SenderConfig};

@@ -299,6 +299,8 @@ impl Decoder {
             trail: header.trail,
             failure,
             exit: header.exit,
+            min_accuracy: header.min_accuracy,
+            is_audited: header.is_audited,
         })
     }
 

@@ -161,6 +161,10 @@ pub struct Variant {
     pub exits: Vec<Exit>,
     /// What was measured, if anything was: the tables' word before the manifest's.
     pub accuracy: Option<Accuracy>,
+    /// By what the exits should decide in the place of their thresholds.
+    pub exit_policy: Option<String>,
+    /// Share of the requests that may be lost for want of room while they do.
+    pub loss_target: Option<f64>,
 }
 
 /// The threshold that no confidence reaches: an exit that has it never answers.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use splitplace_fleet::{Links, NodeId, Place};
-use splitplace_plan::{FragmentId, Hop, ModelName, Plan, Route, RouteId};
+use splitplace_plan::{ArmPlan, FragmentId, Hop, ModelName, Plan, Route, RouteId};
 use splitplace_proto::control::{
     Assignment, ExitSpec, FragmentSpec, FragmentStatus, HopSpec, LinkShape, Peer, RouteSpec,
 };
@@ -52,7 +52,8 @@ pub struct AdoptError {
 
 /// The assignment of every node that has a part in the plan.
 ///
-/// `emulated` says how links are slowed; `None` leaves them as they are.
+/// `emulated` says how links are slowed; `None` leaves them as they are. `queue_limit` says how many requests may wait
+/// for a fragment of an arm.
 #[must_use]
 pub fn assignments(
     plan: &Plan,
@@ -60,8 +61,9 @@ pub fn assignments(
     interfaces: &BTreeMap<ModelName, Interface>,
     addresses: &BTreeMap<NodeId, String>,
     emulated: Option<&Links>,
-    queue_limit: u32,
+    queue_limit: &dyn Fn(&ModelName, &ArmPlan) -> u32,
 ) -> BTreeMap<NodeId, Assignment> {
+    let limits = limits(plan, queue_limit);
     let models: BTreeMap<RouteId, &Interface> = plan
         .models
         .iter()
@@ -110,7 +112,7 @@ pub fn assignments(
                     id: id.0.to_vec().into(),
                     label: facts.map_or_else(|| id.to_string(), |facts| facts.label.clone()),
                     size_bytes: facts.map_or(0, |facts| facts.size_bytes),
-                    queue_limit,
+                    queue_limit: limits.get(&id).copied().unwrap_or(1),
                     threads: 1,
                 }
             });
@@ -123,6 +125,21 @@ pub fn assignments(
             (node.clone(), assignment)
         })
         .collect()
+}
+
+/// By fragment: requests that may wait for it, the most that one of its arms allows.
+fn limits(plan: &Plan, of: &dyn Fn(&ModelName, &ArmPlan) -> u32) -> BTreeMap<FragmentId, u32> {
+    let mut limits: BTreeMap<FragmentId, u32> = BTreeMap::new();
+    for (name, model) in &plan.models {
+        for arm in &model.arms {
+            let limit = of(name, arm);
+            for hop in arm.branches.iter().flat_map(|route| &route.hops) {
+                let most = limits.entry(hop.fragment).or_insert(limit);
+                *most = limit.max(*most);
+            }
+        }
+    }
+    limits
 }
 
 /// A route's hops as the workers are told.

@@ -25,6 +25,7 @@ use splitplace_plan::ModelName;
 
 pub use self::loaded::{
     Coding, LoadSettings, Loaded, LoadedExit, LoadedPart, LoadedVariant, Profiled, profile_plan,
+    records,
 };
 use crate::store::{Digest, PackageRecord, PartRecord, Store, StoreError};
 

@@ -5,7 +5,7 @@
 //! the requests that wait; nothing is sent, merged or awaited under it.
 //!
 //! Reading order: `flow` (requests that wait), this [`Center`], `answer`, `served`, `control` (fleet,
-//! planning, persistence), `asking` (the [`Face`](crate::face::Face)).
+//! planning, persistence), `exits` (their control), `asking` (the [`Face`](crate::face::Face)).
 
 mod alarms;
 mod answer;
@@ -13,6 +13,7 @@ mod asking;
 mod check;
 mod clock;
 mod control;
+mod exits;
 mod flow;
 mod ids;
 mod merge;
@@ -38,7 +39,7 @@ use splitplace_fleet::{Links, NodeId, Snapshot};
 use splitplace_lifecycle::{Event, Fault, Limits, RequestId};
 use splitplace_link::{Frame, Reason, Security, SendError, Sender, Sink};
 use splitplace_onnx::Fragment;
-use splitplace_plan::{FragmentId, ModelName, Plan};
+use splitplace_plan::{ArmKind, FragmentId, Generation, ModelName, Plan, RouteId};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -130,6 +131,7 @@ struct Inner {
     is_draining: AtomicBool,
     is_settled: AtomicBool,
     metrics: Metrics,
+    steering: exits::Steering,
 }
 
 /// Who waits for the policy's state to reach the disk: one write serves all who came before it.
@@ -234,6 +236,7 @@ impl Center {
             is_draining: AtomicBool::new(false),
             is_settled: AtomicBool::new(false),
             metrics: Metrics::register(registry),
+            steering: exits::Steering::default(),
             config,
         });
         let center = Self { inner };
@@ -294,6 +297,8 @@ impl Inner {
             match action {
                 Action::Wake { request, at } => self.alarms.set(at, request),
                 Action::Send { node, frame } => {
+                    self.steering
+                        .sent(Generation(frame.generation), RouteId(frame.route));
                     if let Err((frame, fault)) = self.send(&node, frame) {
                         let mut flow = self.flow.lock();
                         flow.note(&frame, format!("node {node}: {fault}"));
@@ -345,6 +350,13 @@ impl Inner {
         if let Ok(answer) = &outcome {
             self.metrics.answered(answer);
             if let Some(classes) = answer::classes(answer) {
+                if let ([class], ArmKind::Exits) = (&classes[..], answer.kind) {
+                    let parts = waiting.parts.iter().flatten();
+                    for part in parts.filter(|part| part.is_audited) {
+                        let model = &waiting.served.name;
+                        self.steering.audited(model, &answer.arm, part, *class);
+                    }
+                }
                 self.flow.lock().brain.classify(request, classes);
             }
         }

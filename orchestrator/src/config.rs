@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use splitplace_plan::ArmKind;
+use splitplace_policy::exit::{MAX_PLACES, task::SERVED};
 
 /// Everything that may be chosen about an orchestrator.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
@@ -30,6 +31,8 @@ pub struct Config {
     pub workers: Workers,
     /// Where fragments go.
     pub planning: Planning,
+    /// When early exits answer.
+    pub exits: Exits,
     /// The inference API.
     pub api: Api,
     /// Certificates; without them only loopback addresses are allowed.
@@ -127,6 +130,24 @@ pub struct Planning {
     pub profile_runs: u32,
 }
 
+/// When early exits answer.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Exits {
+    /// What decides: `threshold`, `last-exit`, `knapsack`, `queueing-lp`, `data-driven`, `backlog-lp`, `joint`,
+    /// `apart`, `ada-ee`, `nested` (docs/exit-control.md). Without it, what the package says; without that,
+    /// `threshold`.
+    pub policy: Option<String>,
+    /// Share of the requests that may be turned away for want of room. Without it, what the package says; without
+    /// that, 0.01.
+    pub loss_target: Option<f64>,
+    /// Requests of one arm that may be present on a node, the ones in service included, while its exits are
+    /// controlled.
+    pub places: u32,
+    /// Share of the requests that go to the network's end so that the exits' calibration is checked.
+    pub audit_share: f64,
+}
+
 /// The inference API.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -213,6 +234,17 @@ impl Default for Planning {
     }
 }
 
+impl Default for Exits {
+    fn default() -> Self {
+        Self {
+            policy: None,
+            loss_target: None,
+            places: 16,
+            audit_share: 0.01,
+        }
+    }
+}
+
 impl Default for Api {
     fn default() -> Self {
         Self {
@@ -277,6 +309,25 @@ impl Config {
                 "planning.rate-per-second = {rate} must be a number of requests, 0 or above"
             ));
         }
+        let exits = &self.exits;
+        if let Some(policy) = exits.policy.as_deref().filter(|p| !SERVED.contains(p)) {
+            wrong.push(format!(
+                "exits.policy names {policy:?}; known are {}",
+                SERVED.join(", ")
+            ));
+        }
+        if exits
+            .loss_target
+            .is_some_and(|target| !(0.0 < target && target < 1.0))
+        {
+            wrong.push("exits.loss-target must be a share of requests, above 0 and below 1".into());
+        }
+        if !(1..=MAX_PLACES).contains(&(exits.places as usize)) {
+            wrong.push(format!("exits.places must lie between 1 and {MAX_PLACES}"));
+        }
+        if !(0.0..=0.5).contains(&exits.audit_share) {
+            wrong.push("exits.audit-share must be a share of requests, at most a half".into());
+        }
         for arm in &self.planning.arms {
             if ArmKind::from_label(arm).is_none() {
                 let known = ArmKind::ALL.map(ArmKind::label).join(", ");
@@ -312,6 +363,10 @@ mod tests {
         config.admission.max_in_flight = 0;
         config.planning.arms.push("magic".into());
         config.planning.rate_per_second = f64::NAN;
-        assert_eq!(config.check().len(), 4);
+        config.exits.policy = Some("hasty".into());
+        config.exits.places = 0;
+        config.exits.audit_share = f64::NAN;
+        config.exits.loss_target = Some(1.0);
+        assert_eq!(config.check().len(), 8);
     }
 }

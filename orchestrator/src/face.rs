@@ -27,6 +27,8 @@ pub struct Ask {
     pub patience: Option<Duration>,
     /// W3C trace context of the caller.
     pub trace_parent: Option<String>,
+    /// Least share of correct answers (`splitplace_min_accuracy`); 0 asks for nothing.
+    pub min_accuracy: f64,
 }
 
 /// What one hop cost, with the clocks' difference taken off.
@@ -143,6 +145,19 @@ pub enum AskError {
         left: Duration,
         /// The best prediction.
         fastest: Duration,
+    },
+    /// No arm is as accurate as the client asks for.
+    #[error(
+        "no variant of '{model}' is right in {wanted} of all answers: the best is in {best}; lower \
+         'splitplace_min_accuracy'"
+    )]
+    Inaccurate {
+        /// Which model.
+        model: String,
+        /// Share of correct answers asked for.
+        wanted: f64,
+        /// The most accurate arm's.
+        best: f64,
     },
     /// Accepted, but nobody could answer in time.
     #[error("no answer within {waited:?}: {last}")]

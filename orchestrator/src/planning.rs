@@ -80,6 +80,8 @@ pub struct Wish {
     pub arms: BTreeSet<ArmKind>,
     /// Requests a second that each arm should be able to carry; 0 plans for an idle system.
     pub rate_per_second: f64,
+    /// Variants whose exits are controlled: each of them may answer, whatever its threshold.
+    pub controlled: BTreeSet<String>,
 }
 
 impl Wish {
@@ -90,6 +92,7 @@ impl Wish {
             loaded,
             arms: BTreeSet::from(ArmKind::ALL),
             rate_per_second: 0.0,
+            controlled: BTreeSet::new(),
         }
     }
 }

@@ -10,15 +10,15 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use splitplace_link::Frame;
 
-use crate::{fragments::Loaded, routes::Hop};
+use crate::{fragments::Loaded, routes::Way};
 
 /// A frame that waits for a thread.
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) frame: Frame,
     pub(crate) fragment: Arc<Loaded>,
-    /// Of the frame's route, as they were when it arrived.
-    pub(crate) hops: Arc<[Hop]>,
+    /// The frame's route, as it was when it arrived.
+    pub(crate) way: Arc<Way>,
     pub(crate) arrived: Instant,
     pub(crate) deadline: Instant,
     pub(crate) expiry: Instant,

@@ -1,6 +1,7 @@
 //! Early exits: whether a head on the way is sure enough to answer.
 
 use splitplace_graph::Element;
+use splitplace_link::ExitSaid;
 use splitplace_onnx::{Value, package};
 use splitplace_proto::control;
 
@@ -28,26 +29,29 @@ impl From<&control::ExitSpec> for Exit {
     }
 }
 
-/// The first exit that is sure of every sample, with its scores under the name of the answer.
-///
-/// Samples of one request leave together: the answer has one shape, and the rest of the batch would
-/// run all the same.
-pub(crate) fn answer(exits: &[Exit], made: &[Value]) -> Option<(u32, Value)> {
-    exits.iter().find_map(|exit| {
-        let scores = made.iter().find(|value| value.name == exit.output)?;
-        if confidence(scores)? < exit.threshold {
-            return None;
-        }
+impl Exit {
+    /// What its scores among those made say, with the scores under the name of the answer; `None` when it made none.
+    ///
+    /// Of several samples the one that it is least sure of speaks: samples of one request leave together, for the
+    /// answer has one shape, and the rest of the batch would run all the same.
+    pub(crate) fn says(&self, made: &[Value]) -> Option<(ExitSaid, Value)> {
+        let scores = made.iter().find(|value| value.name == self.output)?;
+        let (confidence, class) = least_sure(scores)?;
+        let said = ExitSaid {
+            number: self.number,
+            confidence,
+            class,
+        };
         let answer = Value {
-            name: exit.answer.clone(),
+            name: self.answer.clone(),
             ..scores.clone()
         };
-        Some((exit.number, answer))
-    })
+        Some((said, answer))
+    }
 }
 
-/// The largest softmax of the sample that is least sure; `None` for what are no scores.
-fn confidence(scores: &Value) -> Option<f32> {
+/// The largest softmax of the sample that is least sure, and its class; `None` for what are no scores.
+fn least_sure(scores: &Value) -> Option<(f32, u32)> {
     let classes = usize::try_from(*scores.shape.last()?).ok()?;
     if scores.element != Element::F32 || scores.shape.len() < 2 || classes == 0 {
         return None;
@@ -62,7 +66,12 @@ fn confidence(scores: &Value) -> Option<f32> {
         .map(|number| f32::from_le_bytes(*number))
         .collect();
     let rows = scores.chunks_exact(classes);
-    Some(rows.map(package::confidence).fold(1.0, f32::min))
+    let least = rows
+        .map(|row| (package::confidence(row), row))
+        .min_by(|a, b| a.0.total_cmp(&b.0));
+    let (confidence, row) = least?;
+    let class = package::best(row).and_then(|class| u32::try_from(class).ok());
+    Some((confidence.min(1.0), class.unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -85,13 +94,8 @@ mod tests {
         }
     }
 
-    fn exit(number: u32, threshold: f32) -> Exit {
-        Exit {
-            number,
-            output: format!("exit{number}"),
-            answer: "scores".into(),
-            threshold,
-        }
+    fn confidence(scores: &Value) -> Option<f32> {
+        least_sure(scores).map(|(confidence, _)| confidence)
     }
 
     #[test]
@@ -106,19 +110,25 @@ mod tests {
     }
 
     #[test]
-    fn the_first_sure_exit_answers_under_the_name_of_the_answer() {
+    fn an_exit_says_its_class_and_its_scores_are_the_answer() {
         let made = [
             scores("exit1", &[[2.0, 1.0, 0.0]]),
-            scores("exit2", &[[9.0, 0.0, 0.0]]),
+            scores("exit2", &[[0.0, 9.0, 0.0]]),
             scores("on", &[[0.0; 3]]),
         ];
-        let exits = [exit(1, 0.9), exit(2, 0.9)];
-        let (number, value) = answer(&exits, &made).unwrap();
-        assert_eq!((number, value.name.as_str()), (2, "scores"));
+        let exit = |number: u32| Exit {
+            number,
+            output: format!("exit{number}"),
+            answer: "scores".into(),
+            threshold: 0.9,
+        };
+        let (said, value) = exit(2).says(&made).unwrap();
+        assert_eq!(
+            (said.number, said.class, value.name.as_str()),
+            (2, 1, "scores")
+        );
+        assert!(said.confidence > 0.99);
         assert_eq!(value.chunks, made[1].chunks);
-        assert_eq!(answer(&[exit(1, 0.9)], &made), None);
-        assert_eq!(answer(&[exit(3, 0.0)], &made), None, "it is not here");
-        // A threshold above 1 is never reached.
-        assert_eq!(answer(&[exit(2, 1.01)], &made), None);
+        assert_eq!(exit(3).says(&made), None, "it is not here");
     }
 }

@@ -21,6 +21,7 @@ mod metrics;
 mod node;
 mod routes;
 mod session;
+mod station;
 
 pub use config::Config;
 pub use metrics::Families as Metrics;

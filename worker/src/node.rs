@@ -13,14 +13,15 @@ use splitplace_link::{
 };
 use splitplace_onnx::Value;
 use splitplace_plan::{FragmentId, Generation};
+use splitplace_proto::control;
 
 use crate::{
     coding,
     compute::{Item, Queue},
-    exits,
-    fragments::{Fragments, stretched},
+    fragments::{Fragments, Loaded, stretched},
     metrics::Metrics,
-    routes::{Hop, Routes},
+    routes::{Hop, Routes, Way},
+    station::Visit,
 };
 
 /// Name of the centre among the peers.
@@ -85,16 +86,16 @@ impl Node {
     fn arrive(&self, frame: Frame) {
         let arrived = Instant::now();
         let transfer_us = unix_us().saturating_sub(frame.sent_unix_us);
-        let hops = {
+        let way = {
             let routes = self.routes.read();
             routes.get(Generation(frame.generation), frame.route)
         };
-        let found = hops.and_then(|hops| {
-            let hop = hops.get(frame.hop as usize);
-            let fragment = hop.filter(|hop| hop.node == self.name)?.fragment;
-            Some((self.fragments.get(fragment)?, hops))
+        let hop = frame.hop as usize;
+        let found = way.and_then(|way| {
+            let fragment = way.hops.get(hop).filter(|hop| hop.node == self.name)?;
+            Some((self.fragments.get(fragment.fragment)?, way))
         });
-        let Some((fragment, hops)) = found else {
+        let Some((fragment, way)) = found else {
             self.metrics.refused.inc();
             let message = format!(
                 "node {} holds no fragment for hop {} of route {} of generation {}",
@@ -103,20 +104,24 @@ impl Node {
             self.fail(frame, Failure::new(Reason::UnknownRoute, message));
             return;
         };
+        let station = Arc::clone(&way.station);
         let item = Item {
             arrived,
             deadline: arrived + frame.deadline,
             expiry: arrived + frame.expiry,
             frame,
             fragment,
-            hops,
+            way,
             transfer_us,
         };
+        // Before it can be popped: whoever computes it counts it as gone.
+        station.arrived();
         match self.queue.push(item) {
             Ok(()) => {
                 self.metrics.queued.inc();
             }
             Err(item) => {
+                station.refused();
                 self.metrics.refused.inc();
                 item.fragment.refused.fetch_add(1, Ordering::Relaxed);
                 let message = format!(
@@ -137,33 +142,82 @@ impl Node {
         }
     }
 
+    /// Computes a frame through all hops that its route has here in a row: between two exits on one node nobody
+    /// else is served.
     fn one(&self, item: Item) {
-        let begin = Instant::now();
-        let wait = begin.duration_since(item.arrived);
+        let wait = item.arrived.elapsed();
         self.metrics.wait.observe(wait.as_secs_f64());
         let Item {
-            frame,
-            fragment,
-            hops,
+            mut frame,
+            mut fragment,
+            way,
             deadline,
             expiry,
             transfer_us,
             ..
         } = item;
-        if expiry <= begin {
-            self.metrics.expired.inc();
-            fragment.expired.fetch_add(1, Ordering::Relaxed);
-            let message = format!(
-                "the time was over after {wait:?} in the queue of {} on node {}",
-                fragment.label, self.name
-            );
-            self.fail(frame, Failure::new(Reason::Expired, message));
-            return;
+        let mut came = Came { wait, transfer_us };
+        let mut visit = way.station.begin(frame.is_audited);
+        frame.is_audited = visit.is_audited;
+        loop {
+            if expiry <= Instant::now() {
+                self.metrics.expired.inc();
+                fragment.expired.fetch_add(1, Ordering::Relaxed);
+                let message = format!(
+                    "the time was over after {wait:?} in the queue of {} on node {}",
+                    fragment.label, self.name
+                );
+                self.fail(frame, Failure::new(Reason::Expired, message));
+                return;
+            }
+            let onward = match self.hop(&frame, &fragment, &way, &came, &mut visit) {
+                Ok(onward) => onward,
+                Err(message) => {
+                    self.metrics.failed.inc();
+                    fragment.failed.fetch_add(1, Ordering::Relaxed);
+                    self.fail(frame, Failure::new(Reason::Engine, message));
+                    return;
+                }
+            };
+            let now = Instant::now();
+            let mut trail = frame.trail;
+            trail.push(onward.timing);
+            frame = Frame {
+                hop: onward.hop,
+                exit: onward.exit,
+                deadline: deadline.saturating_duration_since(now),
+                expiry: expiry.saturating_duration_since(now),
+                tensors: onward.tensors,
+                trail,
+                ..frame
+            };
+            let next = way.hops.get(frame.hop as usize);
+            let here = next.filter(|_| onward.peer == self.name);
+            let Some(next) = here.and_then(|hop| self.fragments.get(hop.fragment)) else {
+                drop(visit);
+                self.send(&onward.peer, frame);
+                return;
+            };
+            fragment = next;
+            came = Came::default();
         }
-        let Some(hop) = hops.get(frame.hop as usize) else {
-            return;
-        };
-        let is_last = hops.len() == frame.hop as usize + 1;
+    }
+
+    /// Runs one hop and decides where its tensors go.
+    ///
+    /// # Errors
+    /// What the engine, or whoever sent the tensors, did wrong, in words.
+    fn hop(
+        &self,
+        frame: &Frame,
+        fragment: &Loaded,
+        way: &Way,
+        came: &Came,
+        visit: &mut Visit,
+    ) -> Result<Onward, String> {
+        let place = frame.hop as usize;
+        let hop = way.hops.get(place).ok_or("the route is shorter")?;
+        let is_last = way.hops.len() == place + 1;
         // Behind the last hop nobody decodes; elsewhere what only passes by stays as it is.
         let takes = |name: &str| {
             fragment
@@ -182,28 +236,12 @@ impl Node {
                 .map(|preprocess| (preprocess, ports));
             values = coding::decode(&frame.tensors, wanted, pictures);
         });
-        let mut made = None;
-        let mut samples = 1;
-        let took = stretched(self.speed_share, || {
-            made = values.as_ref().ok().map(|values| {
-                samples = fragment.prepared.samples(values).unwrap_or(1).max(1);
-                fragment
-                    .prepared
-                    .run(values)
-                    .map_err(|error| error.to_string())
-            });
-        });
-        let (values, made) = match (values, made) {
-            (Ok(values), Some(Ok(made))) => (values, made),
-            (Err(error), _) | (_, Some(Err(error))) => {
-                self.metrics.failed.inc();
-                fragment.failed.fetch_add(1, Ordering::Relaxed);
-                let message = format!("{} on node {}: {error}", fragment.label, self.name);
-                self.fail(frame, Failure::new(Reason::Engine, message));
-                return;
-            }
-            (Ok(_), None) => return,
-        };
+        let wrong = |error: String| format!("{} on node {}: {error}", fragment.label, self.name);
+        let values = values.map_err(wrong)?;
+        let samples = fragment.prepared.samples(&values).unwrap_or(1).max(1);
+        let mut made = Ok(Vec::new());
+        let took = stretched(self.speed_share, || made = fragment.prepared.run(&values));
+        let made = made.map_err(|error| wrong(error.to_string()))?;
         self.metrics.computed.inc();
         self.metrics.service.observe(took.as_secs_f64());
         fragment.done.fetch_add(1, Ordering::Relaxed);
@@ -212,50 +250,77 @@ impl Node {
             .service
             .lock()
             .add(took.as_secs_f64() / samples as f64);
-        let last = u32::try_from(hops.len()).unwrap_or(u32::MAX);
-        let mut onward = match exits::answer(&hop.exits, &made) {
+        let mut said = Vec::with_capacity(hop.exits.len());
+        let mut answer = None;
+        for exit in &hop.exits {
+            let Some((says, scores)) = exit.says(&made) else {
+                continue;
+            };
+            said.push(says);
+            if visit.stops(exit, &says, frame.min_accuracy) {
+                answer = Some((says.number, scores));
+                break;
+            }
+        }
+        let (peer, next, exit, mut tensors) = match answer {
             Some((exit, scores)) => {
                 self.metrics.exited.inc();
-                Onward {
-                    peer: CENTER.to_owned(),
-                    hop: last,
-                    exit,
-                    tensors: vec![coding::tensor(scores)],
-                }
+                let last = u32::try_from(way.hops.len()).unwrap_or(u32::MAX);
+                (CENTER.to_owned(), last, exit, vec![coding::tensor(scores)])
             }
-            None => Onward::after(&frame, &hops, values, made),
+            None => {
+                let next = way.hops.get(place + 1);
+                let peer = next.map_or(CENTER.to_owned(), |hop| hop.node.clone());
+                let tensors = onward(frame, hop, is_last, values, made);
+                (peer, frame.hop + 1, 0, tensors)
+            }
         };
-        let is_coded = onward.peer != self.name && onward.peer != CENTER && hop.codec != Codec::RAW;
         let mut encoding = Duration::ZERO;
-        if is_coded {
+        if peer != self.name && peer != CENTER && hop.codec != Codec::RAW {
             encoding = stretched(self.speed_share, || {
-                let tensors = std::mem::take(&mut onward.tensors);
-                onward.tensors = coding::encode(tensors, hop.codec);
+                tensors = coding::encode(std::mem::take(&mut tensors), hop.codec);
             });
+        }
+        if exit == 0 && peer != self.name {
+            visit.passes(peer == CENTER);
         }
         let timing = HopTiming {
             node: self.name.clone(),
             hop: frame.hop,
             branch: frame.branch,
-            transfer_us,
-            queue_us: micros(wait),
+            transfer_us: came.transfer_us,
+            queue_us: micros(came.wait),
             decode_us: micros(decoding),
             compute_us: micros(took),
             encode_us: micros(encoding),
+            exits: said,
         };
-        let now = Instant::now();
-        let mut trail = frame.trail;
-        trail.push(timing);
-        let next = Frame {
-            hop: onward.hop,
-            exit: onward.exit,
-            deadline: deadline.saturating_duration_since(now),
-            expiry: expiry.saturating_duration_since(now),
-            tensors: onward.tensors,
-            trail,
-            ..frame
+        Ok(Onward {
+            peer,
+            hop: next,
+            exit,
+            tensors,
+            timing,
+        })
+    }
+
+    /// Takes rules for the exits of a route.
+    pub(crate) fn control(&self, rules: &control::ExitRules) {
+        let routes = self.routes.read();
+        let way = routes.get(Generation(rules.generation), rules.route);
+        let taken = match way {
+            Some(way) => way.station.control(rules),
+            None => Err("this node has no such route".to_owned()),
         };
-        self.send(&onward.peer, next);
+        if let Err(why) = taken {
+            tracing::warn!(
+                node = self.name,
+                generation = rules.generation,
+                route = rules.route,
+                why,
+                "rules for exits are not used"
+            );
+        }
     }
 
     fn send(&self, peer: &str, frame: Frame) {
@@ -281,9 +346,9 @@ impl Node {
     fn fail(&self, frame: Frame, failure: Failure) {
         let hops = {
             let routes = self.routes.read();
-            let hops = routes.get(Generation(frame.generation), frame.route);
-            hops.map_or(u32::MAX, |hops| {
-                u32::try_from(hops.len()).unwrap_or(u32::MAX)
+            let way = routes.get(Generation(frame.generation), frame.route);
+            way.map_or(u32::MAX, |way| {
+                u32::try_from(way.hops.len()).unwrap_or(u32::MAX)
             })
         };
         let told = Frame {
@@ -301,45 +366,45 @@ impl Node {
     }
 }
 
+/// How a frame came to a hop: over a link and through the queue, or neither from the hop before on this node.
+#[derive(Debug, Default)]
+struct Came {
+    wait: Duration,
+    transfer_us: i64,
+}
+
 /// Where a computed frame goes, with what tensors. Behind the last hop comes the centre.
 struct Onward {
     peer: String,
     hop: u32,
     exit: u32,
     tensors: Vec<Tensor>,
+    timing: HopTiming,
 }
 
-impl Onward {
-    /// To the next hop. `values` is what the fragment was given, decoded.
-    fn after(frame: &Frame, hops: &[Hop], values: Vec<Value>, made: Vec<Value>) -> Self {
-        let next = frame.hop as usize + 1;
-        let forward = hops
-            .get(frame.hop as usize)
-            .map_or(&[][..], |hop| &hop.forward);
-        let peer = hops
-            .get(next)
-            .map_or(CENTER.to_owned(), |hop| hop.node.clone());
-        let mut tensors: Vec<Tensor> = made.into_iter().map(coding::tensor).collect();
-        if !forward.is_empty() {
-            let given: Vec<Tensor> = if next == hops.len() {
-                values.into_iter().map(coding::tensor).collect()
-            } else {
-                frame.tensors.clone()
-            };
-            // Made here first; else it passes by.
-            let named = |name: &String| {
-                let mut all = tensors.iter().chain(&given);
-                all.find(|tensor| tensor.name == *name).cloned()
-            };
-            tensors = forward.iter().filter_map(named).collect();
-        }
-        Self {
-            peer,
-            hop: frame.hop + 1,
-            exit: 0,
-            tensors,
-        }
+/// The tensors that a hop hands on. `values` is what the fragment was given, decoded.
+fn onward(
+    frame: &Frame,
+    hop: &Hop,
+    is_last: bool,
+    values: Vec<Value>,
+    made: Vec<Value>,
+) -> Vec<Tensor> {
+    let tensors: Vec<Tensor> = made.into_iter().map(coding::tensor).collect();
+    if hop.forward.is_empty() {
+        return tensors;
     }
+    let given: Vec<Tensor> = if is_last {
+        values.into_iter().map(coding::tensor).collect()
+    } else {
+        frame.tensors.clone()
+    };
+    // Made here first; else it passes by.
+    let named = |name: &String| {
+        let mut all = tensors.iter().chain(&given);
+        all.find(|tensor| tensor.name == *name).cloned()
+    };
+    hop.forward.iter().filter_map(named).collect()
 }
 
 /// A node as the sink of the streams that other peers open to it.
@@ -399,7 +464,10 @@ mod tests {
             route: 1,
             hops: vec![hop],
         };
-        node.routes.write().accept(Generation(2), &[route]).unwrap();
+        node.routes
+            .write()
+            .accept(Generation(2), &[route], "n")
+            .unwrap();
         node.expect(BTreeSet::new());
         assert!(node.needed()(id));
         node.routes.write().retire(Generation(3));

@@ -10,7 +10,7 @@ use splitplace_onnx::Preprocess;
 use splitplace_plan::{FragmentId, Generation};
 use splitplace_proto::control;
 
-use crate::exits::Exit;
+use crate::{exits::Exit, station::Station};
 
 /// One step of a route.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,19 +52,28 @@ impl Hop {
     }
 }
 
+/// A route as this node sees it.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) hops: Vec<Hop>,
+    /// What this node's exits on it decide and have seen.
+    pub(crate) station: Arc<Station>,
+}
+
 /// The tables of the generations that are served.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Routes {
-    tables: BTreeMap<Generation, BTreeMap<u32, Arc<[Hop]>>>,
+    tables: BTreeMap<Generation, BTreeMap<u32, Arc<Way>>>,
     newest: Generation,
 }
 
 impl Routes {
-    /// Takes a generation's table, unless a newer one was accepted before.
+    /// Takes a generation's table for `node`, unless a newer one was accepted before.
     pub(crate) fn accept(
         &mut self,
         generation: Generation,
         routes: &[control::RouteSpec],
+        node: &str,
     ) -> Result<(), String> {
         if generation < self.newest {
             return Err(format!(
@@ -78,10 +87,19 @@ impl Routes {
                 .hops
                 .iter()
                 .map(Hop::read)
-                .collect::<Result<Arc<[_]>, _>>();
+                .collect::<Result<Vec<_>, _>>();
             let hops =
                 hops.map_err(|why| format!("route {} cannot be used: {why}", route.route))?;
-            table.insert(route.route, hops);
+            let here = hops.iter().filter(|hop| hop.node == node);
+            let exits = here.map(|hop| hop.exits.len()).sum();
+            // Any number will do, as long as two nodes do not draw alike.
+            let seed = node
+                .bytes()
+                .fold(generation.0 << 20 ^ u64::from(route.route), |seed, byte| {
+                    (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+                });
+            let station = Arc::new(Station::new(generation, route.route, exits, seed));
+            table.insert(route.route, Arc::new(Way { hops, station }));
         }
         self.tables.insert(generation, table);
         self.newest = generation;
@@ -103,15 +121,20 @@ impl Routes {
         self.tables
             .values()
             .flat_map(BTreeMap::values)
-            .flat_map(|hops| hops.iter())
+            .flat_map(|way| way.hops.iter())
             .filter(|hop| hop.node == node)
             .map(|hop| hop.fragment)
             .collect()
     }
 
-    /// The hops of a route. Whoever computes for it keeps them: a table may be retired meanwhile.
-    pub(crate) fn get(&self, generation: Generation, route: u32) -> Option<Arc<[Hop]>> {
+    /// A route. Whoever computes for it keeps it: a table may be retired meanwhile.
+    pub(crate) fn get(&self, generation: Generation, route: u32) -> Option<Arc<Way>> {
         self.tables.get(&generation)?.get(&route).cloned()
+    }
+
+    /// Every route that is served.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Way>> {
+        self.tables.values().flat_map(BTreeMap::values)
     }
 }
 
@@ -126,14 +149,14 @@ mod tests {
             route: 7,
             hops: vec![],
         }];
-        routes.accept(Generation(5), &spec).unwrap();
+        routes.accept(Generation(5), &spec, "n").unwrap();
         assert!(
             routes
-                .accept(Generation(4), &spec)
+                .accept(Generation(4), &spec, "n")
                 .unwrap_err()
                 .contains("older than 5")
         );
-        routes.accept(Generation(6), &spec).unwrap();
+        routes.accept(Generation(6), &spec, "n").unwrap();
         assert!(routes.get(Generation(5), 7).is_some());
         routes.retire(Generation(6));
         assert!(routes.get(Generation(5), 7).is_none());
@@ -145,6 +168,6 @@ mod tests {
                 ..Default::default()
             }],
         };
-        assert!(routes.accept(Generation(7), &[short]).is_err());
+        assert!(routes.accept(Generation(7), &[short], "n").is_err());
     }
 }

@@ -404,6 +404,7 @@ impl Worker {
                             center_message::Kind::Retire(retire) => {
                                 self.retire(Generation(retire.below_generation));
                             }
+                            center_message::Kind::Exits(rules) => self.node.control(&rules),
                             center_message::Kind::Welcome(_) | center_message::Kind::Refusal(_) => {
                                 return End::Broken("it greeted twice".into());
                             }
@@ -486,6 +487,13 @@ impl Worker {
                 .collect(),
             memory_used_bytes: self.node.fragments.used_bytes(),
             links: links.collect(),
+            stations: self
+                .node
+                .routes
+                .read()
+                .all()
+                .filter_map(|way| way.station.report())
+                .collect(),
         }
     }
 }
@@ -580,7 +588,7 @@ impl Loader {
         self.node
             .routes
             .write()
-            .accept(generation, &assignment.routes)
+            .accept(generation, &assignment.routes, &self.node.name)
     }
 
     /// Opens streams to new peers, keeps the ones that are as they should be, closes the rest.

@@ -4,6 +4,7 @@ mod cells;
 mod controllers;
 mod exits;
 mod line;
+mod live;
 mod sources;
 mod svg;
 
@@ -17,9 +18,9 @@ pub(crate) enum LabCommand {
     Exits(Box<exits::Exits>),
 }
 
-pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
     match command {
-        LabCommand::Exits(args) => exits::run(&args),
+        LabCommand::Exits(args) => exits::run(&args).await,
     }
 }
 

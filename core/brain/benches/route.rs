@@ -77,6 +77,7 @@ fn brain() -> Brain {
 
 fn arrival() -> Arrival {
     Arrival {
+        min_accuracy: 0.0,
         model: ModelName::new("m"),
         samples: 1,
         sla: Duration::from_millis(20),

@@ -54,10 +54,13 @@ pub struct Arrival {
     pub sla: Duration,
     /// How long the client waits, from now; at least the SLA.
     pub patience: Duration,
+    /// Least share of correct answers that the arm must promise; 0 asks for nothing. Arms with exits always may: their
+    /// exits keep to it. No branch may be missing then.
+    pub min_accuracy: f64,
 }
 
 /// Why a request was not let in. No trace of it is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Refusal {
     /// No arm of the model can run now.
     NotReady,
@@ -68,6 +71,11 @@ pub enum Refusal {
     },
     /// The bound of requests in flight is reached.
     Overloaded,
+    /// No arm is accurate enough.
+    Inaccurate {
+        /// The most accurate one's share of correct answers.
+        best: f64,
+    },
 }
 
 /// The decision that an answer came from.
@@ -155,6 +163,7 @@ struct Flight {
     counted: BTreeSet<u32>,
     /// The generation in which the running attempt counts.
     held: Option<Generation>,
+    min_accuracy: f64,
 }
 
 #[derive(Clone, Debug)]
@@ -287,6 +296,14 @@ impl Brain {
             }
             None | Some(_) => {}
         }
+        let is_enough = |arm: &Arm| self.is_accurate(arm, arrival.min_accuracy);
+        if !arms.is_empty() && !arms.iter().any(is_enough) {
+            let best = arms
+                .iter()
+                .map(|arm| self.accuracy(arm))
+                .fold(0.0, f64::max);
+            return Err(Refusal::Inaccurate { best });
+        }
         if self.ledger.in_flight() >= self.settings.limits.in_flight_max {
             return Err(Refusal::Overloaded);
         }
@@ -302,6 +319,7 @@ impl Brain {
             raw: Duration::ZERO,
             counted: BTreeSet::new(),
             held: None,
+            min_accuracy: arrival.min_accuracy,
         };
         self.flights.insert(request, flight);
         Ok(self.step(
@@ -439,6 +457,16 @@ impl Brain {
             .all(|node| self.snapshot.is_alive(node) && !self.suspended.contains(*node))
     }
 
+    /// Share of correct answers that an arm promises.
+    fn accuracy(&self, arm: &Arm) -> f64 {
+        arm.plan.accuracy.unwrap_or(self.settings.accuracy_unknown)
+    }
+
+    /// Whether an arm may answer a request that asks for so much.
+    fn is_accurate(&self, arm: &Arm, least: f64) -> bool {
+        arm.plan.kind == ArmKind::Exits || self.accuracy(arm) >= least
+    }
+
     /// The forecast before and after correction.
     fn forecast(&self, arm: &Arm, samples: u32) -> (Duration, Duration) {
         let raw = forecast::response(&arm.plan, samples, &self.backlog, &self.snapshot);
@@ -493,6 +521,7 @@ impl Brain {
         let offered: Vec<(&Arm, Duration, Duration)> = arms
             .iter()
             .filter(|arm| self.is_usable(arm) && arm.routes.is_disjoint(avoid))
+            .filter(|arm| self.is_accurate(arm, flight.min_accuracy))
             .map(|arm| {
                 let (raw, corrected) = self.forecast(arm, flight.samples);
                 (arm, raw, corrected)
@@ -506,7 +535,7 @@ impl Brain {
             .map(|(arm, _, predicted)| ArmView {
                 name: &arm.plan.name,
                 kind: arm.plan.kind,
-                accuracy: arm.plan.accuracy.unwrap_or(self.settings.accuracy_unknown),
+                accuracy: self.accuracy(arm),
                 predicted: *predicted,
             })
             .collect();
@@ -527,7 +556,7 @@ impl Brain {
             })
             .collect();
         let elapsed = now.since(flight.arrived);
-        let partial = plan.kind == ArmKind::Semantic;
+        let partial = plan.kind == ArmKind::Semantic && flight.min_accuracy <= 0.0;
         let generation = self.generation;
         for route in &plan.branches {
             self.backlog.add(route, flight.samples);

@@ -90,6 +90,8 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Package> {
             parts: vec![part],
             exits: Vec::new(),
             accuracy: None,
+            exit_policy: None,
+            loss_target: None,
         }],
         tables: None,
         manifest: String::new(),

@@ -68,6 +68,8 @@ struct RawVariant {
     #[serde(default)]
     exit: Vec<RawExit>,
     accuracy: Option<Accuracy>,
+    exit_policy: Option<String>,
+    loss_target: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +192,18 @@ fn read_variant(
         check_classes(&raw.part, outputs).map_err(of)?;
     }
     let exits = exits(&raw, kind, outputs).map_err(of)?;
+    let is_controlled = raw.exit_policy.is_some() || raw.loss_target.is_some();
+    if is_controlled && exits.is_empty() {
+        return Err(of("exit_policy and loss_target need exits".into()));
+    }
+    if raw
+        .loss_target
+        .is_some_and(|target| !(0.0 < target && target < 1.0))
+    {
+        return Err(of(
+            "loss_target must be a share of requests, above 0 and below 1".into(),
+        ));
+    }
     let mut parts = Vec::new();
     for part in raw.part {
         check_file(&part.file).map_err(of)?;
@@ -228,6 +242,8 @@ fn read_variant(
         parts,
         exits,
         accuracy: raw.accuracy.clone(),
+        exit_policy: raw.exit_policy,
+        loss_target: raw.loss_target,
     })
 }
 

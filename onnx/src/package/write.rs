@@ -69,6 +69,12 @@ fn write_variant(text: &mut String, variant: &Variant) {
         }
         None => {}
     }
+    if let Some(policy) = &variant.exit_policy {
+        line(text, "exit_policy", &quoted(policy));
+    }
+    if let Some(target) = variant.loss_target {
+        line(text, "loss_target", &format!("{target:?}"));
+    }
     for part in &variant.parts {
         text.push_str("\n[[variant.part]]\n");
         line(text, "file", &quoted(&part.file));

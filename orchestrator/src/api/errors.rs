@@ -20,6 +20,7 @@ pub(super) const fn code(error: &AskError) -> Code {
         AskError::Invalid(_) => Code::InvalidArgument,
         AskError::NotReady { .. } | AskError::Draining => Code::Unavailable,
         AskError::Overloaded { .. } => Code::ResourceExhausted,
+        AskError::Inaccurate { .. } => Code::FailedPrecondition,
         AskError::Hopeless { .. } | AskError::Expired { .. } => Code::DeadlineExceeded,
         AskError::Failed(_) => Code::Internal,
     }
@@ -39,7 +40,7 @@ pub(super) fn status(error: &AskError) -> Status {
 pub(super) const fn http(error: &AskError) -> StatusCode {
     match code(error) {
         Code::NotFound => StatusCode::NOT_FOUND,
-        Code::InvalidArgument => StatusCode::BAD_REQUEST,
+        Code::InvalidArgument | Code::FailedPrecondition => StatusCode::BAD_REQUEST,
         Code::Unavailable | Code::ResourceExhausted => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -95,6 +95,7 @@ fn decode(request: ModelInferRequest, call: CallFacts) -> Result<Ask, String> {
         request.parameters.keys().map(String::as_str),
         call.deadline,
     )?;
+    let min_accuracy = sla::min_accuracy(|name| request.parameters.get(name).and_then(value))?;
     let raw = request.raw_input_contents;
     if !raw.is_empty() {
         if let Some(input) = request.inputs.iter().find(|input| input.contents.is_some()) {
@@ -138,6 +139,7 @@ fn decode(request: ModelInferRequest, call: CallFacts) -> Result<Ask, String> {
         sla,
         patience: call.deadline,
         trace_parent: call.trace_parent,
+        min_accuracy,
     })
 }
 

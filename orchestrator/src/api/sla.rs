@@ -1,4 +1,4 @@
-//! Which time is promised to a request: the first of four sources that speaks.
+//! What is promised to a request: the time, by the first of four sources that speaks, and the accuracy.
 
 use std::time::Duration;
 
@@ -21,6 +21,34 @@ const SLA: &str = "splitplace_sla_ms";
 const TIMEOUT: &str = "timeout";
 /// The one reserved parameter that stock clients send.
 pub(super) const FINAL: &str = "triton_enable_empty_final_response";
+
+/// Parameter for the least share of correct answers.
+const MIN_ACCURACY: &str = "splitplace_min_accuracy";
+
+/// The least accuracy that is asked for; 0 when nothing is said.
+///
+/// # Errors
+/// Says what the parameter must be.
+pub(super) fn min_accuracy(parameter: impl Fn(&str) -> Option<Value>) -> Result<f64, String> {
+    let Some(value) = parameter(MIN_ACCURACY) else {
+        return Ok(0.0);
+    };
+    let number = match &value {
+        Value::Number(number) => Some(*number),
+        Value::Int(0) => Some(0.0),
+        Value::Int(1) => Some(1.0),
+        Value::Text(text) => text.trim().parse::<f64>().ok(),
+        Value::Int(_) | Value::Bool(_) => None,
+    };
+    number
+        .filter(|number| (0.0..=1.0).contains(number))
+        .ok_or_else(|| {
+            format!(
+                "parameter '{MIN_ACCURACY}' must be a share of correct answers between 0 and 1, as a \
+                 double or a decimal string; got {value:?}"
+            )
+        })
+}
 
 /// The promised time by parameters, else by the call's own `deadline`; `None` leaves it to the package.
 ///
@@ -103,6 +131,22 @@ pub(super) fn grpc_timeout(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_accuracy_is_a_share() {
+        let of = |value: Value| min_accuracy(|_| Some(value.clone()));
+        assert_eq!(min_accuracy(|_| None), Ok(0.0));
+        assert_eq!(of(Value::Number(0.93)), Ok(0.93));
+        assert_eq!(of(Value::Text(" 0.5 ".into())), Ok(0.5));
+        for wrong in [
+            Value::Number(93.0),
+            Value::Int(2),
+            Value::Bool(true),
+            Value::Text("high".into()),
+        ] {
+            assert!(of(wrong).unwrap_err().contains("splitplace_min_accuracy"));
+        }
+    }
 
     fn of(parameters: &[(&str, Value)], deadline: Option<u64>) -> Result<Option<Duration>, String> {
         sla(

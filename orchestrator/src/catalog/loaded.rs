@@ -13,13 +13,14 @@ use parking_lot::Mutex;
 use splitplace_codec::Codec;
 use splitplace_graph::{Boundary, Chain, OutletId};
 use splitplace_onnx::{
-    Limits, Model,
+    ExitRecord, Limits, Model,
     cut::{self, Fragment},
     import::{self, Imported},
     package::{Merge, Package, Part, Technique, Variant, VariantKind},
     tables::{Tables, VariantTable},
 };
 use splitplace_plan::{FragmentId, ModelName};
+use splitplace_policy::exit::Records;
 
 use super::{
     CatalogError, interface,
@@ -275,6 +276,19 @@ impl Loaded {
         self.variants.iter().find(|variant| variant.name == name)
     }
 
+    /// What every exit of a variant said of every input that was measured, the network's end included; `None`
+    /// when nothing was recorded.
+    ///
+    /// # Errors
+    /// What is wrong with the record, in words.
+    pub fn exit_records(&self, variant: &str) -> Result<Option<Records>, String> {
+        let record = self
+            .package
+            .exit_record(variant)
+            .map_err(|error| error.to_string())?;
+        record.map(|record| records(&record)).transpose()
+    }
+
     /// What is promised when the client says nothing.
     #[must_use]
     pub const fn default_sla(&self) -> Duration {
@@ -485,6 +499,19 @@ impl LoadedPart {
 }
 
 /// The exits of a variant, with what is expected of them.
+/// A package's record as exit controllers take it.
+///
+/// # Errors
+/// When it has more exits than they can deal with.
+pub fn records(record: &ExitRecord) -> Result<Records, String> {
+    let mut records = Records::new(record.exits()).map_err(|error| error.to_string())?;
+    for sample in 0..record.samples() {
+        let exits = (0..record.exits()).map(|exit| record.get(sample, exit));
+        records.push(&exits.collect::<Vec<_>>());
+    }
+    Ok(records)
+}
+
 fn exits(variant: &Variant, parts: &[LoadedPart], leaving: Option<&Leaving>) -> Vec<LoadedExit> {
     let [part] = parts else {
         return Vec::new();

@@ -86,6 +86,7 @@ impl Inner {
             samples,
             sla,
             patience,
+            min_accuracy: ask.min_accuracy,
         };
         let waiting = Waiting::new(
             reply,
@@ -94,6 +95,7 @@ impl Inner {
             ask.outputs,
             samples,
             ask.trace_parent.unwrap_or_default(),
+            ask.min_accuracy,
         );
         let actions = {
             let mut flow = self.flow.lock();
@@ -116,6 +118,11 @@ impl Inner {
                             fastest,
                         },
                         Refusal::Overloaded => AskError::Overloaded { in_flight },
+                        Refusal::Inaccurate { best } => AskError::Inaccurate {
+                            model: ask.model,
+                            wanted: ask.min_accuracy,
+                            best,
+                        },
                     });
                 }
             }
@@ -263,8 +270,9 @@ impl Face for Center {
                 center::ModelStatus {
                     arms: forecasts
                         .iter()
-                        .map(|(arm, forecast)| {
-                            arm_status(served.get(&facts.name[..]), arm, *forecast)
+                        .map(|(arm, forecast)| center::ArmStatus {
+                            exit_control: inner.steering.status(&facts.name, &arm.name),
+                            ..arm_status(served.get(&facts.name[..]), arm, *forecast)
                         })
                         .collect(),
                     model: facts.name,
@@ -336,6 +344,7 @@ fn arm_status(
             .unwrap_or_default()
             .into_iter()
             .collect(),
+        exit_control: None,
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    Center, Inner, OUTLET_FRAMES, StartError,
+    Center, Inner, OUTLET_FRAMES, StartError, exits,
     roll_out::{self, End, Outcome, Start},
     served::Served,
 };
@@ -139,6 +139,7 @@ pub(super) fn start(
     let (stop, stopped) = oneshot::channel();
     let mut beside = JoinSet::new();
     beside.spawn(ring(Arc::clone(&inner)));
+    beside.spawn(exits::steer(Arc::clone(&inner)));
     beside.spawn(save_for_feedback(inner));
     let control = tokio::spawn(control.run(events, commands, stopped));
     Ok(Running {
@@ -442,6 +443,7 @@ impl Control {
                     return;
                 };
                 known.used_bytes = report.memory_used_bytes;
+                self.inner.steering.reported(&node, &report.stations);
                 for fragment in &report.fragments {
                     let service = fragment.service.and_then(|s| {
                         ServiceTime::new(s.count, s.mean_seconds, s.variance_seconds2)
@@ -627,6 +629,12 @@ impl Control {
             "a plan is in force"
         );
         self.settle();
+        let threads = |node: &NodeId| self.nodes.get(node).map_or(1, |known| known.node.cores);
+        let models = self.inner.models.read().clone();
+        let steering = &self.inner.steering;
+        steering.follow(&plan, &models, &self.inner.config.exits, threads);
+        // Every node has accepted the routes: the first request finds its rules.
+        self.inner.tell_rules(steering.messages());
         self.inner.with_brain(|brain, now| brain.adopt(now, &plan));
         self.inner.observe(self.snapshot(true));
         self.inner
@@ -711,6 +719,9 @@ impl Control {
             .metrics
             .in_flight
             .set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        for (key, view) in self.inner.steering.views() {
+            self.inner.metrics.controlled(&key, &view);
+        }
         if let Some(generation) = self.retire_below {
             let oldest = self.inner.flow.lock().brain.oldest_generation();
             if oldest >= generation {

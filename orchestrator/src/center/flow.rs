@@ -21,6 +21,8 @@ pub(super) struct Waiting {
     pub(super) outputs: Vec<String>,
     pub(super) samples: u32,
     pub(super) trace_parent: String,
+    /// Least accuracy that the client asks for; 0 for none.
+    pub(super) min_accuracy: f64,
     attempt: u32,
     /// What the branches of the running attempt sent back.
     pub(super) parts: Vec<Option<Part>>,
@@ -35,6 +37,8 @@ pub(super) struct Part {
     pub(super) trail: Vec<HopTiming>,
     /// The early exit that answered, from 1; 0 for the end.
     pub(super) exit: u32,
+    /// It went to the end for the sake of calibration.
+    pub(super) is_audited: bool,
     /// When it left the last worker, by that worker's clock, and came here, in microseconds.
     pub(super) sent_unix_us: i64,
     pub(super) came_unix_us: i64,
@@ -48,6 +52,7 @@ impl Waiting {
         outputs: Vec<String>,
         samples: u32,
         trace_parent: String,
+        min_accuracy: f64,
     ) -> Self {
         Self {
             reply,
@@ -56,6 +61,7 @@ impl Waiting {
             outputs,
             samples,
             trace_parent,
+            min_accuracy,
             attempt: 0,
             parts: Vec::new(),
             trouble: None,
@@ -137,6 +143,7 @@ impl Flow {
                         expiry: patience,
                         trace_parent: waiting.trace_parent.clone(),
                         tensors: waiting.inputs.clone(),
+                        min_accuracy: waiting.min_accuracy as f32,
                         ..Frame::default()
                     };
                     actions.push(Action::Send {
@@ -175,6 +182,7 @@ impl Flow {
             tensors: frame.tensors,
             trail: frame.trail,
             exit: frame.exit,
+            is_audited: frame.is_audited,
             sent_unix_us: frame.sent_unix_us,
             came_unix_us,
         });

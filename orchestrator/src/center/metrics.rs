@@ -10,8 +10,9 @@ use prometheus_client::{
 use splitplace_brain::Report;
 use splitplace_lifecycle::Ending;
 use splitplace_plan::ModelName;
+use splitplace_policy::exit::govern::GovernorView;
 
-use super::answer;
+use super::{answer, exits};
 use crate::face::{Answer, LAST_EXIT};
 
 /// What an ended request is counted under. Bounded: models, arms and endings are few.
@@ -39,6 +40,13 @@ struct Exit {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ExitOf {
+    model: String,
+    arm: String,
+    exit: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Promise {
     model: String,
     arm: String,
@@ -59,6 +67,14 @@ pub(super) struct Metrics {
     pub(super) generation: Gauge,
     pub(super) nodes: Gauge,
     pub(super) planning: Gauge<f64, AtomicU64>,
+    solved: Family<Arm, Counter>,
+    solving: Family<Arm, Gauge<f64, AtomicU64>>,
+    exit_rate: Family<Arm, Gauge<f64, AtomicU64>>,
+    exit_load: Family<Arm, Gauge<f64, AtomicU64>>,
+    exit_loss: Family<Arm, Gauge<f64, AtomicU64>>,
+    exit_lost: Family<Arm, Gauge<f64, AtomicU64>>,
+    exit_accuracy: Family<Arm, Gauge<f64, AtomicU64>>,
+    exit_trust: Family<ExitOf, Gauge<f64, AtomicU64>>,
 }
 
 fn seconds() -> Histogram {
@@ -79,6 +95,14 @@ impl Metrics {
             generation: Gauge::default(),
             nodes: Gauge::default(),
             planning: Gauge::default(),
+            solved: Family::default(),
+            solving: Family::default(),
+            exit_rate: Family::default(),
+            exit_load: Family::default(),
+            exit_loss: Family::default(),
+            exit_lost: Family::default(),
+            exit_accuracy: Family::default(),
+            exit_trust: Family::default(),
         };
         let registry = registry.sub_registry_with_prefix("splitplace");
         registry.register(
@@ -134,7 +158,84 @@ impl Metrics {
             Unit::Seconds,
             metrics.planning.clone(),
         );
+        metrics.register_exits(registry);
         metrics
+    }
+
+    /// What is known of arms whose exits are controlled.
+    fn register_exits(&self, registry: &mut Registry) {
+        registry.register(
+            "exit_rules",
+            "Times that the rules of an arm's exits were made",
+            self.solved.clone(),
+        );
+        registry.register_with_unit(
+            "exit_solving",
+            "Time that an arm's last exit rules took to make",
+            Unit::Seconds,
+            self.solving.clone(),
+        );
+        registry.register(
+            "exit_arrivals_per_second",
+            "Requests a second that an arm's exit rules were made for",
+            self.exit_rate.clone(),
+        );
+        registry.register(
+            "exit_offered_load",
+            "Load of an arm's busiest node if every request went to the network's end",
+            self.exit_load.clone(),
+        );
+        registry.register(
+            "exit_expected_loss_ratio",
+            "Share of an arm's requests that its exit rules should lose",
+            self.exit_loss.clone(),
+        );
+        registry.register(
+            "exit_loss_ratio",
+            "Share of an arm's requests lost for want of room since its rules were made",
+            self.exit_lost.clone(),
+        );
+        registry.register(
+            "exit_expected_accuracy_ratio",
+            "Share of correct answers that an arm's exit rules should give",
+            self.exit_accuracy.clone(),
+        );
+        registry.register(
+            "exit_trust_ratio",
+            "How far the confidence of an exit is believed; 1 while its calibration holds",
+            self.exit_trust.clone(),
+        );
+    }
+
+    /// Rules were made, or could not be.
+    pub(super) fn solved(&self, (model, arm): &exits::Key, took: std::time::Duration) {
+        let of = Arm {
+            model: model.to_string(),
+            arm: arm.clone(),
+        };
+        self.solved.get_or_create(&of).inc();
+        self.solving.get_or_create(&of).set(took.as_secs_f64());
+    }
+
+    /// What is known of a controlled arm now.
+    pub(super) fn controlled(&self, (model, arm): &exits::Key, view: &GovernorView) {
+        let of = Arm {
+            model: model.to_string(),
+            arm: arm.clone(),
+        };
+        self.exit_rate.get_or_create(&of).set(view.rate);
+        self.exit_load.get_or_create(&of).set(view.load);
+        self.exit_loss.get_or_create(&of).set(view.loss);
+        self.exit_lost.get_or_create(&of).set(view.lost);
+        self.exit_accuracy.get_or_create(&of).set(view.accuracy);
+        for (number, trust) in (1..).zip(&view.trust) {
+            let of = ExitOf {
+                model: of.model.clone(),
+                arm: of.arm.clone(),
+                exit: i32::to_string(&number),
+            };
+            self.exit_trust.get_or_create(&of).set(*trust);
+        }
     }
 
     /// An answer on its way to a client.

@@ -13,7 +13,7 @@ use splitplace_onnx::Fragment;
 use splitplace_plan::{ArmKind, Exact, FragmentId, Generation, Hop, ModelName, Plan};
 use splitplace_proto::control::{FragmentSpec, FragmentStatus, Profile, Retire, center_message};
 
-use super::{Inner, served::Served};
+use super::{Inner, exits, served::Served};
 use crate::{
     adoption::{self, AdoptError, FragmentFacts},
     catalog::profile_plan,
@@ -163,6 +163,7 @@ async fn attempt(
             .map(|served| Wish {
                 arms: arms.clone(),
                 rate_per_second,
+                controlled: controlled(&inner.config.exits, served),
                 ..Wish::new(Arc::clone(&served.loaded))
             })
             .collect();
@@ -224,6 +225,15 @@ fn make_room(inner: &Inner, start: &Start, crowded: &BTreeSet<NodeId>) {
     }
 }
 
+/// The variants of a model whose exits are controlled.
+fn controlled(config: &crate::config::Exits, served: &Served) -> BTreeSet<String> {
+    let variants = served.loaded.variants().iter();
+    let names = variants.map(|variant| variant.name.clone());
+    names
+        .filter(|name| exits::chosen(config, served, name).0 != exits::THRESHOLDS)
+        .collect()
+}
+
 /// Has every node load its part of a plan.
 async fn load(
     inner: &Arc<Inner>,
@@ -262,7 +272,22 @@ async fn load(
         &interfaces.collect(),
         &inner.sessions.addresses(),
         inner.links.as_ref().map(|_| &start.snapshot.links),
-        inner.config.workers.queue_limit,
+        &|model, arm| {
+            let is_controlled = arm.kind == ArmKind::Exits
+                && start.models.iter().any(|served| {
+                    served.name == *model
+                        && exits::chosen(&inner.config.exits, served, &arm.variant).0
+                            != exits::THRESHOLDS
+                });
+            let limit = inner.config.workers.queue_limit;
+            // One of the places is in service.
+            let waiting = inner.config.exits.places.saturating_sub(1).max(1);
+            if is_controlled {
+                limit.min(waiting)
+            } else {
+                limit
+            }
+        },
     );
     let adopted = adoption::adopt(&inner.sessions, assignments, inner.load_timeout()).await;
     let (loaded, failed) = match adopted {

@@ -133,15 +133,24 @@ impl<'a> Candidate<'a> {
 
     /// The exits that may answer.
     pub(super) fn exits(&self) -> impl Iterator<Item = &'a LoadedExit> {
-        let exits = self.variant().exits.iter();
         let may = self.problem.kind == ArmKind::Exits;
-        exits.filter(move |exit| may && exit.may_answer())
+        exits(self.wish, self.variant()).filter(move |_| may)
     }
 
     /// Share of requests that get to the segment after so many.
     pub(super) fn reach(&self, segments: usize) -> f64 {
         reach(self.exits(), segments)
     }
+}
+
+/// The exits of a variant that may answer: controlled ones all.
+fn exits<'a>(
+    wish: &Wish,
+    variant: &'a LoadedVariant,
+) -> impl Iterator<Item = &'a LoadedExit> + use<'a> {
+    let is_controlled = wish.controlled.contains(&variant.name);
+    let exits = variant.exits.iter();
+    exits.filter(move |exit| is_controlled || exit.may_answer())
 }
 
 /// Whether the segments of a part are placed one by one.
@@ -163,8 +172,8 @@ fn reach<'e>(exits: impl Iterator<Item = &'e LoadedExit>, segments: usize) -> f6
 }
 
 /// Whether a variant may run as an arm of that kind at all.
-fn suits(variant: &LoadedVariant, kind: ArmKind) -> bool {
-    let may_exit = || variant.exits.iter().any(LoadedExit::may_answer);
+fn suits(wish: &Wish, variant: &LoadedVariant, kind: ArmKind) -> bool {
+    let may_exit = || exits(wish, variant).next().is_some();
     match (variant.kind, variant.technique, kind) {
         (VariantKind::Semantic, _, _) => kind == ArmKind::Semantic,
         (VariantKind::Whole, Some(_), _) => kind == ArmKind::Compressed,
@@ -192,7 +201,7 @@ pub(super) fn list<'a>(
         for wish in input.wishes.iter().filter(|wish| wish.arms.contains(&kind)) {
             let loaded: &'a Loaded = &wish.loaded;
             for (number, variant) in loaded.variants().iter().enumerate() {
-                if !suits(variant, kind) {
+                if !suits(wish, variant, kind) {
                     continue;
                 }
                 let name = arm_name(variant, kind);
@@ -263,8 +272,7 @@ fn candidate<'a>(
             .iter()
             .map(|node| input.measured.on(&part.facts, node, &ran))
             .collect();
-        let exits = variant.exits.iter();
-        let exits = exits.filter(|exit| kind == ArmKind::Exits && exit.may_answer());
+        let exits = exits(wish, variant).filter(|_| kind == ArmKind::Exits);
         let exits: Vec<_> = exits.collect();
         chains.push(if is_cut(kind) {
             cut_chain(part, &on, &exits, input.settings.codec_cost)

@@ -305,7 +305,12 @@ async fn take(
                 return Ok(());
             }
             worker_message::Kind::Report(report) => {
-                if REPORT_ENTRIES < report.fragments.len().max(report.links.len()) {
+                let lists = [
+                    report.fragments.len(),
+                    report.links.len(),
+                    report.stations.len(),
+                ];
+                if lists.iter().any(|&len| REPORT_ENTRIES < len) {
                     return Err("its report is too long".into());
                 }
                 SessionEvent::Reported {

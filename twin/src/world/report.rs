@@ -86,7 +86,8 @@ impl ModelReport {
     pub(super) fn refused(&mut self, refusal: Refusal) {
         match refusal {
             Refusal::NotReady => self.not_ready += 1,
-            Refusal::Hopeless { .. } => self.hopeless += 1,
+            // No request of a scenario asks for accuracy, so only time can be hopeless.
+            Refusal::Hopeless { .. } | Refusal::Inaccurate { .. } => self.hopeless += 1,
             Refusal::Overloaded => self.overloaded += 1,
         }
     }

@@ -260,6 +260,7 @@ impl<'w> Sim<'w> {
             self.model(number).arrived += 1;
         }
         let arrival = Arrival {
+            min_accuracy: 0.0,
             model: load.model.clone(),
             samples: load.samples,
             sla,

@@ -10,7 +10,7 @@ use splitplace_policy::exit::{
 use splitplace_queueing::Arrivals;
 
 use super::{
-    controllers::{self, Named, paired},
+    controllers::{self, paired},
     sources::Source,
 };
 
@@ -56,7 +56,7 @@ pub(crate) struct Simulated {
     pub(crate) mean_exit: Mean,
 }
 
-/// What it achieved on workers, through the public API with real pictures. Filled in by whoever runs them.
+/// What it achieved on workers, through the public API with real pictures.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Live {
     pub(crate) requests: u64,
@@ -66,9 +66,6 @@ pub(crate) struct Live {
     pub(crate) response_p95_s: f64,
     pub(crate) mean_exit: f64,
 }
-
-/// Runs a controller live; `None` where that is not possible.
-pub(crate) type RunLive<'a> = &'a dyn Fn(&Source, &Station, &Named) -> Option<Live>;
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Cell {
@@ -84,8 +81,6 @@ pub(crate) struct Cell {
     pub(crate) simulated: Simulated,
     /// Exact and simulated are the same within three standard errors.
     pub(crate) agree: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) live: Option<Live>,
     /// Accuracy of the joint controller less this one's, over the fresh inputs, with its error; for those that
     /// lose no more than the target or the joint controller.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,7 +106,6 @@ pub(crate) fn compute(
     process: (&'static str, Arrivals),
     load: f64,
     settings: &Settings,
-    live: RunLive<'_>,
 ) -> anyhow::Result<Vec<Cell>> {
     let (name, arrivals) = process;
     let station = Station {
@@ -169,7 +163,6 @@ pub(crate) fn compute(
                 response_p95_s: Mean::of(&runs, |run| run.quantile(0.95)),
                 mean_exit: Mean::of(&runs, Run::mean_exit),
             },
-            live: live(source, &station, &named),
             joint_gains: None,
         };
         cells.push(cell);
@@ -241,14 +234,7 @@ mod tests {
             seed: 1,
         };
         let arrivals = Arrivals::poisson(5.0).unwrap();
-        let cells = compute(
-            &source,
-            ("poisson", arrivals),
-            1.8,
-            &settings,
-            &|_, _, _| None,
-        )
-        .unwrap();
+        let cells = compute(&source, ("poisson", arrivals), 1.8, &settings).unwrap();
         assert_eq!(cells.len(), 9);
         // Four numbers each; one in some hundred is beyond three errors by chance.
         assert!(cells.iter().filter(|cell| cell.agree).count() >= 7);
@@ -256,7 +242,5 @@ mod tests {
         let joint = &cells[8];
         assert_eq!(joint.policy, "joint");
         assert!(joint.exact.loss < 0.04, "{}", joint.exact.loss);
-        let text = serde_json::to_string(&cells).unwrap();
-        assert!(!text.contains("\"live\""));
     }
 }

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
@@ -14,6 +15,7 @@ use splitplace_queueing::Arrivals;
 use super::{
     cells::{self, Cell, Settings},
     line::{self, LineCell},
+    live::{self, LiveCell, LiveSettings, Stage, Step},
     sources::{self, Source},
     svg::{Plot, Series},
 };
@@ -79,6 +81,41 @@ pub(crate) struct Exits {
     /// Seed of all that is random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Labelled pictures, as for `model measure`: run cells live too, on workers of this machine, for each
+    /// `--package` in turn (give one for each package, in the same order).
+    #[arg(long, value_name = "DATASET", requires = "packages")]
+    live: Vec<PathBuf>,
+    /// Only what is live.
+    #[arg(long, requires = "live")]
+    only_live: bool,
+    /// Policies to run live.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "threshold,knapsack,queueing-lp,data-driven,joint"
+    )]
+    live_policies: Vec<String>,
+    /// Policies to run live on a line of `--live-nodes`.
+    #[arg(long, value_delimiter = ',', default_value = "data-driven,apart,joint")]
+    live_line_policies: Vec<String>,
+    /// Loads to run live.
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    live_load: Vec<f64>,
+    /// Length of a live cell, and before it the time that rules have to settle.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "60s")]
+    live_duration: Duration,
+    /// See there.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "20s")]
+    live_warm_up: Duration,
+    /// Time of the whole network that live nodes are slowed to.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "40ms")]
+    live_service: Duration,
+    /// Nodes of the live line; 1 leaves it out.
+    #[arg(long, default_value_t = 3)]
+    live_nodes: usize,
+    /// Leave the live step of the rate out.
+    #[arg(long)]
+    no_step: bool,
     /// Write the report here as JSON, and plots beside it as SVG.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -97,6 +134,8 @@ struct Report {
     burst: Vec<f64>,
     cells: Vec<Cell>,
     line: Vec<LineCell>,
+    live: Vec<LiveCell>,
+    steps: Vec<Step>,
     /// Cells of which exact and simulated are not the same.
     disagree: usize,
     /// Cells in which the joint controller is worse than another that loses no more.
@@ -107,7 +146,7 @@ struct Report {
     joint_loss_feasible: f64,
 }
 
-pub(crate) fn run(args: &Exits) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: &Exits) -> anyhow::Result<ExitCode> {
     let [factor, share, dwell] = args.burst[..] else {
         anyhow::bail!("--burst wants three numbers, as 2.5,0.2,20");
     };
@@ -126,7 +165,12 @@ pub(crate) fn run(args: &Exits) -> anyhow::Result<ExitCode> {
     };
     let (mut all, mut lines) = (Vec::new(), Vec::new());
     let sources = find(args)?;
-    for source in &sources {
+    let computed = if args.only_live {
+        &[][..]
+    } else {
+        &sources[..]
+    };
+    for source in computed {
         // At load 1 a request comes every `busy` seconds.
         let processes = |load: f64, busy: f64| -> anyhow::Result<_> {
             let rate = load / busy;
@@ -137,13 +181,7 @@ pub(crate) fn run(args: &Exits) -> anyhow::Result<ExitCode> {
         for &load in &args.load {
             for process in processes(load, source.longest())? {
                 eprintln!("{} at load {load}, {}", source.name, process.0);
-                all.extend(cells::compute(
-                    source,
-                    process,
-                    load,
-                    &settings,
-                    &|_, _, _| None,
-                )?);
+                all.extend(cells::compute(source, process, load, &settings)?);
             }
         }
         if args.nodes == 0 {
@@ -161,8 +199,43 @@ pub(crate) fn run(args: &Exits) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    let (mut live, mut steps) = (Vec::new(), Vec::new());
+    ensure!(
+        args.live.is_empty() || args.live.len() == args.packages.len(),
+        "--live needs one set of pictures for each --package"
+    );
+    for (folder, data) in args.packages.iter().zip(&args.live) {
+        let settings = LiveSettings {
+            policies: args.live_policies.clone(),
+            loads: args.live_load.clone(),
+            duration: args.live_duration,
+            warm_up: args.live_warm_up,
+            service: args.live_service,
+            places: args.places,
+            target: args.target,
+            burst: [factor, share, dwell],
+            seed: args.seed,
+        };
+        let stage = Stage::open(folder.clone(), data, args.live_service)?;
+        live.extend(live::cells(&stage, 1, &settings).await?);
+        if args.live_nodes > 1 {
+            let line = LiveSettings {
+                policies: args.live_line_policies.clone(),
+                places: args.node_places,
+                ..settings.clone()
+            };
+            live.extend(live::cells(&stage, args.live_nodes, &line).await?);
+        }
+        if !args.no_step {
+            for policy in ["last-exit", "joint"] {
+                steps.push(live::step(&stage, policy, &settings).await?);
+            }
+        }
+    }
     show(&all, &lines);
-    let report = conclude(args, &settings, all, lines);
+    show_live(&live, &steps);
+    let mut report = conclude(args, &settings, all, lines);
+    (report.live, report.steps) = (live, steps);
     if let Some(path) = &args.report {
         save(path, &report, &sources)?;
     }
@@ -274,6 +347,58 @@ fn show(all: &[Cell], lines: &[LineCell]) {
     println!("{table}");
 }
 
+fn show_live(cells: &[LiveCell], steps: &[Step]) {
+    if !cells.is_empty() {
+        let mut table = output::table([
+            "live", "nodes", "arrivals", "load", "policy", "accuracy", "loss", "expected",
+            "response", "p95", "exit", "of", "solved",
+        ]);
+        for cell in cells {
+            let live = &cell.live;
+            table.add_row([
+                cell.package.clone(),
+                cell.nodes.to_string(),
+                cell.arrivals.to_owned(),
+                cell.load.to_string(),
+                cell.policy.clone(),
+                percent(live.accuracy),
+                percent(live.loss),
+                format!(
+                    "{}, {}",
+                    percent(cell.expected_accuracy),
+                    percent(cell.expected_loss)
+                ),
+                output::micros(live.response_s * 1e6),
+                output::micros(live.response_p95_s * 1e6),
+                format!("{:.2}", live.mean_exit + 1.0),
+                live.requests.to_string(),
+                cell.solutions.to_string(),
+            ]);
+        }
+        println!("{table}");
+    }
+    for step in steps {
+        let lost: Vec<String> = step
+            .seconds
+            .iter()
+            .skip(usize::try_from(step.at_s).unwrap_or(0))
+            .take(15)
+            .map(|second| {
+                let sent = second.sent.max(1) as f64;
+                format!("{:.0}", 100.0 * second.lost as f64 / sent)
+            })
+            .collect();
+        println!(
+            "{}, {}: the rate steps from half to three times what the last exit can hold; lost in each \
+             second after it, in per cent: {}; from the tenth second on {}",
+            step.package,
+            step.policy,
+            lost.join(" "),
+            percent(step.loss_after_10_s)
+        );
+    }
+}
+
 fn gains(gains: Option<cells::Mean>) -> String {
     gains.map_or_else(String::new, |gain| {
         format!("{:+.2} ± {:.2}", gain.mean * 100.0, gain.error * 200.0)
@@ -304,7 +429,12 @@ fn conclude(args: &Exits, settings: &Settings, cells: Vec<Cell>, line: Vec<LineC
         joint_loss_feasible: largest(&mut feasible),
         cells,
         line,
+        live: Vec::new(),
+        steps: Vec::new(),
     };
+    if report.cells.is_empty() {
+        return report;
+    }
     println!(
         "exact and simulated differ in {} of {} cells; the joint controller is worse than another that loses \
          no more in {}; its largest simulated loss is {} ({} where the target can be kept)",
@@ -320,6 +450,32 @@ fn conclude(args: &Exits, settings: &Settings, cells: Vec<Cell>, line: Vec<LineC
 fn save(path: &Path, report: &Report, sources: &[Source]) -> anyhow::Result<()> {
     let cannot = |path: &Path| format!("cannot write {}", path.display());
     fs::write(path, serde_json::to_vec_pretty(report)?).with_context(|| cannot(path))?;
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    if !report.steps.is_empty() {
+        let of = |step: &Step| Series {
+            name: format!("{}, {}", step.package, step.policy),
+            points: (0u32..)
+                .zip(&step.seconds)
+                .map(|(second, x)| {
+                    (
+                        f64::from(second),
+                        x.lost as f64 / (x.sent as f64).max(1.0),
+                        true,
+                    )
+                })
+                .collect(),
+        };
+        let plot = Plot {
+            title: "Live: the rate steps from half to three times what the last exit holds".into(),
+            x: "seconds",
+            y: "share lost",
+            log: false,
+            line: Some(0.02),
+            series: report.steps.iter().map(of).collect(),
+        };
+        let path = path.with_file_name(format!("{stem}-step.svg"));
+        fs::write(&path, plot.draw()).with_context(|| cannot(&path))?;
+    }
     for source in sources {
         for arrivals in ["poisson", "bursty"] {
             let cells = report.cells.iter();
@@ -344,7 +500,6 @@ fn save(path: &Path, report: &Report, sources: &[Source]) -> anyhow::Result<()> 
                 series: series(&cells, |c| (c.exact.loss, true)),
             };
             for (what, plot) in [("accuracy", accuracy), ("loss", loss)] {
-                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
                 let name = format!("{stem}-{}-{arrivals}-{what}.svg", source.name);
                 let path = path.with_file_name(name);
                 fs::write(&path, plot.draw()).with_context(|| cannot(&path))?;

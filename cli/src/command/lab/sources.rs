@@ -117,12 +117,7 @@ pub(crate) fn record(text: &str, limit: usize) -> anyhow::Result<Source> {
 }
 
 fn read(record: &ExitRecord) -> anyhow::Result<Records> {
-    let mut records = Records::new(record.exits())?;
-    for sample in 0..record.samples() {
-        let exits = (0..record.exits()).map(|exit| record.get(sample, exit));
-        records.push(&exits.collect::<Vec<_>>());
-    }
-    Ok(records)
+    splitplace_orchestrator::catalog::records(record).map_err(anyhow::Error::msg)
 }
 
 /// Times between exits from the times up to each: means subtract, and so do variances (from the 95th percentile of a

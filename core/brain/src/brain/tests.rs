@@ -152,6 +152,7 @@ fn brain(seed: u64) -> Brain {
 
 fn arrival() -> Arrival {
     Arrival {
+        min_accuracy: 0.0,
         model: "m".into(),
         samples: 1,
         sla: ms(50),

@@ -49,11 +49,17 @@ impl AdaEe {
     /// A bandit that knows nothing yet.
     #[must_use]
     pub fn new(table: &ExitTable, settings: AdaEeSettings) -> Self {
+        Self::over(&spent(table), settings)
+    }
+
+    /// The same from the shares of the time from the first exit to the last, by exit.
+    #[must_use]
+    pub fn over(spent: &[f64], settings: AdaEeSettings) -> Self {
         let arms = settings.arms.clamp(2, 1001);
         let settings = AdaEeSettings { arms, ..settings };
         Self {
             settings,
-            spent: spent(table),
+            spent: spent.to_vec(),
             counts: vec![0.0; usize::from(arms)],
             means: vec![0.0; usize::from(arms)],
             total: 0.0,
@@ -92,17 +98,27 @@ impl AdaEe {
     }
 }
 
-/// By exit: the share of the time between the first exit and the last that is spent when it answers.
-pub(crate) fn spent(table: &ExitTable) -> Vec<f64> {
-    let (first, last) = (table.mean(0), table.mean(table.last()));
-    let share = |e: usize| {
+/// By exit of the network: the share of the time between the first exit and the last that is spent when it answers.
+#[must_use]
+pub fn spent(table: &ExitTable) -> Vec<f64> {
+    let to: Vec<f64> = (0..table.exits()).map(|e| table.mean(e)).collect();
+    shares(&to)
+}
+
+/// The same from the times up to each exit.
+#[must_use]
+pub fn shares(to: &[f64]) -> Vec<f64> {
+    let (Some(first), Some(last)) = (to.first(), to.last()) else {
+        return Vec::new();
+    };
+    let share = |time: &f64| {
         if last > first {
-            (table.mean(e) - first) / (last - first)
+            (time - first) / (last - first)
         } else {
             0.0
         }
     };
-    (0..table.exits()).map(share).collect()
+    to.iter().map(share).collect()
 }
 
 /// Confidence gained over the first exit, less the overhead of the time spent.

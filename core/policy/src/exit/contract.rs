@@ -94,8 +94,15 @@ impl Intents {
     /// The exits with their weights: the largest [`Intents::MAX`], normalised. The first exit when all are 0.
     #[must_use]
     pub fn exits(weights: &[f64]) -> Self {
-        let mut ranked: Vec<(usize, f64)> = weights.iter().copied().enumerate().collect();
-        ranked.retain(|(_, w)| *w > 1e-12);
+        let exits = (0..u16::MAX).map(Intent);
+        Self::of_pairs(&exits.zip(weights.iter().copied()).collect::<Vec<_>>())
+    }
+
+    /// Intents with their weights, likewise.
+    #[must_use]
+    pub fn of_pairs(weights: &[(Intent, f64)]) -> Self {
+        let mut ranked = weights.to_vec();
+        ranked.retain(|(_, w)| *w > 1e-12 && w.is_finite());
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         ranked.truncate(Self::MAX);
         let total: f64 = ranked.iter().map(|(_, w)| w).sum();
@@ -103,11 +110,8 @@ impl Intents {
             return Self::one(Intent(0));
         }
         let mut of = [(Intent(0), 0.0); Self::MAX];
-        for (slot, &(exit, weight)) in of.iter_mut().zip(&ranked) {
-            *slot = (
-                Intent(u16::try_from(exit).unwrap_or(u16::MAX)),
-                weight / total,
-            );
+        for (slot, &(intent, weight)) in of.iter_mut().zip(&ranked) {
+            *slot = (intent, weight / total);
         }
         let len = ranked.len();
         Self { of, len }

@@ -183,7 +183,7 @@ impl Governor {
             places: settings.places.clamp(1, MAX_PLACES),
             ..settings
         };
-        let step = records.len().div_ceil(INPUTS).max(1);
+        let step = stride(records.len());
         let records = records.filter(|input| input % step == 0);
         let ones = vec![Service::constant(1.0)?; exits];
         let agreement = records.agreeing().table(ones, settings.bins)?;
@@ -408,6 +408,12 @@ impl Governor {
     }
 }
 
+/// Of so many recorded inputs every how many-th, from the first on, solutions are made from.
+#[must_use]
+pub fn stride(inputs: usize) -> usize {
+    inputs.div_ceil(INPUTS).max(1)
+}
+
 /// Whether `share` of a sequence holds its `number`-th element, evenly spread.
 pub(super) fn spread(number: usize, share: f64) -> bool {
     ((real(number) + 1.0) * share).floor() > (real(number) * share).floor()
@@ -459,7 +465,7 @@ mod tests {
         let (half, thrice) = (0.5 / service, 3.0 / service);
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut now = 0.0;
-        let mut solve = |governor: &mut Governor, now: f64| {
+        let solve = |governor: &mut Governor, now: f64| {
             let task = governor.due(now)?;
             assert!(governor.done(task.solve()));
             Some(task.arrivals.rate())

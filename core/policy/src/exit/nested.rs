@@ -48,14 +48,20 @@ impl Nested {
     /// A bandit that knows nothing yet.
     #[must_use]
     pub fn new(table: &ExitTable, settings: NestedSettings) -> Self {
+        Self::over(&spent(table), settings)
+    }
+
+    /// The same from the shares of the time from the first exit to the last, by exit.
+    #[must_use]
+    pub fn over(spent: &[f64], settings: NestedSettings) -> Self {
         let settings = NestedSettings {
             bins: settings.bins.clamp(1, 256),
             ..settings
         };
-        let exits = table.exits();
+        let exits = spent.len();
         Self {
             settings,
-            spent: spent(table),
+            spent: spent.to_vec(),
             gains: vec![(0.0, 0.0); exits * exits * settings.bins],
             total: 0.0,
         }

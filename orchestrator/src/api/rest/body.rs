@@ -89,6 +89,7 @@ pub(super) fn decode(
         request.parameters.keys().map(String::as_str),
         None,
     )?;
+    let min_accuracy = sla::min_accuracy(|name| request.parameters.get(name).and_then(value))?;
     let mut rest = body.slice(length..);
     let mut inputs = Vec::with_capacity(request.inputs.len());
     for input in &request.inputs {
@@ -162,6 +163,7 @@ pub(super) fn decode(
             .get("traceparent")
             .and_then(|value| value.to_str().ok())
             .map(ToOwned::to_owned),
+        min_accuracy,
     };
     Ok((ask, wanted))
 }
