@@ -87,7 +87,7 @@ fn main() -> ExitCode {
         Command::Orchestrator(args) => serve(command::orchestrator::run(*args)),
         Command::Worker(args) => serve(command::worker::run(*args)),
         Command::Status(args) => serve(command::status::run(args)),
-        Command::Model(command) => command::model::run(command),
+        Command::Model(command) => serve(command::model::run(command)),
         Command::Feedback(args) => serve(command::feedback::run(args)),
         Command::Load(args) => serve(command::load::run(*args)),
         Command::Infer(args) => serve(command::infer::run(args)),

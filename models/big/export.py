@@ -1,6 +1,9 @@
-"""Exports the three big networks as ONNX with seeded random weights, for speed, memory and placement.
+"""Exports the three big networks with seeded random weights, for speed, memory and placement.
 
     python models/big/export.py --out models/out
+    splitplace model make models/out/resnet50-v2/SPEC.toml -o PACKAGES/resnet50-v2
+
+Each network gets a folder with its ONNX file and a description, from which `model make` makes a package.
 """
 import argparse
 import os
@@ -12,6 +15,43 @@ import onnxruntime
 import torch
 
 from nets import NETS
+
+
+SPEC = """\
+format = 1
+
+[package]
+name = "{name}"
+version = "1"
+description = "{name} with random weights (seed {seed}), not trained: for speed, memory and placement; what it answers means nothing"
+licence = "Apache-2.0"
+default_sla_ms = 2000
+
+[[input]]
+name = "image"
+datatype = "FP32"
+shape = [-1, 3, {size}, {size}]
+
+[[output]]
+name = "scores"
+datatype = "FP32"
+shape = [-1, 1000]
+
+[preprocess]
+input = "image"
+resize = "fit-crop"
+channels = "rgb"
+layout = "nchw"
+mean = [127.5, 127.5, 127.5]
+std = [127.5, 127.5, 127.5]
+
+[[variant]]
+name = "base"
+kind = "whole"
+
+[[variant.part]]
+file = "{name}.onnx"
+"""
 
 
 def calibrate(net, size, batches=3, samples=2):
@@ -31,7 +71,8 @@ def export(name, out, seed):
     torch.manual_seed(seed)
     net, size = NETS[name]()
     calibrate(net, size)
-    path = os.path.join(out, f"{name}.onnx")
+    os.makedirs(os.path.join(out, name), exist_ok=True)
+    path = os.path.join(out, name, f"{name}.onnx")
     sample = torch.randn(1, 3, size, size)
     torch.onnx.export(
         net, sample, path, opset_version=17, dynamo=False, input_names=["image"], output_names=["scores"],
@@ -42,6 +83,8 @@ def export(name, out, seed):
     with torch.no_grad():
         want = net(sample).numpy()
     difference = float(np.abs(got - want).max() / np.abs(want).max())
+    with open(os.path.join(out, name, "SPEC.toml"), "w") as file:
+        file.write(SPEC.format(name=name, size=size, seed=seed))
     return sum(p.numel() for p in net.parameters()), os.path.getsize(path), difference
 
 

@@ -2,7 +2,7 @@
 
 DATASET is fashion-mnist or cifar10. RECIPE is base; or, once there is a base, int8, bottleneck, pruned, student,
 learned-2, learned-4, plain-2, plain-4. The same command again goes on after the last whole epoch. Checkpoints go to
-OUT/run, files to serve, results.json and the draft SPEC.toml to OUT/export.
+OUT/run, files to serve, results.json and SPEC.toml to OUT/export.
 """
 import argparse
 import os

@@ -75,27 +75,22 @@ def _plain(path):
 
 
 def int8(spec, data, folder, out):
-    """The base with its exits in eight-bit integers, weights per channel, ranges from 1000 training pictures.
+    """The base with its exits in eight-bit integers, ranges from 1000 training pictures.
 
-    Two files of equal meaning: `int8` states quantisation around float operators (QDQ), `int8-op` has convolutions
-    on integers (QLinearConv). Only convolutions are quantised in the latter, because ONNX has no integer addition
-    but as an extension by ONNX Runtime, which other engines do not know. And with one scale for each tensor: our engine
-    needs three times as long with one for each channel.
+    In the form that has convolutions on integers (QLinearConv). Only they are quantised, because ONNX has no integer
+    addition but as an extension by ONNX Runtime, which other engines do not know. And with one scale for each tensor:
+    our engine needs three times as long with one for each channel.
     """
-    source = f"{out}/base.onnx"
-    prepared = f"{folder}/base-prepared.onnx"
-    quantization.quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    prepared, path = f"{folder}/base-prepared.onnx", f"{out}/int8.onnx"
+    quantization.quant_pre_process(f"{out}/base.onnx", prepared, skip_symbolic_shape=True)
+    quantization.quantize_static(
+        prepared, path, Pictures(data.train[0][:1000]), quant_format=quantization.QuantFormat.QOperator,
+        op_types_to_quantize=["Conv", "Relu"], per_channel=False, activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8)
+    _plain(path)
+    os.remove(prepared)
     net = base.trained(spec, folder)
     costs = exits.costs(nets.macs(net, spec), len(net.heads))
     names = [f"exit{i + 1}" for i in range(len(net.heads))] + ["scores"]
-    for variant, form, kinds in (("int8", quantization.QuantFormat.QDQ, ["Conv", "Gemm", "Add"]),
-                                 ("int8-op", quantization.QuantFormat.QOperator, ["Conv", "Relu"])):
-        path = f"{out}/{variant}.onnx"
-        quantization.quantize_static(
-            prepared, path, Pictures(data.train[0][:1000]), quant_format=form, op_types_to_quantize=kinds,
-            per_channel=variant == "int8", activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8)
-        _plain(path)
-        row = base.describe(path, spec, data, names, costs, [1.] * len(names))
-        export.note(out, spec, variant, {**row, "technique": "int8", "parameters": export.parameters(net)})
-    os.remove(prepared)
+    row = base.describe(path, spec, data, names, costs, [1.] * len(names))
+    export.note(out, spec, "int8", {**row, "technique": "int8", "parameters": export.parameters(net)})

@@ -1,4 +1,4 @@
-"""From trained networks to ONNX files, `results.json` and the draft `SPEC.toml`, all in one folder per data set."""
+"""From trained networks to ONNX files, `results.json` and `SPEC.toml`, all in one folder per data set."""
 import fcntl
 import json
 import os
@@ -48,11 +48,20 @@ def note(folder, spec, variant, row):
             with open(path) as file:
                 rows = json.load(file)
         rows[variant] = row
+        rows = {name: rows[name] for name in sorted(rows, key=place)}
         for name, text in ((path, json.dumps(rows, indent=1) + "\n"), (f"{folder}/SPEC.toml", specification(spec, rows))):
             with open(name + ".tmp", "w") as file:
                 file.write(text)
             os.replace(name + ".tmp", name)
     print(json.dumps({variant: row}), flush=True)
+
+
+ORDER = ("base", "student", "pruned", "int8", "bottleneck", "semantic-learned", "semantic-plain")
+
+
+def place(variant):
+    """Variants have one order, whichever was trained first; a small fleet has room for the first of a kind."""
+    return next(i for i, prefix in enumerate(ORDER) if variant.startswith(prefix)), variant
 
 
 DESCRIPTIONS = {
@@ -62,7 +71,7 @@ DESCRIPTIONS = {
 
 
 def specification(spec, rows):
-    """The draft of the package, for `splitplace model make`."""
+    """The package, for `splitplace model make`."""
     quoted = lambda items: json.dumps(list(items))
     out = ["format = 1", "", "[package]", f'name = "{spec.name}"', 'version = "2"',
            f'description = "{DESCRIPTIONS[spec.name]}"', 'licence = "Apache-2.0"', "default_sla_ms = 100", "",

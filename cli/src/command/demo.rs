@@ -280,6 +280,7 @@ async fn tell(
         "kill": story.recovery.json(),
         "reference": {
             "compared": story.reference.compared,
+            "exact": story.reference.exact,
             "wrong": story.reference.wrong,
             "accuracy": story.reference.accuracy,
             "largest_difference": f64::from(story.reference.largest),

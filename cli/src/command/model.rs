@@ -1,7 +1,7 @@
 //! `splitplace model`: what a network costs, where it can be cut, fragments on disk; packages made,
 //! measured, shown and plotted.
 //!
-//! Reading order: `inspect`, `cuts`, `cut`, `check`; `make`, `measure`, `show`, `plot`.
+//! Reading order: `inspect`, `cuts`, `cut`, `check`; `make`, `measure`, `show`, `plot`, `verify`.
 
 mod check;
 mod cut;
@@ -13,6 +13,7 @@ mod measure;
 mod picture;
 mod plot;
 mod show;
+mod verify;
 
 use std::{path::Path, process::ExitCode};
 
@@ -38,9 +39,11 @@ pub(crate) enum ModelCommand {
     Show(show::Show),
     /// Draw accuracy against work, time, memory and bytes.
     Plot(plot::Plot),
+    /// Serve every way to run a package and compare its answers with the tables.
+    Verify(verify::Verify),
 }
 
-pub(crate) fn run(command: ModelCommand) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: ModelCommand) -> anyhow::Result<ExitCode> {
     match command {
         ModelCommand::Inspect(args) => inspect::run(&args),
         ModelCommand::Cuts(args) => cuts::run(&args),
@@ -50,6 +53,7 @@ pub(crate) fn run(command: ModelCommand) -> anyhow::Result<ExitCode> {
         ModelCommand::Measure(args) => measure::run(&args),
         ModelCommand::Show(args) => show::run(&args),
         ModelCommand::Plot(args) => plot::run(&args),
+        ModelCommand::Verify(args) => verify::run(&args).await,
     }
 }
 

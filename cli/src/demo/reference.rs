@@ -1,12 +1,15 @@
 //! What answers must be: the whole network, run in this process on the same pictures.
 //!
-//! A chain must give the same scores as the whole network. A semantic variant has no such reference; its
-//! answers must repeat themselves, and their accuracy must be what its package claims.
+//! The network in one piece, as a chain, and at each of its exits must give the same scores as here. Where a
+//! codec on the way loses something, and for other variants, there is no such reference: their answers must
+//! repeat themselves while a plan is in force, and their accuracy must be what the package claims.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use serde::Deserialize;
+use splitplace_codec::Codec;
 use splitplace_onnx::{Limits, Package, Prepared, Value, VariantKind, prepare};
 
 use crate::{
@@ -23,19 +26,41 @@ const TOLERANCE: f32 = 1e-3;
 pub(crate) struct Reference {
     /// Variant whose answers are known in advance.
     variant: String,
-    scores: Vec<Vec<f32>>,
+    /// For each picture the scores of each exit, by its name; the end has none.
+    scores: Vec<BTreeMap<String, Vec<f32>>>,
     /// Share of the pictures that the whole network gets right.
     pub(crate) accuracy: f64,
-    /// First answer of every other arm to each picture.
-    seen: BTreeMap<(String, usize), Vec<f32>>,
+    /// First answer of everything else: by arm, plan, exit and picture.
+    seen: BTreeMap<(String, u64, String, usize), Vec<f32>>,
     /// Answers compared.
     pub(crate) compared: u64,
-    /// Largest difference among them.
+    /// Those among them that were compared with the whole network.
+    pub(crate) exact: u64,
+    /// Largest difference among all.
     pub(crate) largest: f32,
     /// Answers that differ by more than rounding.
     pub(crate) wrong: u64,
     /// One of them.
     pub(crate) example: Option<String>,
+}
+
+/// What answers call the network's end.
+const LAST: &str = "last";
+
+/// What is looked at in the trail of an answer.
+#[derive(Deserialize)]
+struct Hop {
+    #[serde(default)]
+    codec: String,
+}
+
+/// Whether every codec of an answer's trail gives back what it was given.
+fn is_lossless(hops: &str) -> bool {
+    let hops: Vec<Hop> = serde_json::from_str(hops).unwrap_or_default();
+    hops.iter().all(|hop| {
+        let codec: Option<Codec> = hop.codec.parse().ok();
+        codec.is_none_or(Codec::is_lossless)
+    })
 }
 
 impl Reference {
@@ -56,13 +81,25 @@ impl Reference {
             .first()
             .context("the whole network has no file")?;
         let prepared = prepare(&whole.name, part.content.clone(), &Limits::default())?;
+        let end = package
+            .outputs
+            .first()
+            .context("the package gives nothing")?;
+        let exits = whole
+            .exits
+            .iter()
+            .map(|exit| (&exit.name[..], &exit.output[..]));
+        let outputs: Vec<_> = exits.chain([(LAST, &end.name[..])]).collect();
         let mut scores = Vec::with_capacity(pictures.len());
         for at in 0..pictures.len() {
-            scores.push(run(&prepared, pictures.floats(at).into())?);
+            scores.push(run(&prepared, pictures.floats(at).into(), &outputs)?);
             told(at + 1);
         }
         let right = scores.iter().zip(&pictures.labels);
-        let right = right.filter(|(row, label)| greatest(row) == Some(usize::from(**label)));
+        let right = right.filter(|(by_exit, label)| {
+            let best = by_exit.get(LAST).and_then(|row| greatest(row));
+            best == Some(usize::from(**label))
+        });
         #[expect(clippy::cast_precision_loss, reason = "thousands")]
         let accuracy = right.count() as f64 / pictures.len() as f64;
         Ok(Self {
@@ -71,6 +108,7 @@ impl Reference {
             scores,
             seen: BTreeMap::new(),
             compared: 0,
+            exact: 0,
             largest: 0.0,
             wrong: 0,
             example: None,
@@ -85,11 +123,21 @@ impl Reference {
         let scores = floats(&answered.scores);
         let is_known =
             answered.arm == self.variant || answered.arm.starts_with(&format!("{}/", self.variant));
-        let wanted = if is_known {
-            &self.scores[picture]
-        } else {
-            let key = (answered.arm.clone(), picture);
-            self.seen.entry(key).or_insert_with(|| scores.clone())
+        let exit = match answered.exit.as_str() {
+            "" => LAST,
+            exit => exit,
+        };
+        let known = self.scores[picture].get(exit);
+        let wanted = match known.filter(|_| is_known && is_lossless(&answered.hops)) {
+            Some(known) => {
+                self.exact += 1;
+                known
+            }
+            None => {
+                let exit = exit.to_owned();
+                let key = (answered.arm.clone(), answered.generation, exit, picture);
+                self.seen.entry(key).or_insert_with(|| scores.clone())
+            }
         };
         self.compared += 1;
         let difference = if wanted.len() == scores.len() {
@@ -112,7 +160,12 @@ impl Reference {
     }
 }
 
-fn run(prepared: &Prepared, picture: Bytes) -> Result<Vec<f32>> {
+/// The scores of these outputs, by the exits that they belong to.
+fn run(
+    prepared: &Prepared,
+    picture: Bytes,
+    outputs: &[(&str, &str)],
+) -> Result<BTreeMap<String, Vec<f32>>> {
     let port = prepared
         .inputs
         .first()
@@ -123,7 +176,25 @@ fn run(prepared: &Prepared, picture: Bytes) -> Result<Vec<f32>> {
         shape: port.shape.clone(),
         chunks: vec![picture],
     };
-    let outputs = prepared.run(&[value])?;
-    let scores = outputs.first().context("the network gives nothing")?;
-    Ok(floats(&scores.chunks.concat()))
+    let values = prepared.run(&[value])?;
+    let of = |&(exit, output): &(&str, &str)| {
+        let scores = values.iter().find(|value| value.name == output);
+        let scores = scores.with_context(|| format!("the network gives no '{output}'"))?;
+        Ok((exit.to_owned(), floats(&scores.chunks.concat())))
+    };
+    outputs.iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trail_is_exact_if_every_codec_is() {
+        assert!(is_lossless(
+            r#"[{"node":"a","codec":"raw"},{"codec":"raw-zrans"}]"#
+        ));
+        assert!(!is_lossless(r#"[{"codec":"raw"},{"codec":"u8-rans"}]"#));
+        assert!(is_lossless(""));
+    }
 }

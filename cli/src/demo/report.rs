@@ -43,9 +43,11 @@ pub(crate) fn checks(
             name: "answers are right",
             held: reference.wrong == 0 && reference.compared > 0,
             detail: format!(
-                "{} compared, {} wrong, largest difference {:.1e}; the whole network gets {:.2} % of these \
+                "{} compared, {} of them with the whole network and the others with themselves, {} wrong, \
+                 largest difference {:.1e}; the whole network gets {:.2} % of these \
                  pictures right{}",
                 reference.compared,
+                reference.exact,
                 reference.wrong,
                 reference.largest,
                 reference.accuracy * 100.0,

@@ -35,6 +35,8 @@ pub(crate) struct Answered {
     pub(crate) missing: String,
     /// The exit that answered.
     pub(crate) exit: String,
+    /// The trail, as the server tells it: JSON.
+    pub(crate) hops: String,
     /// Response time that was predicted.
     pub(crate) predicted: Option<Duration>,
     /// Response time as the server saw it.
@@ -301,6 +303,7 @@ fn read(response: &ModelInferResponse, labels: &[u32]) -> Answered {
         attempts: int("splitplace_attempts").unwrap_or(1),
         missing: text("splitplace_missing_branches"),
         exit: text("splitplace_exit"),
+        hops: text("splitplace_hops"),
         predicted: int("splitplace_predicted_us").map(Duration::from_micros),
         response: int("splitplace_response_us").map(Duration::from_micros),
         sla_held: match of("splitplace_sla_held") {

@@ -10,7 +10,7 @@ use splitplace_proto::inference::{
 };
 use std::time::Duration;
 
-use crate::shipped::Pictures;
+use crate::{dataset::DataSet, shipped::Pictures};
 
 /// Ready-made inputs; a request only points at them.
 #[derive(Clone, Debug)]
@@ -66,6 +66,35 @@ impl Payloads {
             inputs: vec![header(input, batch)?],
             bodies: (0..count).map(of).collect(),
             labels: labels.collect(),
+        })
+    }
+
+    /// Pictures as encoded files, one to a request, for a model with one input that takes them.
+    pub(crate) fn files(metadata: &ModelMetadataResponse, data: &DataSet) -> anyhow::Result<Self> {
+        let [input] = metadata.inputs.as_slice() else {
+            bail!(
+                "pictures need a model with one input; this has {}",
+                metadata.inputs.len()
+            );
+        };
+        let body = |at: usize| -> anyhow::Result<Vec<Bytes>> {
+            let file = data.encoded(at)?;
+            // An element of BYTES is its length and its bytes.
+            let mut bytes = u32::try_from(file.len())?.to_le_bytes().to_vec();
+            bytes.extend_from_slice(&file);
+            Ok(vec![bytes.into()])
+        };
+        Ok(Self {
+            model: metadata.name.clone(),
+            version: String::new(),
+            inputs: vec![InferInputTensor {
+                name: input.name.clone(),
+                datatype: "BYTES".into(),
+                shape: vec![1],
+                ..InferInputTensor::default()
+            }],
+            bodies: (0..data.len()).map(body).collect::<anyhow::Result<_>>()?,
+            labels: (0..data.len()).map(|at| vec![data.label(at)]).collect(),
         })
     }
 

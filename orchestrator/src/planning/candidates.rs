@@ -182,40 +182,51 @@ fn suits(wish: &Wish, variant: &LoadedVariant, kind: ArmKind) -> bool {
     }
 }
 
-/// Every arm that could be, and of the others why not. Arms that more models can have come first: every
-/// model's whole, then every semantic one, the chains, those with exits, the compressed ones, so that a
-/// small fleet serves each model in one way before it serves one of them in two.
+/// Every arm that could be, and of the others why not. What a small fleet should have first comes first: every
+/// model's whole, then a semantic variant of each, the chain, the one with exits, a compressed one, in the
+/// package's order; then the second of each kind, and so on. So each model is served in one way before one of
+/// them is in two, and in ways of every kind before in two of a kind.
 pub(super) fn list<'a>(
     input: &PlanningInput<'a>,
     fleet: &Fleet<'a>,
 ) -> (Vec<Candidate<'a>>, BTreeMap<ModelName, Vec<String>>) {
     let mut candidates = Vec::new();
     let mut refused: BTreeMap<ModelName, Vec<String>> = BTreeMap::new();
-    for kind in [
+    for (wish, number, kind) in ways(input.wishes) {
+        let loaded: &'a Loaded = &wish.loaded;
+        let variant = &loaded.variants()[number];
+        let name = arm_name(variant, kind);
+        match refuse(input, fleet, variant, kind) {
+            Some(why) => {
+                let told = format!("{name} {why}");
+                refused.entry(loaded.name().clone()).or_default().push(told);
+            }
+            None => candidates.push(candidate(input, fleet, wish, number, kind, name)),
+        }
+    }
+    (candidates, refused)
+}
+
+/// Each variant of each model with each kind of arm that it may be, in the order of [`list`].
+fn ways(wishes: &[Wish]) -> Vec<(&Wish, usize, ArmKind)> {
+    const KINDS: [ArmKind; 5] = [
         ArmKind::Whole,
         ArmKind::Semantic,
         ArmKind::Chain,
         ArmKind::Exits,
         ArmKind::Compressed,
-    ] {
-        for wish in input.wishes.iter().filter(|wish| wish.arms.contains(&kind)) {
-            let loaded: &'a Loaded = &wish.loaded;
-            for (number, variant) in loaded.variants().iter().enumerate() {
-                if !suits(wish, variant, kind) {
-                    continue;
-                }
-                let name = arm_name(variant, kind);
-                match refuse(input, fleet, variant, kind) {
-                    Some(why) => {
-                        let told = format!("{name} {why}");
-                        refused.entry(loaded.name().clone()).or_default().push(told);
-                    }
-                    None => candidates.push(candidate(input, fleet, wish, number, kind, name)),
-                }
-            }
+    ];
+    let mut ways = Vec::new();
+    for (place, kind) in KINDS.into_iter().enumerate() {
+        for wish in wishes.iter().filter(|wish| wish.arms.contains(&kind)) {
+            let variants = wish.loaded.variants().iter().enumerate();
+            let suiting = variants.filter(|(_, variant)| suits(wish, variant, kind));
+            let ranked = suiting.enumerate();
+            ways.extend(ranked.map(|(rank, (number, _))| ((rank, place), (wish, number, kind))));
         }
     }
-    (candidates, refused)
+    ways.sort_by_key(|(order, _)| *order);
+    ways.into_iter().map(|(_, way)| way).collect()
 }
 
 /// `base/whole`, `base/chain`, `base/exits`, `semantic`, `int8`: variants' names hold no slash, so these

@@ -47,6 +47,9 @@ struct Plain {
     /// Name of the package; the file's, if it is not given.
     #[arg(long)]
     name: Option<String>,
+    /// What it is, for people.
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
     /// File with the names of the classes, one a line, in the order of the scores.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -149,6 +152,7 @@ fn variants(count: usize) -> String {
 impl Plain {
     fn is_empty(&self) -> bool {
         self.name.is_none()
+            && self.description.is_none()
             && self.labels.is_none()
             && self.licence.is_none()
             && self.sla_ms.is_none()
@@ -217,6 +221,9 @@ fn from_model(source: &Path, plain: &Plain) -> anyhow::Result<Package> {
     let mut package = Package::open(source, &Limits::default())?;
     if let Some(name) = &plain.name {
         package.name.clone_from(name);
+    }
+    if let Some(description) = &plain.description {
+        package.description.clone_from(description);
     }
     if let Some(licence) = &plain.licence {
         package.licence.clone_from(licence);

@@ -15,6 +15,8 @@ mod tables;
 mod thresholds;
 mod variant;
 
+pub(super) use self::variant::Answers;
+
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
@@ -252,6 +254,16 @@ fn measure(
         replace(&args.folder.join(&file.file), &record.to_bytes())?;
     }
     Ok(table)
+}
+
+/// What a variant says of every sample, by the engine, on every core.
+pub(super) fn answers(
+    package: &Package,
+    variant: &Variant,
+    data: &DataSet,
+) -> anyhow::Result<Answers> {
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    VariantRun::new(package, variant, data, &[], jobs)?.answers()
 }
 
 fn bar(variant: &str, what: &str, count: usize) -> ProgressBar {

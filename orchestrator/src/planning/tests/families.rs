@@ -1,7 +1,9 @@
 //! Early exits, compressed variants and codecs as the planner places them.
 
+use std::path::Path;
+
 use splitplace_codec::Codec;
-use splitplace_onnx::{Limits, Value, engine};
+use splitplace_onnx::{Limits, Package, Value, engine};
 use splitplace_plan::Hop;
 
 use super::*;
@@ -186,4 +188,35 @@ fn the_parents_places_are_kept_through_exits() {
             .collect()
     };
     assert_eq!(places(&before), places(after));
+}
+
+/// The fastest way to run one variant of the shipped package on two nodes that are too small for a whole
+/// network, with a slow link between them.
+fn on_a_slow_link(variant: &str, kind: ArmKind) -> ArmPlan {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/packages/fashion-mnist");
+    let mut package = Package::open(&folder, &Limits::default()).unwrap();
+    package.variants.retain(|other| other.name == variant);
+    let loaded = Loaded::open(package, &LoadSettings::default()).unwrap();
+    let mut world = world(&[("a", 2_000.0, 1_000), ("b", 2_000.0, 3_000)], 1e5);
+    world.wishes = vec![Wish::new(Arc::new(loaded))];
+    world.wishes[0].arms = BTreeSet::from([kind]);
+    let output = world.plan();
+    let [arm] = &output.plan.models["fashion-mnist"].arms[..] else {
+        panic!("{:?}", output.unplaced)
+    };
+    arm.clone()
+}
+
+#[test]
+fn a_learned_bottleneck_is_cut_at_its_code() {
+    let narrow = on_a_slow_link("bottleneck", ArmKind::Compressed);
+    let hops = &narrow.branches[0].hops;
+    assert_eq!(hops.len(), 2, "{hops:?}");
+    assert_ne!(hops[0].codec, Codec::RAW);
+    // 8 planes of 7 x 7 numbers, a byte each at most, and a head.
+    assert!(hops[1].bytes_in <= 8 * 7 * 7 + 20, "{hops:?}");
+    // Nothing else that crosses is as small, not even with codecs.
+    let plain = on_a_slow_link("base", ArmKind::Chain);
+    assert!(2 * hops[1].bytes_in < plain.branches[0].hops[1].bytes_in);
+    assert!(narrow.predicted < plain.predicted);
 }

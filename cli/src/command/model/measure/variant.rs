@@ -43,6 +43,25 @@ struct Coded {
     decode: f64,
 }
 
+/// What each exit of a variant, the end last, said of each sample: its confidence, and whether it was
+/// right.
+pub(in super::super) struct Answers(Vec<Vec<(f32, bool)>>);
+
+impl Answers {
+    /// Share of right answers when the first exit answers whose confidence reaches its threshold; the end
+    /// without any.
+    #[expect(clippy::cast_precision_loss, reason = "counts of samples")]
+    pub(in super::super) fn accuracy(&self, thresholds: &[f32]) -> f64 {
+        let right = self.0.iter().filter(|said| {
+            let sure = said.iter().zip(thresholds);
+            let sure = sure.filter(|((confidence, _), threshold)| *threshold <= confidence);
+            let early = sure.map(|(said, _)| said).next();
+            early.or(said.last()).is_some_and(|(_, is_right)| *is_right)
+        });
+        right.count() as f64 / self.0.len().max(1) as f64
+    }
+}
+
 impl<'a> VariantRun<'a> {
     pub(super) fn new(
         package: &'a Package,
@@ -158,6 +177,13 @@ impl<'a> VariantRun<'a> {
             state.keep(partial)?;
         }
         Ok(())
+    }
+
+    /// What is said of every sample.
+    pub(super) fn answers(&self) -> anyhow::Result<Answers> {
+        let samples: Vec<usize> = (0..self.data.len()).collect();
+        let said = in_parallel(self.jobs, &samples, |sample| Ok(self.see(sample)?.0))?;
+        Ok(Answers(said))
     }
 
     fn branches(&self) -> usize {
@@ -375,4 +401,22 @@ fn in_parallel<T: Send>(
     })?;
     all.sort_by_key(|(at, _)| *at);
     Ok(all.into_iter().map(|(_, value)| value).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_exit_that_is_sure_answers() {
+        let answers = Answers(vec![
+            vec![(0.9, true), (0.5, false), (0.6, false)],
+            vec![(0.4, true), (0.8, false), (0.6, true)],
+            vec![(0.4, false), (0.5, false), (0.6, true)],
+            vec![(0.8, false), (0.5, false), (0.6, true)],
+        ]);
+        assert_eq!(answers.accuracy(&[]), 0.75);
+        assert_eq!(answers.accuracy(&[0.8, 0.8]), 0.5);
+        assert_eq!(answers.accuracy(&[1.01, 1.01]), 0.75);
+    }
 }

@@ -37,14 +37,14 @@ impl Place {
         }
     }
 
-    fn show(self, table: &Table) {
+    pub(in super::super) fn show(self, table: &Table) {
         match self {
             Self::Terminal => println!("{table}"),
             Self::Markdown => println!("{table}\n"),
         }
     }
 
-    fn table<const N: usize>(self, header: [&str; N]) -> Table {
+    pub(in super::super) fn table<const N: usize>(self, header: [&str; N]) -> Table {
         let mut table = output::table(header);
         if self == Self::Markdown {
             table
