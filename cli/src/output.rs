@@ -235,7 +235,7 @@ fn exit_control(control: &ExitControlStatus) -> serde_json::Value {
 }
 
 /// What decides at exits, where thresholds alone do not.
-fn exit_controls(status: &StatusResponse) -> Option<comfy_table::Table> {
+fn exit_controls(status: &StatusResponse) -> Option<Table> {
     let mut rows = table([
         "exits of",
         "decides",

@@ -17,7 +17,7 @@ use super::cells::Live;
 use crate::{
     client::{Client, Server},
     dataset::DataSet,
-    fleet::{self, Fleet, NodeSpec},
+    fleet::{Fleet, NodeSpec},
     load::{
         arrivals::{Arrivals, Gaps, SlaMix},
         engine::{self, Mode, Outcome, Run},
@@ -86,10 +86,6 @@ impl Stage {
             payloads_of: data,
             folder,
         })
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
     }
 }
 
