@@ -9,7 +9,8 @@
 //!
 //! Reading order: [`config`], [`memory`] (what a node really has), `fragments` (held and measured),
 //! `routes` (tables by generation), `compute` (queues and threads), `coding` (tensors as they cross
-//! links), `exits` (heads that may answer), `node` (frames in and out), `session` (the control plane).
+//! links), `exits` (heads that may answer), `station` (who decides at them), `node` (frames in and out),
+//! `session` (the control plane).
 
 mod coding;
 mod compute;
