@@ -7,7 +7,7 @@
 //! Reading order: [`table`], [`records`], [`contract`], then the controllers, the simple ones first:
 //! [`fixed`], [`single`] (knapsack, queueing LP), [`data_driven`], [`ada_ee`], [`nested`], [`backlog`],
 //! [`joint`]; what of them is sent to nodes, [`rule`]; of a chain of stations [`mod@line`], [`priced`], and what it is measured against, [`apart`]; what keeps
-//! them true: [`observe`], [`audit`], and who puts it together for a line that serves, [`mod@task`] and [`govern`]; what they achieve: [`evaluate`] and [`seen`] (exact),
+//! them true: [`observe`], [`bursts`], [`audit`], and who puts it together for a line that serves, [`mod@task`] and [`govern`]; what they achieve: [`evaluate`] and [`seen`] (exact),
 //! [`simulate`]; and [`synthetic`], a network to try them on.
 //!
 //! Conventions: K counts the request in service; "present" at a decision includes the request that is decided
@@ -17,6 +17,7 @@ pub mod ada_ee;
 pub mod apart;
 pub mod audit;
 pub mod backlog;
+pub mod bursts;
 pub mod chain;
 pub mod contract;
 pub mod data_driven;

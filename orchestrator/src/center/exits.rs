@@ -294,6 +294,7 @@ impl Steering {
 fn moved(moved: Moved) -> String {
     match moved {
         Moved::Rate => "rate".into(),
+        Moved::Bursts => "bursts".into(),
         Moved::Service => "service".into(),
         Moved::Confidence { exit } => format!("confidence of exit {}", exit + 1),
     }

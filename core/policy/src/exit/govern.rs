@@ -5,6 +5,8 @@
 //!
 //! - *Rate.* A long window while nothing moves, so that its error is small; when a short one differs from it by
 //!   more than [`STEP_ERRORS`] standard errors, the long one begins anew with the short one's arrivals.
+//! - *Bursts.* Rules cannot follow what is over before they are made: short bursts are met by rules that are made
+//!   for both rates ([`Bursts`]).
 //! - *Loss.* What is lost beyond the target, or far below it, moves the target of the next solution (`aim`): real
 //!   nodes are not quite the stations of the model.
 //! - *Confidence.* Audited requests say how often an exit agrees with the network's end. An exit whose promises
@@ -17,6 +19,7 @@ use splitplace_queueing::{Arrivals, Service};
 use super::{
     ExitError, ExitTable, MAX_PLACES, Records,
     audit::{Calibration, Drift},
+    bursts::Bursts,
     observe::{Basis, Moved, RateWindow, StageTimes, Tolerance, needs_resolve},
     real,
     simulate::Node,
@@ -32,6 +35,11 @@ const STEP_ERRORS: f64 = 3.5;
 const STAGE_MEMORY: f64 = 500.0;
 /// Offered load, if all ran to the end, that is assumed before anything has arrived.
 const QUIET_LOAD: f64 = 0.3;
+/// Seconds between two looks for bursts, and the mean length from which on one is a step that rules can follow.
+const BURST_LOOK: f64 = 3.0;
+const BURST_LONG: f64 = 5.0;
+/// Relative change of bursts that is worth a new solution.
+const BURST_STEP: f64 = 0.5;
 /// Arrivals over which the loss is compared with the target.
 const LOSS_ARRIVALS: u64 = 2_000;
 /// Bounds of the aim, as a share of the target.
@@ -148,7 +156,12 @@ pub struct Governor {
     nodes: Vec<Seen>,
     long: RateWindow,
     short: RateWindow,
+    /// The last arrivals, whatever was a step.
+    all: RateWindow,
+    bursts: Option<Bursts>,
+    looked: f64,
     basis: Option<Basis>,
+    basis_bursts: Option<Bursts>,
     basis_aim: f64,
     is_solving: bool,
     arrived: u64,
@@ -199,7 +212,11 @@ impl Governor {
             nodes: nodes.into_iter().map(seen).collect(),
             long: RateWindow::sized(LONG.0, LONG.1),
             short: RateWindow::sized(SHORT.0, SHORT.1),
+            all: RateWindow::sized(LONG.0, LONG.1),
+            bursts: None,
+            looked: f64::NEG_INFINITY,
             basis: None,
+            basis_bursts: None,
             is_solving: false,
             arrived: 0,
             lost: 0,
@@ -218,6 +235,7 @@ impl Governor {
     pub fn arrived(&mut self, at: f64) {
         self.long.arrived(at);
         self.short.arrived(at);
+        self.all.arrived(at);
         self.arrived += 1;
     }
 
@@ -252,12 +270,27 @@ impl Governor {
         Some(drift)
     }
 
-    /// Requests a second, with the relative standard error. Begins the long window anew after a step.
+    /// Requests a second, with the relative standard error. Begins the long window anew after a step; what stays
+    /// within known bursts is none.
     fn rate(&mut self, now: f64) -> Option<(f64, f64)> {
+        if now >= self.looked + BURST_LOOK {
+            self.looked = now;
+            let all: Vec<f64> = self.all.fresh(now).collect();
+            let found = Bursts::fit(&all);
+            self.bursts = found.filter(|bursts| bursts.stays[1] < BURST_LONG);
+        }
+        if self.bursts.is_some() {
+            self.long.clone_from(&self.all);
+        }
         let (long, long_error) = self.long.rate(now)?;
         if let Some((short, short_error)) = self.short.rate(now) {
+            let [calm, burst] = self.bursts.map_or([long; 2], |bursts| bursts.rates);
+            let off = (short - burst).max(calm - short).max(0.0);
             let error = (short * short_error).hypot(long * long_error);
-            if (short - long).abs() > STEP_ERRORS * error && short_error < 0.25 {
+            if off > STEP_ERRORS * error && short_error < 0.25 {
+                self.bursts = None;
+                self.looked = now + BURST_LOOK;
+                self.all.forget();
                 self.long = RateWindow::sized(LONG.0, LONG.1);
                 for at in self.short.fresh(now) {
                     self.long.arrived(at);
@@ -318,6 +351,12 @@ impl Governor {
         };
         if let Some(before) = &self.basis {
             let moved = needs_resolve(before, &basis, error, &self.settings.tolerance);
+            let is_like = match (&self.basis_bursts, &self.bursts) {
+                (None, None) => true,
+                (Some(before), Some(now)) => before.is_like(now, BURST_STEP),
+                _ => false,
+            };
+            let moved = moved.or((!is_like).then_some(Moved::Bursts));
             let is_aim = (self.aim / self.basis_aim - 1.0).abs() > AIM_STEP;
             // Far from busy on both sides, every rule is the same.
             let busy = |basis: &Basis| basis.rate / quiet > 1.0;
@@ -328,7 +367,12 @@ impl Governor {
             self.moved = moved;
         }
         let target = self.settings.target * (1.0 - self.settings.margin) * self.aim;
-        let arrivals = Arrivals::poisson(basis.rate).ok()?;
+        let arrivals = match &self.bursts {
+            Some(bursts) => bursts.arrivals(basis.rate),
+            None => Arrivals::poisson(basis.rate),
+        };
+        let arrivals = arrivals.ok()?;
+        self.basis_bursts = self.bursts;
         self.basis = Some(basis);
         self.basis_aim = self.aim;
         self.is_solving = true;

@@ -36,6 +36,11 @@ impl RateWindow {
         }
     }
 
+    /// Begins anew.
+    pub fn forget(&mut self) {
+        self.instants.clear();
+    }
+
     /// The instants that are not too old, in order.
     pub fn fresh(&self, now: f64) -> impl Iterator<Item = f64> {
         let instants = self.instants.iter().copied();
@@ -205,6 +210,8 @@ impl Default for Tolerance {
 pub enum Moved {
     /// The arrival rate.
     Rate,
+    /// Height or length of the bursts in the arrivals.
+    Bursts,
     /// The service time.
     Service,
     /// The confidences of an exit.
