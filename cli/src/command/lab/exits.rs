@@ -102,14 +102,17 @@ pub(crate) struct Exits {
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     live_load: Vec<f64>,
     /// Length of a live cell, and before it the time that rules have to settle.
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "60s")]
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "300s")]
     live_duration: Duration,
     /// See there.
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "20s")]
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "60s")]
     live_warm_up: Duration,
-    /// Time of the whole network that live nodes are slowed to.
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "40ms")]
+    /// Time of the whole network that live nodes are slowed to: the longer, the less a busy machine disturbs.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "150ms")]
     live_service: Duration,
+    /// Live cells at the same time.
+    #[arg(long, default_value_t = 4)]
+    live_at_once: usize,
     /// Nodes of the live line; 1 leaves it out.
     #[arg(long, default_value_t = 3)]
     live_nodes: usize,
@@ -214,6 +217,7 @@ pub(crate) async fn run(args: &Exits) -> anyhow::Result<ExitCode> {
             places: args.places,
             target: args.target,
             burst: [factor, share, dwell],
+            at_once: args.live_at_once,
             seed: args.seed,
         };
         let stage = Stage::open(folder.clone(), data, args.live_service)?;

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -49,6 +50,8 @@ pub(crate) struct LiveSettings {
     pub(crate) target: f64,
     /// Rate of a burst over the mean, share of the time, length in service times.
     pub(crate) burst: [f64; 3],
+    /// Cells that run at the same time.
+    pub(crate) at_once: usize,
     pub(crate) seed: u64,
 }
 
@@ -57,6 +60,8 @@ pub(crate) struct Stage {
     folder: PathBuf,
     name: String,
     payloads_of: DataSet,
+    /// Names of the exits, the network's end left out.
+    exits: Vec<String>,
     /// Share of one core at which the network takes the wanted time.
     speed: f64,
 }
@@ -75,15 +80,19 @@ impl Stage {
             .tables
             .as_ref()
             .context("the package is not measured")?;
-        let exits = tables.variants.iter().find(|table| table.exits.len() > 1);
-        let last = exits.and_then(|table| table.exits.last());
-        let last = last.context("no variant has exits")?;
+        let measured = tables.variants.iter().find(|table| table.exits.len() > 1);
+        let measured = measured.context("no variant has exits")?;
+        let (last, exits) = measured
+            .exits
+            .split_last()
+            .context("no variant has exits")?;
         // Rules are made from every k-th picture that was measured; the one after each of them is fresh.
         data.keep_every(splitplace_policy::exit::govern::stride(data.len()), 1);
         Ok(Self {
             name: package.name.clone(),
             speed: (last.latency.mean / service.as_secs_f64()).clamp(0.001, 1.0),
             payloads_of: data,
+            exits: exits.iter().map(|exit| exit.name.clone()).collect(),
             folder,
         })
     }
@@ -286,15 +295,11 @@ impl Tally {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts of a run")]
-    fn live(&self, exits: usize) -> Live {
+    fn live(&self, exits: &[String]) -> Live {
         let answered = (self.sent - self.lost).max(1) as f64;
-        // `exit3` is the third; what has no number is the end.
-        let number = |name: &String| {
-            let digits = name.trim_start_matches(|letter: char| !letter.is_ascii_digit());
-            digits
-                .parse::<usize>()
-                .map_or(exits, |n| n.saturating_sub(1))
-        };
+        // What is none of the package's exits is the network's end.
+        let number = |name: &String| exits.iter().position(|exit| exit == name);
+        let number = |name| number(name).unwrap_or(exits.len());
         let mean = self
             .exits
             .iter()
@@ -330,62 +335,79 @@ pub(crate) struct LiveCell {
     pub(crate) expected_loss: f64,
 }
 
-/// Every policy at every load on a fleet of `nodes`.
+/// Every policy at every load on a fleet of `nodes`, several at a time.
 pub(crate) async fn cells(
     stage: &Stage,
     nodes: usize,
     settings: &LiveSettings,
 ) -> anyhow::Result<Vec<LiveCell>> {
     let busy = busy(stage, nodes, settings).await?;
-    let mut cells = Vec::new();
+    let mut wanted = Vec::new();
     for (arrivals, burst) in [("poisson", None), ("bursty", Some(settings.burst))] {
         for &load in &settings.loads {
             for policy in &settings.policies {
-                let rate = load / busy;
-                let all = settings.warm_up + settings.duration;
-                let until = all.as_secs_f64();
-                let instants = instants(rate, burst, busy, until, settings.seed);
-                let served = Served::start(stage, policy, nodes, settings).await?;
-                let mut tally = Tally::default();
-                let mode = open(&instants, settings.seed)?;
-                served
-                    .run(mode, all, u64::MAX, |outcome| {
-                        if outcome.intended >= settings.warm_up {
-                            tally.add(&outcome);
-                        }
-                    })
-                    .await;
-                let control = served.control().unwrap_or_default();
-                served.fleet.stop().await;
-                if !tally.trouble.is_empty() {
-                    tracing::info!(trouble = tally.trouble, "requests were lost");
-                }
-                let exits = control.trust.len().saturating_sub(1);
-                let cell = LiveCell {
-                    package: stage.name.clone(),
-                    nodes,
-                    arrivals,
+                wanted.push(cell(
+                    stage,
+                    (nodes, busy),
+                    settings,
+                    (arrivals, burst),
                     load,
-                    rate,
-                    busy_s: busy,
-                    policy: policy.clone(),
-                    live: tally.live(exits),
-                    solutions: control.solutions,
-                    expected_accuracy: control.expected_accuracy,
-                    expected_loss: control.expected_loss,
-                };
-                eprintln!(
-                    "live: {} on {nodes}, {arrivals} at load {load}, {policy}: {:.2} % right, {:.2} % lost of {}",
-                    cell.package,
-                    100.0 * cell.live.accuracy,
-                    100.0 * cell.live.loss,
-                    cell.live.requests
-                );
-                cells.push(cell);
+                    policy,
+                ));
             }
         }
     }
-    Ok(cells)
+    let cells = futures::stream::iter(wanted).buffered(settings.at_once.max(1));
+    cells.try_collect().await
+}
+
+async fn cell(
+    stage: &Stage,
+    (nodes, busy): (usize, f64),
+    settings: &LiveSettings,
+    (arrivals, burst): (&'static str, Option<[f64; 3]>),
+    load: f64,
+    policy: &str,
+) -> anyhow::Result<LiveCell> {
+    let rate = load / busy;
+    let all = settings.warm_up + settings.duration;
+    let instants = instants(rate, burst, busy, all.as_secs_f64(), settings.seed);
+    let served = Served::start(stage, policy, nodes, settings).await?;
+    let mut tally = Tally::default();
+    let mode = open(&instants, settings.seed)?;
+    served
+        .run(mode, all, u64::MAX, |outcome| {
+            if outcome.intended >= settings.warm_up {
+                tally.add(&outcome);
+            }
+        })
+        .await;
+    let control = served.control().unwrap_or_default();
+    served.fleet.stop().await;
+    if !tally.trouble.is_empty() {
+        tracing::info!(trouble = tally.trouble, "requests were lost");
+    }
+    let live = tally.live(&stage.exits);
+    eprintln!(
+        "live: {} on {nodes}, {arrivals} at load {load}, {policy}: {:.2} % right, {:.2} % lost of {}",
+        stage.name,
+        100.0 * live.accuracy,
+        100.0 * live.loss,
+        live.requests
+    );
+    Ok(LiveCell {
+        package: stage.name.clone(),
+        nodes,
+        arrivals,
+        load,
+        rate,
+        busy_s: busy,
+        policy: policy.to_owned(),
+        live,
+        solutions: control.solutions,
+        expected_accuracy: control.expected_accuracy,
+        expected_loss: control.expected_loss,
+    })
 }
 
 /// One second of a step of the rate.
