@@ -1,4 +1,4 @@
-//! What travels inside the binary: the small model packages, real test pictures, and the demo's fleet.
+//! What travels inside the binary: two model packages, real test pictures, and the demo's fleet.
 //!
 //! So `splitplace up` and `splitplace demo` need no files beside them.
 
@@ -19,7 +19,14 @@ macro_rules! package {
 type Package = (&'static str, &'static [(&'static str, &'static [u8])]);
 
 const PACKAGES: [Package; 2] = [
-    package!("fashion-mnist": "package.toml", "base.onnx", "semantic-0.onnx", "semantic-1.onnx"),
+    package!(
+        "fashion-mnist": "package.toml", "measured.toml", "exits-base.bin", "exits-int8.bin",
+        "exits-bottleneck.bin", "base.onnx", "student.onnx", "pruned.onnx", "int8.onnx", "bottleneck.onnx",
+        "semantic-learned-2-0.onnx", "semantic-learned-2-1.onnx", "semantic-learned-4-0.onnx",
+        "semantic-learned-4-1.onnx", "semantic-learned-4-2.onnx", "semantic-learned-4-3.onnx",
+        "semantic-plain-4-0.onnx",
+        "semantic-plain-4-1.onnx", "semantic-plain-4-2.onnx", "semantic-plain-4-3.onnx"
+    ),
     package!("simple": "package.toml", "model.onnx"),
 ];
 
@@ -160,6 +167,8 @@ fn idx(bytes: &[u8]) -> anyhow::Result<(Vec<usize>, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
+    use splitplace_onnx::{Limits, Package};
+
     use super::*;
 
     #[test]
@@ -172,6 +181,22 @@ mod tests {
         }
         assert_eq!(counts, [1000; 10]);
         assert_eq!(pictures.floats(9_999).len(), 28 * 28 * 4);
+    }
+
+    #[test]
+    fn packages_are_whole_and_measured() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_packages(folder.path(), None).expect("shipped");
+        for (name, files) in PACKAGES {
+            let package = Package::open(&folder.path().join(name), &Limits::default());
+            let package = package.expect(name);
+            // The two texts come on top.
+            let texts = 1 + usize::from(package.tables.is_some());
+            assert_eq!(package.files().count() + texts, files.len(), "{name}");
+            for variant in &package.variants {
+                assert_eq!(variant.accuracy.is_some(), name != "simple", "{name}");
+            }
+        }
     }
 
     #[test]

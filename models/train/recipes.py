@@ -44,6 +44,6 @@ SPECS = {spec.name: spec for spec in (
          ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
          (125.3, 122.95, 113.9), (63., 62.1, 66.7), stem=32, widths=(64, 96, 128, 128, 128), strides=(2, 2, 1, 1, 2),
          grids=(4, 2, 2, 2), pad=4,
-         epochs={"base": (15, 12), "group": 2, "split": 5, "student": 7, "pruned": 3, "bottleneck": 2},
+         epochs={"base": (15, 12), "group": 2, "split": 4, "student": 6, "pruned": 3, "bottleneck": 2},
          levels=LEVELS, student=(16, (48, 64, 80, 64, 64)), narrow=(1, 8, 1)),
 )}
