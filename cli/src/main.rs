@@ -8,6 +8,7 @@ mod command;
 mod dataset;
 mod demo;
 mod fleet;
+mod foresight;
 mod load;
 mod output;
 mod settings;
