@@ -59,7 +59,10 @@ fn world(situation: &Situation) -> Result<World, String> {
         let mut worker = Worker::new(node.clone());
         worker.queue_limit = situation.queue_limit;
         let scv = situation.variation.get(&node.id).copied().unwrap_or(0.0);
-        worker.service = Law::gamma(1.0, scv.clamp(0.0, 25.0)).map_err(|why| why.to_string())?;
+        let pace = situation.pace.get(&node.id).copied().unwrap_or(1.0);
+        // A worker spends it twice for each frame: towards the queue and towards the link.
+        worker.overhead = situation.overhead / 2;
+        worker.service = Law::gamma(pace, scv.clamp(0.0, 25.0)).map_err(|why| why.to_string())?;
         Ok(worker)
     });
     let workers: Vec<Worker> = workers.collect::<Result<_, String>>()?;

@@ -19,13 +19,31 @@ export function enter(root) {
 export function structure() {
   const told = state.structure;
   parts.policy.textContent = `policy ${told.policy}`;
-  const sentences = told.explanation.split(/(?<=[.;])\s+/).filter(Boolean);
+  const sentences = split(told.explanation);
   const used = [...new Set(told.models.flatMap((model) => model.arms.flatMap((arm) => arm.branches.flatMap((hops) => hops.map((hop) => hop.node)))))].sort();
   fill(parts.plan,
     h("p", { class: "soft" }, `Plan ${told.generation}. In the planner's own words:`),
     h("ul", null, sentences.map((sentence) => h("li", null, sentence))),
     h("p", null, "Arms move when a node joins, leaves or is lost, when models change, or when other places would make them clearly faster together. Ask the twin: ",
       used.slice(0, 12).flatMap((node, at) => [at ? ", " : "", h("a", { href: `#twin/${encodeURIComponent(node)}` }, `without ${node}`)]), "."));
+}
+
+/** Sentences and their parts, but nothing within brackets is torn apart. */
+function split(text) {
+  const parts = [];
+  let [depth, part] = [0, ""];
+  for (let at = 0; at < text.length; at += 1) {
+    const letter = text[at];
+    if (letter === "(") depth += 1;
+    if (letter === ")") depth -= 1;
+    const ends = depth === 0 && (letter === ";" || letter === ".") && (at + 1 === text.length || text[at + 1] === " ");
+    if (!ends) part += letter;
+    if (ends || at + 1 === text.length) {
+      if (part.trim()) parts.push(part.trim());
+      part = "";
+    }
+  }
+  return parts;
 }
 
 const REASONS = { best: ["ok", "best"], explored: ["warn", "explored"], fallback: ["bad", "fallback"], fixed: ["", "fixed"] };

@@ -3,8 +3,8 @@
 import { act } from "./act.js";
 import { bar, fill, h, row, s, say, set, table } from "./dom.js";
 import { Flow } from "./flow.js";
-import { along, bow, heading, layout, path } from "./layout.js";
-import { inPicture, look, mark } from "./marks.js";
+import { along, bow, heading, layout, order, path } from "./layout.js";
+import { chip, inPicture, look, mark } from "./marks.js";
 import { state } from "./store.js";
 import { bytes, percent, place, plural, rate, time } from "./words.js";
 
@@ -12,6 +12,7 @@ let parts = null;
 let traced = null;
 let picked = null;
 let drawn = null;
+let names = [];
 
 export function enter(root) {
   const links = s("svg", { class: "links", "aria-hidden": "true" });
@@ -62,7 +63,7 @@ function held(structure) {
         const key = `${hop.node} ${hop.fragment}`;
         if (known.has(key) || !held.has(hop.node)) return;
         known.add(key);
-        held.get(hop.node).push({ model: model.model, arm: arm.arm, branch, at, of: hops.length, ...hop });
+        held.get(hop.node).push({ model: model.model, arm: arm.arm, branch, branches: arm.branches.length, at, of: hops.length, ...hop });
       }));
     }
   }
@@ -74,7 +75,10 @@ export function structure() {
   const width = parts.picture.clientWidth;
   if (!width) return;
   drawn = width;
-  const plan = layout(told, width);
+  names = order(told, names);
+  const plan = layout(names, width);
+  // Of very many links only those of a traced arm can be told apart.
+  parts.picture.classList.toggle("dense", told.links.length > 80);
   parts.plan = plan;
   parts.picture.style.height = `${plan.height}px`;
   for (const svg of [parts.links, parts.nodes]) svg.setAttribute("viewBox", `0 0 ${width} ${plan.height}`);
@@ -84,9 +88,9 @@ export function structure() {
   fill(parts.links, told.links.map((link) => {
     if (!where(link.from) || !where(link.to)) return [];
     const line = bow(where(link.from), where(link.to));
-    const middle = along(line, 0.56);
+    const middle = along(line, 0.54);
     const edge = s("path", { class: "edge", d: path(line), "stroke-width": 1.2 });
-    const tip = s("path", { class: "tip", d: "M-4-3.4l7.4 3.4l-7.4 3.4z", transform: `translate(${middle.x} ${middle.y}) rotate(${heading(line, 0.56)})` });
+    const tip = s("path", { class: "tip", d: "M-4-3.4l7.4 3.4l-7.4 3.4z", transform: `translate(${middle.x} ${middle.y}) rotate(${heading(line, 0.54)})` });
     const label = s("text", { class: "label soft", x: middle.x, y: middle.y - 8, "text-anchor": "middle" });
     parts.edges.set(`${link.from}>${link.to}`, { link, line, edge, tip, label });
     return [edge, tip, label];
@@ -122,7 +126,15 @@ function card(node, fragments, plan, before) {
   const most = room * rows;
   const shown = fragments.length > most ? fragments.slice(0, most - 2) : fragments;
   const top = tight ? 44 : high - 17 - (fragments.length > room ? 15 : 0);
+  // Few fragments have names; many are marks alone.
+  const named = !tight && w > 170 && fragments.length <= 2;
   const chips = shown.map((fragment, at) => {
+    if (named) {
+      const y = high - 13 - (fragments.length - 1 - at) * 17;
+      const chip = s("g", null, inPicture(fragment.model, 10, y - 10, 11), s("text", { class: "fragment", x: 27, y }, cut(`${fragment.arm}${fragment.of > 1 ? ` ${fragment.at + 1} of ${fragment.of}` : ""}${fragment.branches > 1 ? ` ∥${fragment.branch + 1}` : ""}`, 22), " "));
+      if (before && !before.fragments.has(fragment.fragment)) chip.setAttribute("class", "arrive");
+      return chip;
+    }
     const chip = inPicture(fragment.model, 10 + (at % room) * (size + 3), top + Math.floor(at / room) * (size + 2), size);
     if (before && !before.fragments.has(fragment.fragment)) chip.firstChild.setAttribute("class", "arrive");
     return chip;
@@ -137,14 +149,13 @@ function card(node, fragments, plan, before) {
     onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pick(node.node); } },
   },
   s("rect", { class: "box", width: w, height: high, rx: tight ? 8 : 12 }),
-  s("text", { class: "name", x: 10, y: tight ? 16 : 21 }, cut(node.node, tight ? 9 : w > 150 ? 15 : 11)),
+  s("text", { class: "name", x: 10, y: tight ? 16 : 21 }, `${cut(node.node, tight ? 9 : w > 150 ? 15 : 11)} `),
   texts.queue,
-  tight ? [] : [s("text", { class: "fine", x: 10, y: 39 }, "CPU"), s("text", { class: "fine", x: 10, y: 54 }, "Mem"), texts.cpu, texts.memory],
+  tight ? [] : [s("text", { class: "fine", x: 10, y: 39 }, "CPU "), texts.cpu, s("text", { class: "fine", x: 10, y: 54 }, "Mem "), texts.memory],
   track(tight ? 25 : 33), cpu, track(tight ? 33 : 48), memory,
   chips,
-  shown.length < fragments.length ? s("text", { class: "fine", x: w - 10, y: top + (rows - 1) * (size + 2) + size - 2, "text-anchor": "end" }, `+${fragments.length - shown.length}`) : null,
-  s("title", null, ""));
-  parts.cards.set(node.node, { node, group, cpu, memory, texts, fragments: new Set(fragments.map((fragment) => fragment.fragment)), title: group.lastChild });
+  shown.length < fragments.length ? s("text", { class: "fine", x: w - 10, y: top + (rows - 1) * (size + 2) + size - 2, "text-anchor": "end" }, `+${fragments.length - shown.length}`) : null);
+  parts.cards.set(node.node, { node, group, cpu, memory, texts, fragments: new Set(fragments.map((fragment) => fragment.fragment)) });
   return group;
 }
 
@@ -153,19 +164,17 @@ const cut = (name, most) => (name.length > most ? `${name.slice(0, most - 1)}…
 export function pulse() {
   if (!parts?.plan) return;
   const { pulse: seen } = state;
-  for (const { node, group, cpu, memory, texts, title } of parts.cards.values()) {
+  for (const { node, cpu, memory, texts } of parts.cards.values()) {
     const now = seen.nodes[node.node] ?? {};
     const gone = node.state === "lost";
     const used = gone ? 0 : (now.memory_used_bytes ?? 0) / Math.max(1, node.memory_bytes);
     const busy = gone ? 0 : now.busy ?? 0;
     level(cpu, busy);
     level(memory, used);
-    say(texts.cpu, gone ? "" : percent(busy, 0));
-    say(texts.memory, gone ? "" : percent(used, 0));
-    say(texts.queue, node.state !== "alive" ? node.state : now.queued ? `${now.queued} wait` : "");
-    const words = `${node.node}, ${node.state}, CPU ${percent(busy, 0)}, memory ${percent(used, 0)}, ${now.queued ?? 0} waiting, ${plural(parts.holds.get(node.node)?.length ?? 0, "fragment")}`;
-    set(group, "aria-label", words);
-    say(title, words);
+    // Read aloud as one text: each part ends with a space, which is not drawn.
+    say(texts.cpu, gone ? "" : `${percent(busy, 0)} `);
+    say(texts.memory, gone ? "" : `${percent(used, 0)} `);
+    say(texts.queue, node.state !== "alive" ? `${node.state} ` : now.queued ? `${now.queued}${parts.plan.size.tight ? "" : " wait"} ` : "");
   }
   const uses = new Map(seen.links.map(([from, to, frames, load]) => [`${from}>${to}`, { frames, load }]));
   const most = Math.max(1, ...[...uses.values()].map((use) => use.frames));
@@ -175,12 +184,12 @@ export function pulse() {
   let arriving = 0;
   for (const [key, { link, line, edge, label }] of parts.edges) {
     const use = uses.get(key);
-    set(edge, "stroke-width", use ? (1.4 + 4 * Math.sqrt(use.frames / most)).toFixed(1) : 1.2);
+    set(edge, "stroke-width", use ? (1.2 + 2.6 * Math.sqrt(use.frames / most)).toFixed(1) : 1.2);
     edge.classList.toggle("busy", Boolean(use));
     if (!link.from) arriving += use?.frames ?? 0;
     const on = edge.classList.contains("on");
     const shown = on || (!traced && parts.edges.size <= 9 && parts.picture.clientWidth > 640);
-    say(label, shown && use ? `${bytes(use.load)}/s` : "");
+    say(label, shown && use && (on || use.load >= 1e3) ? `${bytes(use.load)}/s` : "");
     if (use && (!traced || on)) lanes.push({ key, bow: line, rate: use.frames, colour: on ? marked : plain });
   }
   lanes.sort((a, b) => b.rate - a.rate);
@@ -202,8 +211,9 @@ function level(rect, share) {
 function traces(told) {
   const all = told.models.flatMap((model) => model.arms.map((arm) => ({ model: model.model, arm: arm.arm })));
   if (traced && !all.some((one) => one.model === traced.model && one.arm === traced.arm)) traced = null;
-  const shown = all.slice(0, 24);
-  fill(parts.traces, shown.map((one) => h("button", {
+  const shown = all.length > 12 ? [] : all;
+  const models = told.models.map((model) => model.model);
+  fill(parts.traces, shown.length ? null : models.slice(0, 24).map((model) => chip(model)), shown.map((one) => h("button", {
     type: "button", class: "quiet", "aria-pressed": String(traced?.model === one.model && traced?.arm === one.arm),
     onclick: () => {
       traced = traced?.model === one.model && traced?.arm === one.arm ? null : one;
@@ -212,12 +222,15 @@ function traces(told) {
       pulse();
     },
   }, mark(one.model), `${one.model} · ${one.arm}`)),
-  all.length > shown.length ? select(told, all.slice(24)) : null);
+  all.length > shown.length ? select(all) : null);
 }
 
-function select(told, rest) {
-  return h("select", { "aria-label": "Trace another arm", onchange: (event) => { traced = rest[event.target.value] ?? null; trace(); pulse(); } },
-    h("option", { value: "" }, `${rest.length} more arms`), rest.map((one, at) => h("option", { value: at }, `${one.model} · ${one.arm}`)));
+function select(all) {
+  const groups = [...new Set(all.map((one) => one.model))].map((model) => h("optgroup", { label: model }, all.map((one, at) => (one.model === model ? h("option", { value: at }, `${one.model} · ${one.arm}`) : null))));
+  const chosen = h("select", { "aria-label": "Trace an arm", onchange: () => { traced = all[chosen.value] ?? null; trace(); pulse(); } }, h("option", { value: "" }, `Trace one of ${all.length} arms`), groups);
+  const at = all.findIndex((one) => traced && one.model === traced.model && one.arm === traced.arm);
+  chosen.value = at < 0 ? "" : at;
+  return chosen;
 }
 
 /** Shows the ways of the traced arm: its links, its nodes with the number of the step. */

@@ -24,19 +24,28 @@ export function depths(structure) {
 
 /** Size of a node's card by how many there are and how wide the picture is. */
 export function cardSize(count, width) {
-  if (width < 640) return count > 24 ? { w: 104, h: 58, tight: true } : { w: 150, h: 92, tight: false };
+  if (width < 640) return count > 24 ? { w: 104, h: 58, tight: true } : { w: 142, h: 92, tight: false };
   if (count > 40) return { w: 104, h: 58, tight: true };
   if (count > 12) return { w: 138, h: 84, tight: false };
-  return { w: 176, h: 100, tight: false };
+  return { w: 184, h: 104, tight: false };
 }
 
-/** Places for the centre and every node, and the height that they take. */
-export function layout(structure, width) {
+/** The order in which nodes are drawn: as before, as far as they were there, so that a new plan moves
+ * fragments and not the whole picture; new ones by their depth. */
+export function order(structure, before = []) {
   const depth = depths(structure);
-  const names = structure.nodes.map(({ node }) => node).sort((a, b) => {
+  const there = new Set(structure.nodes.map(({ node }) => node));
+  const kept = before.filter((name) => there.has(name));
+  const known = new Set(kept);
+  const fresh = [...there].filter((name) => !known.has(name)).sort((a, b) => {
     const [x, y] = [depth.get(a), depth.get(b)];
     return x === y ? a.localeCompare(b, "en", { numeric: true }) : x < y ? -1 : 1;
   });
+  return [...kept, ...fresh];
+}
+
+/** Places for the centre and every node, in this order, and the height that they take. */
+export function layout(names, width) {
   const size = cardSize(names.length, width);
   const places = new Map();
   if (width < 640) {
@@ -58,8 +67,7 @@ export function layout(structure, width) {
   const wanted = Math.max(1, Math.ceil(Math.sqrt(names.length * 1.1)));
   const columns = Math.min(room, names.length > 12 ? room : wanted);
   const rows = Math.max(1, Math.ceil(names.length / columns));
-  const stagger = size.tight || columns < 2 ? 0 : 18;
-  const height = Math.max(250, 2 * PAD + rows * (size.h + gapY) - gapY + 2 * stagger);
+  const height = Math.max(250, 2 * PAD + rows * (size.h + gapY) - gapY);
   const used = Math.ceil(names.length / rows);
   const step = used > 1 ? Math.min((width - 190 - PAD - size.w) / (used - 1), (size.w + gapX) * 1.5) : 0;
   const first = 190 + size.w / 2 + Math.max(0, (width - 190 - PAD - size.w - step * (used - 1)) / 2);
@@ -67,8 +75,7 @@ export function layout(structure, width) {
     const [column, row] = [Math.floor(at / rows), at % rows];
     const inColumn = Math.min(rows, names.length - column * rows);
     const top = (height - inColumn * (size.h + gapY) + gapY) / 2;
-    const shift = column % 2 ? stagger : -stagger;
-    places.set(name, { x: first + column * step, y: top + row * (size.h + gapY) + size.h / 2 + (inColumn < rows ? 0 : shift) });
+    places.set(name, { x: first + column * step, y: top + row * (size.h + gapY) + size.h / 2 });
   });
   return { size, center: { x: 76, y: height / 2 }, places, height };
 }

@@ -24,7 +24,7 @@ export class Times {
     const axis = { stroke: css("--soft"), grid: { stroke: css("--faint"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     this.plot = new uPlot({
       width, height: 190, cursor: { y: false, drag: { x: false, y: false } }, legend: { live: true },
-      padding: [8, 8, 0, 0],
+      padding: [10, 18, 4, 0],
       scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1e-3) * 1.12] } },
       axes: [
         { ...axis, values: (_, marks) => marks.map((mark) => (mark === 0 ? "now" : `${mark} s`)), size: 26 },
@@ -64,7 +64,7 @@ export function shares(host, points, names, colour, label) {
     below = now;
     return s("path", { d: `M${up}L${down}Z`, vars: { fill: colour(at) } });
   });
-  fill(host, s("svg", { viewBox: `0 0 ${width} ${high}`, width: "100%", height: high, preserveAspectRatio: "none", role: "img", "aria-label": label }, areas));
+  fill(host, s("svg", { viewBox: `0 0 ${width} ${high}`, width: "100%", height: high, preserveAspectRatio: "none", role: "img", "aria-label": label }, s("rect", { width, height: high, vars: { fill: "var(--faint)" } }), areas));
 }
 
 /** Distributions over the same times, one ridge each. `ridges` are `{name, kind, counts}`. */
@@ -73,7 +73,7 @@ export function distribution(host, bounds, ridges) {
   if (!used.length) return fill(host, h("p", { class: "empty" }, "No answers in the last minute."));
   const [low, high] = [Math.max(0, Math.min(...used) - 1), Math.min(bounds.length - 1, Math.max(...used) + 1)];
   const bins = high - low + 1;
-  const [left, width, tall] = [74, 420, 40];
+  const [left, width, tall] = [70, Math.max(300, host.clientWidth), 50];
   const step = (width - left - 4) / bins;
   const drawn = ridges.map((ridge, row) => {
     const most = Math.max(1, ...ridge.counts);

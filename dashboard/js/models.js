@@ -48,7 +48,7 @@ function key(kind, name) {
 function card(model) {
   const parts = {
     figures: h("dl", { class: "figures" }), state: h("span", { class: "chip" }), plot: h("div", { class: "plot" }), split: h("div"), losses: h("div", { class: "row" }),
-    arms: h("div"), shares: h("div"), sharesKey: h("div", { class: "row" }), exits: h("div"), exitsKey: h("div", { class: "row" }), hops: h("div"), tools: h("div", { class: "row" }), reason: h("p", { class: "soft" }),
+    arms: h("div"), armsInside: h("div"), armsBelow: h("div"), shares: h("div"), sharesKey: h("div", { class: "row" }), exits: h("div"), exitsKey: h("div", { class: "row" }), hops: h("div"), tools: h("div", { class: "row" }), reason: h("p", { class: "soft" }),
   };
   parts.times = new Times(parts.plot, [
     { label: "mean", colour: "--accent" }, { label: "95th percentile", colour: "--m1", dash: [6, 3] }, { label: "forecast", colour: "--soft", dash: [2, 3] }]);
@@ -56,12 +56,14 @@ function card(model) {
     h("header", null, mark(model.model), h("h2", null, model.model), h("span", { class: "soft small" }, model.version ? `version ${model.version}` : ""), parts.state, h("span", { class: "end" }, parts.tools)),
     parts.reason,
     parts.figures, parts.losses,
-    h("div", { class: "two" },
+    parts.pairs = h("div", { class: "pairs" },
       h("div", null, h("h3", null, "Time to the answer"), parts.plot),
       h("div", null, h("h3", null, "How it splits, last minute"), parts.split),
-      h("div", null, h("h3", null, "Arms over the last two minutes"), parts.shares, parts.sharesKey, parts.exits, parts.exitsKey),
+      h("div", null, h("h3", null, "Arms over the last two minutes"), parts.shares, parts.sharesKey, parts.exits, parts.exitsKey, parts.armsInside),
       h("div", null, h("h3", null, "Hop by hop"), h("div", { class: "row" }, key("transfer", "transfer"), key("queue", "queue"), key("compute", "compute"), key("encode", "encode")), parts.hops)),
-    parts.arms);
+    parts.armsBelow);
+  parts.pairs.hidden = true;
+  parts.armsBelow.append(parts.arms);
   return parts;
 }
 
@@ -112,6 +114,13 @@ function one(card, seen, points) {
     ? losses.map(([reason, number]) => h("span", { class: "chip bad" }, `${count(number)} ${LOSSES[reason] ?? reason}`))
     : h("span", { class: "soft small" }, seen.ended ? "Nothing was lost in the last minute." : "Nobody asks for it now."));
   const last = points.slice(-SHOWN);
+  // Without answers there is nothing to draw.
+  const empty = !last.some((point) => point.ended);
+  if (card.pairs.hidden !== empty) {
+    card.pairs.hidden = empty;
+    (empty ? card.armsBelow : card.armsInside).append(card.arms);
+  }
+  if (empty) return;
   const now = last.at(-1)?.t ?? 0;
   card.times.update([last.map((point) => point.t - now), last.map((point) => point.mean_seconds), last.map((point) => point.p95_seconds), last.map((point) => point.predicted_seconds)]);
   if (seen.parts) distribution(card.split, state.bounds, [

@@ -21,7 +21,7 @@ export function enter(root) {
     for (const other of event.target.parentElement.children) other.setAttribute("aria-pressed", String(other === event.target));
     load();
   } }, name));
-  root.append(
+  root.append(h("div", { class: "beside" },
     h("section", { class: "card", "aria-label": "Requests" },
       h("header", null, h("h2", null, "Requests"),
         h("form", { class: "row", role: "search", onsubmit: (event) => { event.preventDefault(); if (parts.id.value.trim()) location.hash = `#requests/${parts.id.value.trim()}`; } },
@@ -29,7 +29,7 @@ export function enter(root) {
         h("div", { class: "traces", role: "group", "aria-label": "Order" }, orders),
         h("label", { for: "of", class: "soft small" }, "Model"), parts.model),
       parts.list),
-    parts.one);
+    parts.one));
   detail();
   load();
 }
@@ -76,7 +76,7 @@ function detail() {
     h("header", null, h("h2", null, `Request ${open.id}`), outcome(open)),
     h("dl", { class: "figures" }, facts.map(([name, value]) => h("div", { class: "figure" }, h("dt", null, name), h("dd", null, h("small", null, String(value)))))),
     open.error ? h("p", { class: "worse" }, open.error) : null,
-    open.missing.length ? h("p", { class: "worse" }, `Branches left out: ${open.missing.join(", ")}`) : null,
+    open.missing.length ? h("p", { class: "worse" }, `Left out of the merge, because late or lost: branch ${open.missing.join(", ")}`) : null,
     open.hops.length ? [h("h3", null, "Hop by hop"), h("div", { class: "row" }, ["transfer", "queue", "compute", "encode"].map((kind) => h("span", { class: "key" }, h("i", { class: kind }), kind))), h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Waterfall" }, waterfall(open))] : null);
 }
 
@@ -92,7 +92,7 @@ function waterfall(one) {
     return { hop, parts, from, to: at };
   });
   const whole = Math.max(one.response_us, ...ends.values(), one.sla_us < one.response_us * 2 ? one.sla_us : 0, 1);
-  const [left, width, tall] = [130, 760, 26];
+  const [left, width, tall] = [92, 560, 26];
   const x = (us) => left + (us / whole) * (width - left - 70);
   const many = new Set(one.hops.map((hop) => hop.branch)).size > 1;
   return s("svg", { viewBox: `0 0 ${width} ${rows.length * tall + 30}`, width: "100%", "min-width": 480, role: "img", "aria-label": `Waterfall: ${rows.map(({ hop, from, to }) => `${place(hop.node)} from ${time(from)} to ${time(to)}`).join("; ")}` },

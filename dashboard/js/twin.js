@@ -95,6 +95,7 @@ export function pulse() {
   fill(parts.seen, table("The last comparison of each model", heads, rows));
   const busiest = latest.reduce((a, b) => (b.observed.offered_per_second > a.observed.offered_per_second ? b : a));
   const line = all.filter((one) => one.model === busiest.model);
+  parts.plot.hidden = line.length < 2;
   const now = state.pulse.second;
   parts.times.update([line.map((one) => one.second - now), line.map((one) => one.observed.response_seconds), line.map((one) => one.predicted.response_seconds.mean)]);
 }
@@ -139,14 +140,13 @@ function show() {
       row(heads, ["", h("strong", null, "then"), judged(was.answers_per_second.mean, now.answers_per_second.mean, rate), judged(was.response_seconds.mean, now.response_seconds.mean, ms, true), judged(was.p95_seconds.mean, now.p95_seconds.mean, ms, true),
         judged(was.held.mean, now.held.mean, share), judged(was.loss.mean, now.loss.mean, share, true), judged(was.accuracy.mean, now.accuracy.mean, (value) => percent(value, 2))])];
   });
-  const way = (ways) => (ways.length ? ways.map((hops) => hops.join(" → ")).join("  ∥  ") : "nowhere");
+  const way = (ways) => (ways.length ? ways.map((hops) => hops.join(" → ")).join("  ∥  ") : h("strong", { class: "worse" }, "nowhere"));
   const moveHeads = [["what would move"], ["from"], ["to"]];
   fill(parts.answer, title,
     assumed ? h("p", { class: "soft" }, `Assumed: ${assumed}.`) : null,
     table("Predicted, with half the 95 % interval", heads, rows, { id: "what-if-table" }),
     moves.length ? table("", moveHeads, moves.map((move) => row(moveHeads, [h("span", { class: "row" }, mark(move.model), `${move.model} · ${move.arm}`), way(move.before), way(move.after)]))) : h("p", { class: "soft" }, "Nothing would move."),
-    Object.entries(unplaced).map(([model, why]) => h("p", { class: "worse" }, `${model}: ${why.join("; ")}`)),
-    h("details", null, h("summary", null, "Why that plan"), h("p", { class: "prose" }, explanation)),
+    h("details", null, h("summary", null, "Why that plan"), h("p", { class: "prose" }, explanation), Object.entries(unplaced).map(([model, why]) => h("p", { class: "prose" }, `${model} would not have: ${why.join("; ")}`))),
     h("div", { class: "row end" }, h("span", { class: "soft small" }, `${after.runs} runs of each, ${took_seconds.toFixed(1)} s`),
       h("button", { type: "button", onclick: () => act("Apply this as a plan?", `From now on plans are made as if ${words(asked.question)}${asked.question.kind === "remove-node" ? ": it is drained" : ""}.`, { act: "apply", question: asked.question }, true) }, "Apply as a plan")));
 }

@@ -177,6 +177,10 @@ pub struct Situation {
     pub queue_limit: u32,
     /// Squared coefficient of variation of service times, by node; 0 where it is not known.
     pub variation: BTreeMap<NodeId, f64>,
+    /// Service times as they were seen over those that the plan expects, by node; 1 where none was seen.
+    pub pace: BTreeMap<NodeId, f64>,
+    /// What a frame takes on its way to a node beyond what the link explains.
+    pub overhead: Duration,
 }
 
 /// A number with half its 95 % interval.

@@ -12,9 +12,9 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use serde_json::{Value, json};
 use splitplace_brain::Report;
-use splitplace_fleet::{Node, NodeId};
+use splitplace_fleet::{Links, Node, NodeId, Place};
 use splitplace_lifecycle::{Ending, Fault, RequestId};
-use splitplace_plan::{Exact, ModelName};
+use splitplace_plan::{Exact, ModelName, Plan};
 use splitplace_proto::{
     center::{BeliefStatus, DecisionStatus, LinkStatus, StatusResponse, TrafficStatus},
     control,
@@ -281,7 +281,11 @@ impl Inner {
 
     /// What a world with this fleet, plan and load is worth is asked with this.
     fn situation(&self, basis: &Basis, loads: Vec<SeenLoad>) -> Situation {
+        let links = self.links.clone().unwrap_or_default();
+        let (pace, overhead) = calibrate(&self.watching.book.lock(), &basis.start.parent, &links);
         Situation {
+            pace,
+            overhead,
             snapshot: basis.start.snapshot.clone(),
             plan: basis.start.parent.clone(),
             loads,
@@ -376,6 +380,49 @@ fn traffic(seen: &Traffic, now: u64) -> TrafficStatus {
         feedback_accuracy,
         feedback_samples: samples,
     }
+}
+
+/// How service times compare with the plan's, by node, and what a frame takes beyond its link.
+fn calibrate(book: &Book, plan: &Plan, links: &Links) -> (BTreeMap<NodeId, f64>, Duration) {
+    let mut paces: BTreeMap<NodeId, (f64, f64)> = BTreeMap::new();
+    let (mut beyond, mut weights) = (0.0, 0.0);
+    for (model, planned) in &plan.models {
+        let Some(seen) = book.seen(model.as_str()) else {
+            continue;
+        };
+        for ((arm, branch, at, node), mean) in seen.hops() {
+            let arm = planned.arms.iter().find(|known| known.name == *arm);
+            let route = arm.and_then(|arm| arm.branches.get(*branch as usize));
+            let at = *at as usize;
+            let Some(hop) = route.and_then(|route| route.hops.get(at)) else {
+                continue;
+            };
+            if hop.node.as_str() != node {
+                continue;
+            }
+            let from = match at.checked_sub(1).and_then(|at| route?.hops.get(at)) {
+                Some(before) => Place::from(&before.node),
+                None => Place::Center,
+            };
+            let expected = (hop.service + hop.coding).as_secs_f64() * 1e6;
+            let (took, planned) = paces.entry(hop.node.clone()).or_default();
+            *took += mean.weight * mean.compute_us;
+            *planned += mean.weight * expected;
+            let link = links.get(&from, &Place::from(&hop.node));
+            let carried = link.transfer(hop.bytes_in).as_secs_f64() * 1e6;
+            beyond += mean.weight * (mean.transfer_us - carried).max(0.0);
+            weights += mean.weight;
+        }
+    }
+    let pace = |(node, (took, planned)): (NodeId, (f64, f64))| {
+        (0.0 < planned).then(|| (node, (took / planned).clamp(0.1, 10.0)))
+    };
+    let overhead = if weights > 0.0 {
+        Duration::try_from_secs_f64(beyond / weights / 1e6).unwrap_or_default()
+    } else {
+        Duration::ZERO
+    };
+    (paces.into_iter().filter_map(pace).collect(), overhead)
 }
 
 /// Squared coefficient of variation of service times, by node, weighted by runs.
