@@ -55,6 +55,8 @@ enum Command {
     Worker(Box<command::worker::Worker>),
     /// Show nodes, models and where everything runs.
     Status(command::status::Status),
+    /// Watch fleet, models and decisions, once a second.
+    Top(command::top::Top),
     /// Send one request and show the answer.
     Infer(command::infer::Infer),
     /// Tell the truth about an answered request, for the policy to learn from.
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         Command::Orchestrator(args) => serve(command::orchestrator::run(*args)),
         Command::Worker(args) => serve(command::worker::run(*args)),
         Command::Status(args) => serve(command::status::run(args)),
+        Command::Top(args) => serve(command::top::run(args)),
         Command::Model(command) => command::model::run(command),
         Command::Feedback(args) => serve(command::feedback::run(args)),
         Command::Load(args) => serve(command::load::run(*args)),

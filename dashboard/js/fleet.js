@@ -120,8 +120,9 @@ export function structure() {
 function card(node, fragments, plan, before) {
   const { w, h: high, tight } = plan.size;
   const { x, y } = plan.places.get(node.node);
-  const size = tight ? 8 : 13;
-  const room = Math.floor((w - 18) / (size + 3));
+  const size = tight ? 6.4 : 13;
+  const gap = tight ? 2 : 3;
+  const room = Math.floor((w - 18) / (size + gap));
   const rows = tight ? 1 : 2;
   const most = room * rows;
   const shown = fragments.length > most ? fragments.slice(0, most - 2) : fragments;
@@ -135,7 +136,7 @@ function card(node, fragments, plan, before) {
       if (before && !before.fragments.has(fragment.fragment)) chip.setAttribute("class", "arrive");
       return chip;
     }
-    const chip = inPicture(fragment.model, 10 + (at % room) * (size + 3), top + Math.floor(at / room) * (size + 2), size);
+    const chip = inPicture(fragment.model, 10 + (at % room) * (size + gap), top + Math.floor(at / room) * (size + 2), size);
     if (before && !before.fragments.has(fragment.fragment)) chip.firstChild.setAttribute("class", "arrive");
     return chip;
   });

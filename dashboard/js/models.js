@@ -77,7 +77,7 @@ function arms(card, model) {
     ready
       ? h("button", { type: "button", class: "quiet", onclick: () => act(`Unload ${model.model}?`, "It is not served any more until it is loaded again. Requests for it are refused.", { act: "unload", model: model.model }, true) }, "Unload")
       : h("button", { type: "button", class: "quiet", onclick: () => act(`Load ${model.model}?`, "It is placed on the fleet and served.", { act: "load", model: model.model }) }, "Load"));
-  const heads = [["arm"], ["accuracy", "num"], ["forecast now", "num"], ["way"], [""]];
+  const heads = [["arm"], ["accuracy", "num"], ["forecast now", "num"], ["way"], ["pin"]];
   card.forecasts = new Map();
   const rows = model.arms.map((arm) => {
     const forecast = h("span");

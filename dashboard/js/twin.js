@@ -88,7 +88,7 @@ export function pulse() {
   }
   const names = [...new Set(all.map((one) => one.model))];
   const latest = names.map((name) => all.findLast((one) => one.model === name));
-  const heads = [["model"], [""], ["time to the answer", "num"], ["95th", "num"], ["promises kept", "num"], ["lost", "num"], ["accuracy", "num"], ["error of the mean", "num"]];
+  const heads = [["model"], ["whose"], ["time to the answer", "num"], ["95th", "num"], ["promises kept", "num"], ["lost", "num"], ["accuracy", "num"], ["error of the mean", "num"]];
   const rows = latest.flatMap((one) => [
     row(heads, [h("span", { class: "row" }, mark(one.model), one.model), "predicted", time(one.predicted.response_seconds.mean * 1e6), time(one.predicted.p95_seconds.mean * 1e6), percent(one.predicted.held.mean), percent(one.predicted.loss.mean), percent(one.predicted.accuracy.mean, 2), ""]),
     row(heads, ["", "observed", time(one.observed.response_seconds * 1e6), time(one.observed.p95_seconds * 1e6), percent(one.observed.held), percent(one.observed.loss), percent(one.observed.accuracy, 2), h("strong", null, `${one.error > 0 ? "+" : "−"}${percent(Math.abs(one.error))}`)])]);
@@ -125,7 +125,7 @@ function show() {
   if (asked.waiting) return fill(parts.answer, title, h("p", { class: "soft" }, "Planning and simulating …"));
   if (asked.error) return fill(parts.answer, title, h("p", null, h("span", { class: "chip bad" }, "no answer"), " ", asked.error));
   const { before, after, moves, unplaced, explanation, assumed, took_seconds } = asked.told;
-  const heads = [["model"], [""], ["answers", "num"], ["time to the answer", "num"], ["95th", "num"], ["promises kept", "num"], ["lost", "num"], ["accuracy", "num"]];
+  const heads = [["model"], ["world"], ["answers", "num"], ["time to the answer", "num"], ["95th", "num"], ["promises kept", "num"], ["lost", "num"], ["accuracy", "num"]];
   const ms = (seconds) => time(seconds * 1e6);
   const share = (value) => percent(value, 1);
   const cells = (one) => [figure(one.answers_per_second, rate), figure(one.response_seconds, ms), figure(one.p95_seconds, ms), figure(one.held, share), figure(one.loss, share), figure(one.accuracy, (value) => percent(value, 2))];
