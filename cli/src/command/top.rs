@@ -186,7 +186,10 @@ fn headline(status: &StatusResponse, paint: &Paint) -> String {
     } else if !broken.is_empty() {
         paint.bad(&format!("{} cannot be served", broken.join(", ")))
     } else if !gone.is_empty() {
-        paint.warn(&format!("{} lost; the rest serves everything", gone.join(", ")))
+        paint.warn(&format!(
+            "{} lost; the rest serves everything",
+            gone.join(", ")
+        ))
     } else {
         paint.good("all is well")
     };
@@ -203,7 +206,10 @@ fn headline(status: &StatusResponse, paint: &Paint) -> String {
 fn fleet(status: &StatusResponse, paint: &Paint, lines: &mut Vec<String>) {
     let mut held: BTreeMap<&str, std::collections::BTreeSet<&str>> = BTreeMap::new();
     let arms = status.models.iter().flat_map(|model| &model.arms);
-    for hop in arms.flat_map(|arm| &arm.branches).flat_map(|route| &route.hops) {
+    for hop in arms
+        .flat_map(|arm| &arm.branches)
+        .flat_map(|route| &route.hops)
+    {
         held.entry(&hop.node).or_default().insert(&hop.fragment);
     }
     let width = widest(status.nodes.iter().map(|node| &node.node[..]), 4);
@@ -227,7 +233,8 @@ fn fleet(status: &StatusResponse, paint: &Paint, lines: &mut Vec<String>) {
             bar(used, paint),
             node.queued,
             node.computed_per_second,
-            held.get(&node.node[..]).map_or(0, std::collections::BTreeSet::len)
+            held.get(&node.node[..])
+                .map_or(0, std::collections::BTreeSet::len)
         ));
     }
     lines.push(String::new());
@@ -323,7 +330,8 @@ fn decisions(status: &StatusResponse, paint: &Paint, lines: &mut Vec<String>) {
     if shown.is_empty() {
         return;
     }
-    let name = |one: &splitplace_proto::center::DecisionStatus| format!("{} {}", one.model, one.arm);
+    let name =
+        |one: &splitplace_proto::center::DecisionStatus| format!("{} {}", one.model, one.arm);
     let names: Vec<String> = shown.iter().map(name).collect();
     let width = widest(names.iter().map(|name| &name[..]), 9);
     lines.push(paint.soft(&format!(
@@ -357,7 +365,11 @@ fn micros(us: u64) -> String {
 }
 
 fn widest<'a>(names: impl Iterator<Item = &'a str>, least: usize) -> usize {
-    names.map(|name| name.chars().count()).max().unwrap_or(0).max(least)
+    names
+        .map(|name| name.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(least)
 }
 
 #[cfg(test)]
@@ -415,9 +427,21 @@ mod tests {
     fn a_page_says_what_is_wrong_first() {
         let page = page(&status(), &Paint(false));
         let first = page.lines().next().unwrap();
-        assert!(first.contains("board lost") && first.contains("plan 4"), "{first}");
+        assert!(
+            first.contains("board lost") && first.contains("plan 4"),
+            "{first}"
+        );
         assert!(!page.contains('\x1b'), "no colours without a terminal");
-        for wanted in ["█████        50 %", "97 %", "12.5/s", "90 %", "9.00 ms", "2 expired", "77", "kept"] {
+        for wanted in [
+            "█████        50 %",
+            "97 %",
+            "12.5/s",
+            "90 %",
+            "9.00 ms",
+            "2 expired",
+            "77",
+            "kept",
+        ] {
             assert!(page.contains(wanted), "{wanted} is missing in\n{page}");
         }
         assert!(!page.contains("broken"));
@@ -426,6 +450,9 @@ mod tests {
     #[test]
     fn colours_are_taken_back() {
         let page = page(&status(), &Paint(true));
-        assert_eq!(page.matches("\x1b[0m").count() * 2, page.matches("\x1b[").count());
+        assert_eq!(
+            page.matches("\x1b[0m").count() * 2,
+            page.matches("\x1b[").count()
+        );
     }
 }
