@@ -8,6 +8,7 @@ pub(crate) mod load;
 pub(crate) mod model;
 pub(crate) mod orchestrator;
 pub(crate) mod status;
+pub(crate) mod top;
 pub(crate) mod twin;
 pub(crate) mod up;
 pub(crate) mod worker;

@@ -126,6 +126,7 @@ impl Fleet {
         let registry = Arc::new(Mutex::new(Registry::default()));
         let seed = seed(&config);
         let app = App::start(config, listeners, &registry, seed)?;
+        app.center().set_foresight(Arc::new(crate::foresight::Twin));
         let mut fleet = Self {
             app,
             workers: BTreeMap::new(),
@@ -147,6 +148,19 @@ impl Fleet {
     /// Where the servers listen.
     pub(crate) fn addresses(&self) -> Addresses {
         self.app.addresses()
+    }
+
+    /// Where the dashboard is, with the token that lets its reader act.
+    pub(crate) fn dashboard(&self) -> String {
+        let token = self
+            .app
+            .dashboard_token()
+            .map(|token| format!("#token={token}"));
+        format!(
+            "http://{}/{}",
+            self.app.addresses().http,
+            token.unwrap_or_default()
+        )
     }
 
     /// State of everything.

@@ -8,6 +8,7 @@ mod command;
 mod dataset;
 mod demo;
 mod fleet;
+mod foresight;
 mod load;
 mod output;
 mod settings;
@@ -54,6 +55,8 @@ enum Command {
     Worker(Box<command::worker::Worker>),
     /// Show nodes, models and where everything runs.
     Status(command::status::Status),
+    /// Watch fleet, models and decisions, once a second.
+    Top(command::top::Top),
     /// Send one request and show the answer.
     Infer(command::infer::Infer),
     /// Tell the truth about an answered request, for the policy to learn from.
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Command::Worker(args) => serve(command::worker::run(*args)),
         Command::Status(args) => serve(command::status::run(args)),
         Command::Model(command) => serve(command::model::run(command)),
+        Command::Top(args) => serve(command::top::run(args)),
         Command::Feedback(args) => serve(command::feedback::run(args)),
         Command::Load(args) => serve(command::load::run(*args)),
         Command::Infer(args) => serve(command::infer::run(args)),

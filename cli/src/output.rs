@@ -7,7 +7,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use anyhow::Context as _;
 use comfy_table::{ContentArrangement, Table, presets};
 use splitplace_orchestrator::app::Addresses;
-use splitplace_proto::center::{ExitControlStatus, RouteStatus, StatusResponse};
+use splitplace_proto::center::{ExitControlStatus, RouteStatus, StatusResponse, TrafficStatus};
 
 /// Exit status of a command that did its work and found the answer to be "no".
 pub(crate) const NO: u8 = 1;
@@ -291,6 +291,9 @@ pub(crate) fn status_json(status: &StatusResponse) -> serde_json::Value {
             "emulated": node.emulated,
             "speed_share": node.speed_share,
             "data_address": node.data_address,
+            "busy": node.busy,
+            "queued": node.queued,
+            "computed_per_second": node.computed_per_second,
         })
     });
     let route = |route: &RouteStatus| {
@@ -331,6 +334,8 @@ pub(crate) fn status_json(status: &StatusResponse) -> serde_json::Value {
             "state": model.state,
             "reason": model.reason,
             "default_sla_us": model.default_sla_us,
+            "pinned": model.pinned,
+            "traffic": model.traffic.as_ref().map(traffic_json),
             "arms": arms.collect::<Vec<_>>(),
         })
     });
@@ -344,5 +349,53 @@ pub(crate) fn status_json(status: &StatusResponse) -> serde_json::Value {
         "policy_state": status.policy_state.iter().collect::<std::collections::BTreeMap<_, _>>(),
         "nodes": nodes.collect::<Vec<_>>(),
         "models": models.collect::<Vec<_>>(),
+        "links": status.links.iter().map(|link| serde_json::json!({
+            "from": link.from,
+            "to": link.to,
+            "frames_per_second": link.frames_per_second,
+            "bytes_per_second": link.bytes_per_second,
+            "reconnects": link.reconnects,
+        })).collect::<Vec<_>>(),
+        "decisions": status.decisions.iter().map(|one| serde_json::json!({
+            // A text: the number uses all 64 bits.
+            "request": one.request.to_string(),
+            "unix_ms": one.unix_ms,
+            "model": one.model,
+            "arm": one.arm,
+            "context": one.context,
+            "reason": one.reason,
+            "propensity": one.propensity,
+            "sla_us": one.sla_us,
+            "predicted_us": one.predicted_us,
+            "response_us": one.response_us,
+            "ending": one.ending,
+            "held": one.held,
+        })).collect::<Vec<_>>(),
+        "beliefs": status.beliefs.iter().map(|one| serde_json::json!({
+            "model": one.model,
+            "context": one.context,
+            "arm": one.arm,
+            "count": one.count,
+            "explored": one.explored,
+            "held": one.held,
+            "reward": one.reward,
+            "confidence": one.confidence,
+            "propensity": one.propensity,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+/// The last minute of a model, for programs.
+fn traffic_json(traffic: &TrafficStatus) -> serde_json::Value {
+    serde_json::json!({
+        "requests_per_second": traffic.requests_per_second,
+        "answered": traffic.answered,
+        "held": traffic.held,
+        "p50_us": traffic.p50_us,
+        "p95_us": traffic.p95_us,
+        "p99_us": traffic.p99_us,
+        "lost": traffic.lost.iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "feedback_accuracy": traffic.feedback_accuracy,
+        "feedback_samples": traffic.feedback_samples,
     })
 }

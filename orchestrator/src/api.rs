@@ -4,9 +4,10 @@
 //! promised time, what an answer says about itself, error codes) is decided once, without sockets.
 //!
 //! Reading order: `tensors`, `sla`, `said`, `errors` (shared), `grpc`, `stream`, `model_info`,
-//! `center`, `health` (gRPC), `rest` (REST), `tokens`, `tls`.
+//! `center`, `health` (gRPC), `rest` (REST), [`dashboard`](dashboard()), `tokens`, `tls`.
 
 mod center;
+mod dashboard;
 mod errors;
 mod grpc;
 mod health;
@@ -32,6 +33,8 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::face::Face;
 use tokens::Tokens;
+
+pub use dashboard::dashboard;
 
 /// What may be chosen about the API.
 #[derive(Clone, Debug)]

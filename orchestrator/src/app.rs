@@ -99,6 +99,16 @@ pub struct App {
     addresses: Addresses,
     servers: JoinSet<()>,
     stop: watch::Sender<bool>,
+    dashboard_token: Option<Secret>,
+}
+
+/// A text that is not for logs.
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(not shown)")
+    }
 }
 
 struct Pem {
@@ -144,6 +154,13 @@ impl App {
             Some(path) => Tokens::from_lines(&read(path)?),
             None => Tokens::default(),
         };
+        // Whoever can read what the binary prints may act, when no token was given out.
+        let dashboard_token = tokens
+            .is_empty()
+            .then(|| Secret(format!("{:032x}", rand::random::<u128>())));
+        let acting = dashboard_token
+            .as_ref()
+            .map_or_else(|| tokens.clone(), |own| Tokens::from_lines(&own.0));
         let links = match &config.fleet {
             Some(path) => Some(FleetFile::read(path)?.links()),
             None => None,
@@ -200,8 +217,9 @@ impl App {
         servers.spawn(named("workers", workers));
 
         let metrics = api::metrics(Arc::clone(registry));
+        let http = api::rest(&face, &settings).merge(api::dashboard(&face, acting));
         for (name, listener, routes) in [
-            ("REST", listeners.http, api::rest(&face, &settings)),
+            ("REST", listeners.http, http),
             ("metrics", listeners.metrics, metrics),
         ] {
             let stopped = until(stopping.clone());
@@ -227,6 +245,7 @@ impl App {
             addresses,
             servers,
             stop,
+            dashboard_token,
         })
     }
 
@@ -240,6 +259,13 @@ impl App {
     #[must_use]
     pub const fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// The token with which the dashboard lets somebody act, when the configuration has none. Not for
+    /// logs.
+    #[must_use]
+    pub fn dashboard_token(&self) -> Option<&str> {
+        self.dashboard_token.as_ref().map(|own| &own.0[..])
     }
 
     /// Refuses what is new, waits for what is in flight, saves everything, and ends.

@@ -20,6 +20,7 @@ mod merge;
 mod metrics;
 mod roll_out;
 mod served;
+mod watching;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -97,6 +98,8 @@ pub struct Parts {
 struct FleetView {
     nodes: Vec<splitplace_proto::center::NodeStatus>,
     explanation: String,
+    /// What plans count on beyond what is known, in words.
+    assumed: Vec<String>,
 }
 
 /// The running centre. Cheap to clone.
@@ -128,6 +131,7 @@ struct Inner {
     changes: watch::Sender<u64>,
     commands: mpsc::Sender<control::Command>,
     feedback: Saves,
+    watching: watching::Watching,
     is_draining: AtomicBool,
     is_settled: AtomicBool,
     metrics: Metrics,
@@ -233,6 +237,7 @@ impl Center {
             changes: watch::Sender::new(0),
             commands,
             feedback: Saves::default(),
+            watching: watching::Watching::default(),
             is_draining: AtomicBool::new(false),
             is_settled: AtomicBool::new(false),
             metrics: Metrics::register(registry),
@@ -347,6 +352,7 @@ impl Inner {
             .served
             .count(&outcome, report.response, waiting.samples, unix_ms);
         self.metrics.ended(&waiting.served.name, &report);
+        self.note_ended(request, &waiting, &report, &outcome, unix_ms);
         if let Ok(answer) = &outcome {
             self.metrics.answered(answer);
             if let Some(classes) = answer::classes(answer) {

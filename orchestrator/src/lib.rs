@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`face`] (what is asked of the centre), [`api`] (who asks), [`center`] (who answers),
 //! [`planning`] with [`measured`], [`sessions`] and [`adoption`] (the fleet), [`catalog`] and [`store`]
-//! (what lasts), [`app`] (all of it on sockets).
+//! (what lasts), [`watch`] with [`watched`] and [`foresight`] (what operators see), [`app`] (all of it on sockets).
 
 pub mod adoption;
 pub mod api;
@@ -12,7 +12,10 @@ pub mod center;
 pub mod config;
 pub mod face;
 pub mod fleet_file;
+pub mod foresight;
 pub mod measured;
 pub mod planning;
 pub mod sessions;
 pub mod store;
+pub mod watch;
+pub mod watched;

@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use splitplace_orchestrator::app::App;
 
 use super::OrchestratorArgs;
-use crate::{fleet, output, settings};
+use crate::{fleet, foresight, output, settings};
 
 #[derive(Debug, Args)]
 pub(crate) struct Orchestrator {
@@ -29,6 +29,7 @@ pub(crate) async fn run(args: Orchestrator) -> anyhow::Result<ExitCode> {
     let registry = Arc::new(Mutex::new(Registry::default()));
     let seed = fleet::seed(&config);
     let app = App::start(config, listeners, &registry, seed)?;
+    app.center().set_foresight(Arc::new(foresight::Twin));
     let addresses = app.addresses();
     if args.json {
         println!("{}", output::addresses_json(&addresses));

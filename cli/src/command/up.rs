@@ -79,6 +79,7 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<ExitCode> {
     let addresses = fleet.addresses();
     if !args.json {
         eprintln!("{}", output::addresses(&addresses));
+        eprintln!("dashboard on {}", fleet.dashboard());
     }
     let is_ready = tokio::select! {
         ready = fleet.ready(Duration::from_secs(args.wait)) => Some(ready),
@@ -101,6 +102,7 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<ExitCode> {
     }
     if args.json {
         let mut line = output::addresses_json(&addresses);
+        line["dashboard"] = serde_json::json!(fleet.dashboard());
         line["processes"] = serde_json::json!(fleet.processes());
         line["nodes"] = serde_json::json!(
             fleet

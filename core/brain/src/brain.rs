@@ -189,6 +189,8 @@ pub struct Brain {
     memory: Memory,
     /// Nodes that have to let go of the plan in force before they can take the next one.
     suspended: BTreeSet<NodeId>,
+    /// Arms that an operator wants taken while they can be.
+    pins: BTreeMap<ModelName, String>,
 }
 
 impl Brain {
@@ -208,6 +210,7 @@ impl Brain {
             in_generation: BTreeMap::new(),
             memory: Memory::new(settings.memory),
             suspended: BTreeSet::new(),
+            pins: BTreeMap::new(),
         }
     }
 
@@ -261,6 +264,27 @@ impl Brain {
     /// left without an arm wait.
     pub fn suspend(&mut self, nodes: BTreeSet<NodeId>) {
         self.suspended = nodes;
+    }
+
+    /// Has every request for a model take one arm while it can answer; `None` leaves it to the policy
+    /// again. The policy is still asked, with this arm alone, and learns from it.
+    pub fn pin(&mut self, model: ModelName, arm: Option<String>) {
+        match arm {
+            Some(arm) => self.pins.insert(model, arm),
+            None => self.pins.remove(&model),
+        };
+    }
+
+    /// The arm that was pinned.
+    #[must_use]
+    pub fn pinned(&self, model: &ModelName) -> Option<&str> {
+        self.pins.get(model).map(String::as_str)
+    }
+
+    /// The model of an answered request that is remembered.
+    #[must_use]
+    pub fn remembered(&self, request: RequestId) -> Option<&ModelName> {
+        self.memory.model(request)
     }
 
     /// Whether some arm of the model can answer now.
@@ -518,7 +542,7 @@ impl Brain {
             return Event::Unroutable { request, attempt };
         };
         let arms = self.arms.get(&flight.model).map_or(&[][..], Vec::as_slice);
-        let offered: Vec<(&Arm, Duration, Duration)> = arms
+        let mut offered: Vec<(&Arm, Duration, Duration)> = arms
             .iter()
             .filter(|arm| self.is_usable(arm) && arm.routes.is_disjoint(avoid))
             .filter(|arm| self.is_accurate(arm, flight.min_accuracy))
@@ -527,6 +551,11 @@ impl Brain {
                 (arm, raw, corrected)
             })
             .collect();
+        if let Some(pinned) = self.pins.get(&flight.model)
+            && offered.iter().any(|(arm, ..)| arm.plan.name == *pinned)
+        {
+            offered.retain(|(arm, ..)| arm.plan.name == *pinned);
+        }
         if offered.is_empty() {
             return Event::Unroutable { request, attempt };
         }

@@ -88,6 +88,12 @@ impl Memory {
         }
     }
 
+    /// The model of a decision that is remembered.
+    #[must_use]
+    pub fn model(&self, request: RequestId) -> Option<&ModelName> {
+        self.by_request.get(&request).map(|learnt| &learnt.model)
+    }
+
     /// Hands out a decision, once.
     pub fn take(&mut self, request: RequestId) -> Option<Learnt> {
         // Its place in the order stays and is skipped when it comes up.

@@ -153,7 +153,11 @@ impl Inner {
 
 impl Face for Center {
     async fn ask(&self, ask: Ask) -> Result<Answer, AskError> {
-        let (request, answer) = self.inner.admit(ask)?;
+        let model = ask.model.clone();
+        let admitted = self.inner.admit(ask);
+        let (request, answer) = admitted.inspect_err(|error| {
+            self.inner.note_refused(&model, error);
+        })?;
         let mut asked = Asked {
             center: &self.inner,
             request,
@@ -239,9 +243,11 @@ impl Face for Center {
     }
 
     async fn feedback(&self, told: center::FeedbackRequest) -> center::FeedbackResponse {
-        let correct = {
+        let (correct, model) = {
             let mut flow = self.inner.flow.lock();
-            flow.brain.feedback(RequestId(told.request), &told.labels)
+            let request = RequestId(told.request);
+            let model = flow.brain.remembered(request).cloned();
+            (flow.brain.feedback(request, &told.labels), model)
         };
         let Some(correct) = correct else {
             return center::FeedbackResponse {
@@ -249,6 +255,10 @@ impl Face for Center {
                 correct: 0,
             };
         };
+        if let Some(model) = model {
+            let mut book = self.inner.watching.book.lock();
+            book.model(&model).feedback(correct, told.labels.len());
+        }
         let (saved, is_saved) = oneshot::channel();
         self.inner.feedback.waiting.lock().push(saved);
         self.inner.feedback.asked.notify_one();
@@ -266,7 +276,8 @@ impl Face for Center {
         let models = facts
             .into_iter()
             .map(|facts| {
-                let forecasts = flow.brain.forecasts(&ModelName::new(&facts.name));
+                let model = ModelName::new(&facts.name);
+                let forecasts = flow.brain.forecasts(&model);
                 center::ModelStatus {
                     arms: forecasts
                         .iter()
@@ -280,10 +291,12 @@ impl Face for Center {
                     state: facts.state.label().to_owned(),
                     reason: facts.reason,
                     default_sla_us: micros(facts.default_sla),
+                    pinned: flow.brain.pinned(&model).unwrap_or_default().to_owned(),
+                    traffic: None,
                 }
             })
             .collect();
-        center::StatusResponse {
+        let mut status = center::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: flow.brain.generation().0,
             policy: flow.brain.policy().name().to_owned(),
@@ -293,7 +306,11 @@ impl Face for Center {
             explanation: fleet.explanation,
             draining: inner.is_draining.load(Ordering::Relaxed),
             policy_state: flow.brain.policy().state().into_iter().collect(),
-        }
+            ..center::StatusResponse::default()
+        };
+        drop(flow);
+        inner.tell_seen(&mut status);
+        status
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

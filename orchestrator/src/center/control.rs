@@ -3,6 +3,8 @@
 //! One loop owns all of it. Making a plan and loading it run beside the loop, one at a time; a node that
 //! is lost meanwhile is told to the brain at once.
 
+mod operate;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
@@ -29,7 +31,9 @@ use crate::{
     face::LoadError,
     measured::{Measured, MeasuredSettings, ServiceTime},
     sessions::SessionEvent,
+    watched::Operation,
 };
+use operate::Orders;
 
 /// Between two looks at what may be retired and saved.
 const TICK: Duration = Duration::from_millis(250);
@@ -48,6 +52,17 @@ pub(super) enum Command {
         model: ModelName,
         told: oneshot::Sender<Result<(), LoadError>>,
     },
+    Operate {
+        what: Operation,
+        told: oneshot::Sender<Result<String, String>>,
+    },
+    /// A copy of what plans are made from.
+    Basis { told: oneshot::Sender<Basis> },
+}
+
+/// Everything that a plan would be made from now.
+pub(super) struct Basis {
+    pub(super) start: Start,
 }
 
 /// The loops of a centre. Stopping it saves what is not saved yet.
@@ -103,6 +118,8 @@ struct Control {
     saved_policy: BTreeMap<String, f64>,
     /// Whether a plan is being made or loaded.
     is_rolling: bool,
+    /// What an operator wants of plans.
+    orders: Orders,
 }
 
 type Opened = (ModelName, Result<Loaded, CatalogError>);
@@ -133,6 +150,7 @@ pub(super) fn start(
         loading: Vec::new(),
         retire_below: None,
         is_rolling: false,
+        orders: Orders::default(),
         saved_policy: inner.flow.lock().brain.policy().state(),
         inner: Arc::clone(&inner),
     };
@@ -140,6 +158,7 @@ pub(super) fn start(
     let mut beside = JoinSet::new();
     beside.spawn(ring(Arc::clone(&inner)));
     beside.spawn(exits::steer(Arc::clone(&inner)));
+    beside.spawn(super::watching::compare(Arc::clone(&inner)));
     beside.spawn(save_for_feedback(inner));
     let control = tokio::spawn(control.run(events, commands, stopped));
     Ok(Running {
@@ -386,6 +405,12 @@ impl Control {
                 let _ = told.send(result);
                 self.inner.changed();
             }
+            Command::Operate { what, told } => {
+                let _ = told.send(self.operate(what));
+            }
+            Command::Basis { told } => {
+                let _ = told.send(self.basis());
+            }
         }
     }
 
@@ -428,6 +453,7 @@ impl Control {
                 known.node.state = NodeState::Lost;
                 known.is_settled = false;
                 self.inner.outlets.write().remove(&node);
+                self.inner.watching.book.lock().nodes.forget(node.as_str());
                 self.plan_within(Duration::from_millis(10));
             }
             SessionEvent::Leaving { node, why } => {
@@ -444,6 +470,7 @@ impl Control {
                 };
                 known.used_bytes = report.memory_used_bytes;
                 self.inner.steering.reported(&node, &report.stations);
+                self.inner.note_report(&known.node, &report);
                 for fragment in &report.fragments {
                     let service = fragment.service.and_then(|s| {
                         ServiceTime::new(s.count, s.mean_seconds, s.variance_seconds2)
@@ -533,14 +560,21 @@ impl Control {
             }
             snapshot.nodes.insert(name.clone(), node);
         }
+        if !for_requests {
+            self.orders.change(&mut snapshot);
+        }
         snapshot
     }
 
     fn begin(&mut self) -> Start {
-        let snapshot = self.snapshot(false);
+        let start = self.start();
         self.is_rolling = true;
-        self.planned_with = snapshot.alive().map(|node| node.id.clone()).collect();
+        self.planned_with = start.snapshot.alive().map(|node| node.id.clone()).collect();
         self.planned_for = self.inner.models.read().keys().cloned().collect();
+        start
+    }
+
+    fn start(&self) -> Start {
         Start {
             models: self.inner.models.read().values().cloned().collect(),
             measured: self.measured.clone(),
@@ -552,7 +586,8 @@ impl Control {
                 .map(|(name, _)| name.clone())
                 .collect(),
             stored: self.stored.clone(),
-            snapshot,
+            rates: self.orders.rates(),
+            snapshot: self.snapshot(false),
         }
     }
 
@@ -689,6 +724,7 @@ impl Control {
         let nodes = self.nodes.values().map(|known| NodeStatus {
             node: known.node.id.to_string(),
             state: match known.node.state {
+                NodeState::Alive if self.orders.is_drained(&known.node.id) => "draining",
                 NodeState::Alive => "alive",
                 NodeState::Leaving => "leaving",
                 NodeState::Lost => "lost",
@@ -701,6 +737,7 @@ impl Control {
             emulated: known.node.emulated,
             speed_share: known.speed_share,
             data_address: known.address.clone(),
+            ..NodeStatus::default()
         });
         let nodes: Vec<NodeStatus> = nodes.collect();
         let alive = nodes.iter().filter(|node| node.state == "alive").count();
@@ -711,6 +748,7 @@ impl Control {
         let mut fleet = self.inner.fleet.write();
         fleet.nodes = nodes;
         fleet.explanation.clone_from(&self.plan.explanation);
+        fleet.assumed = self.orders.told();
     }
 
     async fn tick(&mut self) {

@@ -13,7 +13,10 @@ use splitplace_plan::ModelName;
 use splitplace_policy::exit::govern::GovernorView;
 
 use super::{answer, exits};
-use crate::face::{Answer, LAST_EXIT};
+use crate::{
+    face::{Answer, LAST_EXIT},
+    watch::Loss,
+};
 
 /// What an ended request is counted under. Bounded: models, arms and endings are few.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,6 +50,12 @@ struct ExitOf {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lost {
+    model: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Promise {
     model: String,
     arm: String,
@@ -61,6 +70,7 @@ pub(super) struct Metrics {
     answers: Family<Exit, Counter>,
     response: Family<Arm, Histogram, fn() -> Histogram>,
     retries: Family<Arm, Counter>,
+    losses: Family<Lost, Counter>,
     pub(super) stale: Counter,
     pub(super) forgotten: Counter,
     pub(super) in_flight: Gauge,
@@ -89,6 +99,7 @@ impl Metrics {
             answers: Family::default(),
             response: Family::new_with_constructor(seconds),
             retries: Family::default(),
+            losses: Family::default(),
             stale: Counter::default(),
             forgotten: Counter::default(),
             in_flight: Gauge::default(),
@@ -130,6 +141,11 @@ impl Metrics {
             "retries",
             "Attempts after a request's first",
             metrics.retries.clone(),
+        );
+        registry.register(
+            "losses",
+            "Requests without an answer, refused ones included, by reason",
+            metrics.losses.clone(),
         );
         registry.register(
             "stale_answers",
@@ -247,6 +263,15 @@ impl Metrics {
             exit: answer.exit.clone().unwrap_or_else(|| LAST_EXIT.into()),
         };
         self.answers.get_or_create(&exit).inc();
+    }
+
+    /// A request without an answer.
+    pub(super) fn lost(&self, model: &ModelName, loss: Loss) {
+        let lost = Lost {
+            model: model.to_string(),
+            reason: loss.label(),
+        };
+        self.losses.get_or_create(&lost).inc();
     }
 
     pub(super) fn ended(&self, model: &ModelName, report: &Report) {

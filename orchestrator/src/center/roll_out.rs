@@ -33,6 +33,8 @@ pub(super) struct Start {
     pub(super) unsettled: BTreeSet<NodeId>,
     /// A plan from before a restart, to be put in force as it is if everything is still there.
     pub(super) stored: Option<Plan>,
+    /// Requests a second that an operator wants planned for, instead of the configured ones.
+    pub(super) rates: BTreeMap<ModelName, f64>,
 }
 
 /// Runs of a fragment on a node.
@@ -148,25 +150,9 @@ async fn attempt(
     let began = Instant::now();
     let output = {
         let store = Arc::clone(&inner.store);
-        let arms = arms(&inner.config.planning.arms);
-        let settings = PlanningSettings {
-            max_parts: inner.config.planning.max_parts,
-            codec_cost: inner.config.planning.codec_cost,
-            ..PlanningSettings::default()
-        };
+        let (settings, wishes) = (settings(inner), wishes(inner, start));
         let (snapshot, measured) = (start.snapshot.clone(), start.measured.clone());
         let (parent, seed) = (start.parent.clone(), inner.seed);
-        let rate_per_second = inner.config.planning.rate_per_second;
-        let wishes: Vec<Wish> = start
-            .models
-            .iter()
-            .map(|served| Wish {
-                arms: arms.clone(),
-                rate_per_second,
-                controlled: controlled(&inner.config.exits, served),
-                ..Wish::new(Arc::clone(&served.loaded))
-            })
-            .collect();
         let work = move || -> Result<PlanningOutput, String> {
             let numbers = store
                 .reserve(Counter::Generation, 1)
@@ -211,6 +197,31 @@ async fn attempt(
         plan: output.plan,
         unplaced: output.unplaced,
     })
+}
+
+/// What may be chosen about planning.
+pub(super) fn settings(inner: &Inner) -> PlanningSettings {
+    PlanningSettings {
+        max_parts: inner.config.planning.max_parts,
+        codec_cost: inner.config.planning.codec_cost,
+        ..PlanningSettings::default()
+    }
+}
+
+/// What is to be served, and how much of it.
+pub(super) fn wishes(inner: &Inner, start: &Start) -> Vec<Wish> {
+    let arms = arms(&inner.config.planning.arms);
+    let wish = |served: &Arc<Served>| Wish {
+        arms: arms.clone(),
+        rate_per_second: start
+            .rates
+            .get(&served.name)
+            .copied()
+            .unwrap_or(inner.config.planning.rate_per_second),
+        controlled: controlled(&inner.config.exits, served),
+        ..Wish::new(Arc::clone(&served.loaded))
+    };
+    start.models.iter().map(wish).collect()
 }
 
 /// Has the nodes that hold too much let go of the parent first. The arms that need them are not chosen
@@ -271,7 +282,7 @@ async fn load(
         &facts,
         &interfaces.collect(),
         &inner.sessions.addresses(),
-        inner.links.as_ref().map(|_| &start.snapshot.links),
+        inner.links.as_ref(),
         &|model, arm| {
             let is_controlled = arm.kind == ArmKind::Exits
                 && start.models.iter().any(|served| {

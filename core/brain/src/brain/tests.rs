@@ -214,6 +214,23 @@ fn a_lost_node_moves_the_request_to_the_arm_without_it() {
 }
 
 #[test]
+fn a_pinned_arm_is_taken_while_it_can_answer() {
+    let mut brain = brain(1);
+    brain.pin("m".into(), Some("semantic".into()));
+    assert_eq!(brain.pinned(&"m".into()), Some("semantic"));
+    for number in 0..7 {
+        let orders = brain.arrive(at(0), RequestId(number), arrival()).unwrap();
+        assert_eq!(sends(&orders).len(), 2, "both branches of the semantic arm");
+    }
+    // Without node c it cannot: the policy chooses among the rest.
+    brain.observe(at(1), fleet(&["c"]));
+    let orders = brain.arrive(at(2), RequestId(7), arrival()).unwrap();
+    assert_eq!(sends(&orders).len(), 1);
+    brain.pin("m".into(), None);
+    assert_eq!(brain.pinned(&"m".into()), None);
+}
+
+#[test]
 fn without_any_arm_a_request_waits_for_a_plan() {
     let mut brain = brain(1);
     brain.observe(at(0), fleet(&["b"]));
