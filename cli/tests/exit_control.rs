@@ -27,7 +27,7 @@ fn slow(more: &[&str]) -> Slow {
             b"description = \"one slow node\"\n[[node]]\nname = \"slow\"\nspeed = 0.05\nmemory-mb = 64\n",
         )
         .unwrap();
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/families");
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/packages");
     let mut command = splitplace();
     command.args(["up", "--json", "--free-ports"]);
     for set in [
@@ -42,7 +42,8 @@ fn slow(more: &[&str]) -> Slow {
     {
         command.args(["--set", set]);
     }
-    command.arg("--fleet").arg(fleet.path());
+    command.args(["--load", "fashion-mnist", "--fleet"]);
+    command.arg(fleet.path());
     let mut up = Process::start(command.arg("--models").arg(models)).unwrap();
     let told = up.json_line().unwrap();
     let text = |key: &str| told[key].as_str().unwrap().to_owned();

@@ -211,6 +211,7 @@ impl Inner {
             AskError::UnknownModel { .. }
             | AskError::UnknownVersion { .. }
             | AskError::Invalid(_)
+            | AskError::Inaccurate { .. }
             | AskError::Expired { .. }
             | AskError::Failed(_) => return,
         };
