@@ -24,7 +24,7 @@ const PACKAGES: [Package; 2] = [
         "exits-bottleneck.bin", "base.onnx", "student.onnx", "pruned.onnx", "int8.onnx", "bottleneck.onnx",
         "semantic-learned-2-0.onnx", "semantic-learned-2-1.onnx", "semantic-learned-4-0.onnx",
         "semantic-learned-4-1.onnx", "semantic-learned-4-2.onnx", "semantic-learned-4-3.onnx",
-        "semantic-plain-4-0.onnx",
+        "semantic-plain-2-0.onnx", "semantic-plain-2-1.onnx", "semantic-plain-4-0.onnx",
         "semantic-plain-4-1.onnx", "semantic-plain-4-2.onnx", "semantic-plain-4-3.onnx"
     ),
     package!("simple": "package.toml", "model.onnx"),
