@@ -7,6 +7,7 @@ pub(crate) mod lab;
 pub(crate) mod load;
 pub(crate) mod model;
 pub(crate) mod orchestrator;
+pub(crate) mod reference;
 pub(crate) mod status;
 pub(crate) mod top;
 pub(crate) mod twin;

@@ -4,6 +4,7 @@
 //! sockets, reads the environment and installs signal handlers.
 
 mod client;
+mod codes;
 mod command;
 mod dataset;
 mod demo;
@@ -72,6 +73,9 @@ enum Command {
     /// Compare methods side by side: exit controllers by network, arrivals and load.
     #[command(subcommand)]
     Lab(command::lab::LabCommand),
+    /// Print parts of the documentation that are made from the program.
+    #[command(subcommand, hide = true)]
+    Reference(command::reference::Reference),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -97,6 +101,7 @@ fn main() -> ExitCode {
         Command::Infer(args) => serve(command::infer::run(args)),
         Command::Twin(command) => command::twin::run(command),
         Command::Lab(command) => serve(command::lab::run(command)),
+        Command::Reference(what) => command::reference::run(what),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -33,6 +33,9 @@ pub(crate) fn start_logging(filter: &str, json: bool) -> anyhow::Result<()> {
 /// Prints an error with its causes; the exit status that goes with it.
 pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
+    if let Some(code) = crate::codes::code(error) {
+        eprintln!("{code}: docs/errors/{code}.md says what to do");
+    }
     ExitCode::from(ERROR)
 }
 

@@ -20,6 +20,7 @@ mod merge;
 mod metrics;
 mod roll_out;
 mod served;
+mod triton;
 mod watching;
 
 use std::{
@@ -51,6 +52,7 @@ use crate::{
 };
 
 pub use control::Running;
+pub use metrics::reference as metrics_reference;
 
 use self::{
     alarms::Alarms,
@@ -245,6 +247,10 @@ impl Center {
             config,
         });
         let center = Self { inner };
+        if center.inner.config.api.triton_metrics {
+            let triton = triton::Triton::new(Arc::downgrade(&center.inner));
+            registry.register_collector(Box::new(triton));
+        }
         let running = control::start(&center, events, orders)?;
         Ok((center, running))
     }
@@ -351,7 +357,8 @@ impl Inner {
         waiting
             .served
             .count(&outcome, report.response, waiting.samples, unix_ms);
-        self.metrics.ended(&waiting.served.name, &report);
+        self.metrics
+            .ended(&waiting.served.name, &report, &waiting.trace_parent);
         self.note_ended(request, &waiting, &report, &outcome, unix_ms);
         if let Ok(answer) = &outcome {
             self.metrics.answered(answer);

@@ -158,6 +158,8 @@ pub struct Api {
     pub tokens: Option<PathBuf>,
     /// Offer gRPC reflection.
     pub reflection: bool,
+    /// Offer the numbers of `docs/metrics.md` under Triton's names too.
+    pub triton_metrics: bool,
 }
 
 /// Certificate files, in PEM.
@@ -251,6 +253,7 @@ impl Default for Api {
             max_message_bytes: 64 << 20,
             tokens: None,
             reflection: true,
+            triton_metrics: false,
         }
     }
 }

@@ -28,7 +28,10 @@ fn walk(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
-            if !name.starts_with('.') && !name.starts_with("target") && name != "out" {
+            if !name.starts_with('.')
+                && !name.starts_with("target")
+                && !["out", "node_modules"].contains(&&name[..])
+            {
                 walk(&path, ending, found);
             }
         } else if name.ends_with(ending) {

@@ -108,6 +108,11 @@ impl Families {
         families
     }
 
+    /// Registers every number of a worker with a label that stands for itself, for documentation.
+    pub fn reference(registry: &mut Registry) {
+        Self::register(registry).of("NODE");
+    }
+
     pub(crate) fn of(&self, node: &str) -> Metrics {
         let node = Node {
             node: node.to_owned(),

@@ -143,9 +143,8 @@ fn bar(share: f64, paint: &Paint) -> String {
     )]
     let eighths = (share * 80.0).round() as usize;
     let mut text = "█".repeat(eighths / 8);
-    if eighths % 8 > 0 {
-        text.extend(" ▏▎▍▌▋▊▉".chars().nth(eighths % 8));
-    }
+    let parts = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    text.push_str(parts[eighths % parts.len()]);
     let padded = format!("{text:<10}");
     let told = format!("{padded} {:>4.0} %", share * 100.0);
     match share {

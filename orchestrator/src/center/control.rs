@@ -677,6 +677,7 @@ impl Control {
             .generation
             .set(i64::try_from(plan.generation.0).unwrap_or(i64::MAX));
         self.retire_below = Some(plan.generation);
+        self.inner.metrics.expect(&plan);
         self.plan = plan;
         *self.inner.plan.write() = Arc::new(self.plan.clone());
         self.say(unplaced);

@@ -1,21 +1,35 @@
 //! Numbers of the centre, in base units.
+//!
+//! Labels are bounded: beyond [`MODELS`] models, and [`ARMS`] arms of each, everything is counted under
+//! [`OTHER`]. What a plan names is there from the moment it is in force, so that a rate has a beginning.
+//! `docs/metrics.md` is made from [`reference`].
 
-use std::sync::atomic::AtomicU64;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{
+        counter::Counter, exemplar::HistogramWithExemplars, family::Family, gauge::Gauge,
+        histogram::Histogram,
+    },
     registry::{Registry, Unit},
 };
 use splitplace_brain::Report;
 use splitplace_lifecycle::Ending;
-use splitplace_plan::ModelName;
+use splitplace_plan::{ModelName, Plan};
 use splitplace_policy::exit::govern::GovernorView;
+
 
 use super::{answer, exits};
 use crate::{
     face::{Answer, LAST_EXIT},
-    watch::Loss,
+    watch::{Loss, MODELS, OTHER, traffic::NAMES as ARMS},
 };
 
 /// What an ended request is counted under. Bounded: models, arms and endings are few.
@@ -31,6 +45,49 @@ struct Ended {
 struct Arm {
     model: String,
     arm: String,
+}
+
+/// A part of a response.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Stage {
+    model: String,
+    stage: &'static str,
+}
+
+/// What an exemplar points to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Trace {
+    trace_id: String,
+}
+
+/// Names that have a label of their own.
+#[derive(Debug, Default)]
+struct Known {
+    arms: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Known {
+    /// The names to count under.
+    fn bound(&mut self, model: &str, arm: &str) -> (String, String) {
+        if !self.arms.contains_key(model) && MODELS <= self.arms.len() {
+            return (OTHER.into(), OTHER.into());
+        }
+        let arms = self.arms.entry(model.to_owned()).or_default();
+        if arm.is_empty() || arms.contains(arm) || arms.len() < ARMS {
+            arms.insert(arm.to_owned());
+            return (model.to_owned(), arm.to_owned());
+        }
+        (model.to_owned(), OTHER.into())
+    }
+}
+
+/// The trace id of a W3C trace context that is sampled.
+fn trace_id(parent: &str) -> Option<String> {
+    let mut fields = parent.split('-');
+    let (_, id) = (fields.next()?, fields.next()?);
+    let flags = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_id && flags & 1 == 1).then(|| id.to_owned())
 }
 
 /// Which exit of which variant answered: `last` where nothing left early.
@@ -68,7 +125,9 @@ pub(super) struct Metrics {
     requests: Family<Ended, Counter>,
     promises: Family<Promise, Counter>,
     answers: Family<Exit, Counter>,
-    response: Family<Arm, Histogram, fn() -> Histogram>,
+    response: Family<Arm, Exemplars, fn() -> Exemplars>,
+    stages: Family<Stage, Histogram, fn() -> Histogram>,
+    known: Arc<Mutex<Known>>,
     retries: Family<Arm, Counter>,
     losses: Family<Lost, Counter>,
     pub(super) stale: Counter,
@@ -87,8 +146,22 @@ pub(super) struct Metrics {
     exit_trust: Family<ExitOf, Gauge<f64, AtomicU64>>,
 }
 
-fn seconds() -> Histogram {
-    Histogram::new((0..18).map(|k| 2.5e-4 * 2f64.powi(k)))
+/// In the order of [`slowest`](crate::watch::traffic::slowest).
+const STAGES: [&str; 3] = ["queue", "compute", "transfer"];
+
+type Exemplars = HistogramWithExemplars<Trace>;
+
+/// From a quarter of a millisecond to half a minute.
+fn bounds() -> impl Iterator<Item = f64> {
+    (0..18).map(|k| 2.5e-4 * 2f64.powi(k))
+}
+
+fn seconds() -> Exemplars {
+    HistogramWithExemplars::new(bounds())
+}
+
+fn stage_seconds() -> Histogram {
+    Histogram::new(bounds())
 }
 
 impl Metrics {
@@ -98,6 +171,8 @@ impl Metrics {
             promises: Family::default(),
             answers: Family::default(),
             response: Family::new_with_constructor(seconds),
+            stages: Family::new_with_constructor(stage_seconds),
+            known: Arc::default(),
             retries: Family::default(),
             losses: Family::default(),
             stale: Counter::default(),
@@ -136,6 +211,12 @@ impl Metrics {
             "From arrival to answer",
             Unit::Seconds,
             metrics.response.clone(),
+        );
+        registry.register_with_unit(
+            "stage",
+            "Parts of the response of answers, of the slowest branch: queue, compute, transfer",
+            Unit::Seconds,
+            metrics.stages.clone(),
         );
         registry.register(
             "retries",
@@ -254,34 +335,83 @@ impl Metrics {
         }
     }
 
+    /// Makes everything that a plan names countable, at 0.
+    pub(super) fn expect(&self, plan: &Plan) {
+        for (model, planned) in &plan.models {
+            for arm in &planned.arms {
+                self.begin(model.as_str(), &arm.name);
+            }
+            self.begin(model.as_str(), "");
+        }
+    }
+
+    fn begin(&self, model: &str, arm: &str) {
+        let (model, arm) = self.known.lock().bound(model, arm);
+        for loss in Loss::ALL {
+            drop(self.losses.get_or_create(&Lost {
+                model: model.clone(),
+                reason: loss.label(),
+            }));
+        }
+        for stage in STAGES {
+            drop(self.stages.get_or_create(&Stage {
+                model: model.clone(),
+                stage,
+            }));
+        }
+        if arm.is_empty() {
+            return;
+        }
+        for held in [true, false] {
+            drop(self.promises.get_or_create(&Promise {
+                model: model.clone(),
+                arm: arm.clone(),
+                held: held.to_string(),
+            }));
+        }
+        let of = Arm { model, arm };
+        drop(self.response.get_or_create(&of));
+        drop(self.retries.get_or_create(&of));
+    }
+
     /// An answer on its way to a client.
     pub(super) fn answered(&self, answer: &Answer) {
+        let (model, arm) = self.known.lock().bound(&answer.model, &answer.arm);
         let exit = Exit {
-            model: answer.model.clone(),
-            arm: answer.arm.clone(),
+            model,
+            arm,
             variant: answer.variant.clone(),
             exit: answer.exit.clone().unwrap_or_else(|| LAST_EXIT.into()),
         };
         self.answers.get_or_create(&exit).inc();
     }
 
+    /// Where the time of an answer went: queue, compute and transfer, in microseconds.
+    pub(super) fn stages(&self, model: &ModelName, spent: [u64; 3]) {
+        let (model, _) = self.known.lock().bound(model.as_str(), "");
+        for (stage, us) in STAGES.into_iter().zip(spent) {
+            let model = model.clone();
+            self.stages
+                .get_or_create(&Stage { model, stage })
+                .observe(Duration::from_micros(us).as_secs_f64());
+        }
+    }
+
     /// A request without an answer.
     pub(super) fn lost(&self, model: &ModelName, loss: Loss) {
+        let (model, _) = self.known.lock().bound(model.as_str(), "");
         let lost = Lost {
-            model: model.to_string(),
+            model,
             reason: loss.label(),
         };
         self.losses.get_or_create(&lost).inc();
     }
 
-    pub(super) fn ended(&self, model: &ModelName, report: &Report) {
-        let arm = report
-            .decision
-            .as_ref()
-            .map(|d| d.arm.name.clone())
-            .unwrap_or_default();
-        let context = report.decision.as_ref().map_or("", |d| d.context);
-        let model = model.to_string();
+    pub(super) fn ended(&self, model: &ModelName, report: &Report, trace_parent: &str) {
+        let decision = report.decision.as_ref();
+        let arm = decision.map_or("", |decision| &decision.arm.name);
+        let context = decision.map_or("", |decision| decision.context);
+        let (model, arm) = self.known.lock().bound(model.as_str(), arm);
         let ended = Ended {
             model: model.clone(),
             arm: arm.clone(),
@@ -294,9 +424,10 @@ impl Metrics {
                 model: model.clone(),
                 arm: arm.clone(),
             };
+            let trace = trace_id(trace_parent).map(|trace_id| Trace { trace_id });
             self.response
                 .get_or_create(&of)
-                .observe(report.response.as_secs_f64());
+                .observe(report.response.as_secs_f64(), trace, None);
             if attempt > 0 {
                 self.retries.get_or_create(&of).inc_by(u64::from(attempt));
             }
@@ -304,6 +435,83 @@ impl Metrics {
             self.promises
                 .get_or_create(&Promise { model, arm, held })
                 .inc();
+        }
+    }
+}
+
+/// Registers every number of a centre with labels that stand for themselves, for documentation.
+pub fn reference(registry: &mut Registry) {
+    let metrics = Metrics::register(registry);
+    metrics.begin("MODEL", "ARM");
+    let (model, arm) = ("MODEL".to_owned(), "ARM".to_owned());
+    drop(metrics.requests.get_or_create(&Ended {
+        model: model.clone(),
+        arm: arm.clone(),
+        context: "CONTEXT".into(),
+        ending: "ENDING".into(),
+    }));
+    drop(metrics.answers.get_or_create(&Exit {
+        model,
+        arm,
+        variant: "VARIANT".into(),
+        exit: "EXIT".into(),
+    }));
+    super::triton::reference(registry);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_bounded() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        for model in 0..3 * MODELS {
+            for arm in 0..3 * ARMS {
+                metrics.begin(&format!("m{model}"), &format!("a{arm}"));
+            }
+        }
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let of = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+        assert!(of("splitplace_retries_total") <= (MODELS + 1) * (ARMS + 1));
+        assert!(of("splitplace_losses_total") <= (MODELS + 1) * Loss::ALL.len());
+        assert!(text.contains("model=\"other\",arm=\"other\""));
+    }
+
+    #[test]
+    fn what_a_plan_names_is_there_at_nought_and_a_slow_answer_points_to_its_trace() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        metrics.begin("m", "base/chain");
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let of = Arm {
+            model: "m".into(),
+            arm: "base/chain".into(),
+        };
+        let label = trace_id(trace).map(|trace_id| Trace { trace_id });
+        let response = metrics.response.get_or_create(&of);
+        response.observe(0.2, label, None);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let zero = "splitplace_losses_total{model=\"m\",reason=\"expired\"} 0";
+        assert!(text.contains(zero), "{text}");
+        let exemplar = "# {trace_id=\"0af7651916cd43dd8448eb211c80319c\"} 0.2";
+        assert!(text.contains(exemplar), "{text}");
+    }
+
+    #[test]
+    fn only_a_sampled_trace_of_the_right_form_is_pointed_to() {
+        let sampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert!(trace_id(sampled).is_some());
+        for other in [
+            "",
+            "00",
+            "00-xyz-b7ad6b7169203331-01",
+            &sampled.replace("-01", "-00"),
+        ] {
+            assert_eq!(trace_id(other), None, "{other}");
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     face::{Answer, AskError, Face as _, LAST_EXIT},
     foresight::{Foresight, Question, SeenLoad, Situation, WhatIf, moves},
     planning::{PlanningInput, plan},
-    watch::{Book, HopView, Loss, RequestView, Traffic, requests::Order, view},
+    watch::{Book, HopView, Loss, RequestView, Traffic, requests::Order, traffic::slowest, view},
     watched::{Operation, Watched, WhatIfError},
 };
 
@@ -197,6 +197,9 @@ impl Inner {
             self.metrics.lost(&waiting.served.name, loss);
         }
         let view = seen(request, waiting, report, outcome, unix_ms);
+        if loss.is_none() {
+            self.metrics.stages(&waiting.served.name, slowest(&view));
+        }
         let second = self.second();
         self.watching.book.lock().ended(second, view, loss);
     }

@@ -142,6 +142,7 @@ pub struct Traffic {
     samples: (u64, u64),
     told: (u64, u64),
     total: (u64, u64),
+    lost: [u64; Loss::ALL.len()],
 }
 
 /// The place of a name, of so many that are told apart; the last place is [`OTHER`].
@@ -181,6 +182,7 @@ impl Traffic {
         slot.ended += 1;
         slot.lost[loss as usize] += 1;
         self.total.1 += 1;
+        self.lost[loss as usize] += 1;
     }
 
     /// Counts a request that has ended. O(hops).
@@ -268,6 +270,12 @@ impl Traffic {
         self.total
     }
 
+    /// Lost since the start, in the order of [`Loss::ALL`].
+    #[must_use]
+    pub const fn lost(&self) -> &[u64; Loss::ALL.len()] {
+        &self.lost
+    }
+
     /// Names of the arms, in the order of [`Slot::arms`].
     #[must_use]
     pub fn arms(&self) -> &[String] {
@@ -335,7 +343,8 @@ impl Traffic {
 }
 
 /// Queue, compute and transfer of the branch that took longest, in microseconds.
-fn slowest(request: &RequestView) -> [u64; 3] {
+#[must_use]
+pub fn slowest(request: &RequestView) -> [u64; 3] {
     let mut branches: BTreeMap<u32, [u64; 3]> = BTreeMap::new();
     for hop in &request.hops {
         let parts = branches.entry(hop.branch).or_default();
