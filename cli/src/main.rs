@@ -3,12 +3,16 @@
 //! Each command has a module of its own with its arguments and a `run`. Only this crate binds
 //! sockets, reads the environment and installs signal handlers.
 
+mod certificates;
 mod client;
 mod command;
 mod dataset;
 mod demo;
+mod doctor;
+mod download;
 mod fleet;
 mod load;
+mod operator;
 mod output;
 mod settings;
 mod shipped;
@@ -69,6 +73,23 @@ enum Command {
     /// Compare methods side by side: exit controllers by network, arrivals and load.
     #[command(subcommand)]
     Lab(command::lab::LabCommand),
+    /// Say whether a machine or a cluster is fit, and what to mend.
+    Doctor(command::doctor::Doctor),
+    /// Whether something works, as an exit status.
+    Health(command::health::Health),
+    /// Make certificates for a fleet.
+    #[command(subcommand)]
+    Certs(command::certs::Certs),
+    /// Write the packages that travel in this binary.
+    Packages(command::packages::Packages),
+    /// Bring a package into a folder of models.
+    Fetch(command::fetch::Fetch),
+    /// Serve a cluster's custom resources.
+    Operator(Box<command::operator::Operator>),
+    /// Run a command only while a cluster's Lease is held.
+    Elect(command::elect::Elect),
+    /// Print the custom resources' definitions.
+    Crds(command::crds::Crds),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -93,6 +114,14 @@ fn main() -> ExitCode {
         Command::Infer(args) => serve(command::infer::run(args)),
         Command::Twin(command) => command::twin::run(command),
         Command::Lab(command) => command::lab::run(command),
+        Command::Doctor(args) => serve(command::doctor::run(args)),
+        Command::Health(args) => serve(command::health::run(args)),
+        Command::Certs(command) => serve(command::certs::run(command)),
+        Command::Packages(args) => command::packages::run(&args),
+        Command::Fetch(args) => serve(command::fetch::run(args)),
+        Command::Operator(args) => serve(command::operator::run(*args)),
+        Command::Elect(args) => serve(command::elect::run(args)),
+        Command::Crds(args) => command::crds::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -1,7 +1,7 @@
 //! The centre: inference API, control sessions, decisions, store.
 //!
 //! Reading order: [`face`] (what is asked of the centre), [`api`] (who asks), [`center`] (who answers),
-//! [`planning`] with [`measured`], [`sessions`] and [`adoption`] (the fleet), [`catalog`] and [`store`]
+//! [`wishes`], [`planning`] with [`measured`], [`sessions`] and [`adoption`] (the fleet), [`catalog`] and [`store`]
 //! (what lasts), [`app`] (all of it on sockets).
 
 pub mod adoption;
@@ -16,3 +16,4 @@ pub mod measured;
 pub mod planning;
 pub mod sessions;
 pub mod store;
+pub mod wishes;

@@ -29,6 +29,7 @@ use crate::{
     face::LoadError,
     measured::{Measured, MeasuredSettings, ServiceTime},
     sessions::SessionEvent,
+    wishes::Wishes,
 };
 
 /// Between two looks at what may be retired and saved.
@@ -42,6 +43,7 @@ const SHRINK: f64 = 0.95;
 pub(super) enum Command {
     Load {
         model: ModelName,
+        wishes: Option<Wishes>,
         told: oneshot::Sender<Result<(), LoadError>>,
     },
     Unload {
@@ -105,7 +107,7 @@ struct Control {
     is_rolling: bool,
 }
 
-type Opened = (ModelName, Result<Loaded, CatalogError>);
+type Opened = (ModelName, Result<(Loaded, Wishes), CatalogError>);
 
 /// Starts the loops.
 pub(super) fn start(
@@ -286,11 +288,17 @@ impl Control {
             self.inner.is_settled.store(true, Ordering::Relaxed);
         }
         for (model, is_stored) in wanted {
-            self.open(model, is_stored, openings);
+            self.open(model, is_stored, None, openings);
         }
     }
 
-    fn open(&self, model: ModelName, from_store: bool, openings: &mut JoinSet<Opened>) {
+    fn open(
+        &self,
+        model: ModelName,
+        from_store: bool,
+        wishes: Option<Wishes>,
+        openings: &mut JoinSet<Opened>,
+    ) {
         self.inner
             .problems
             .write()
@@ -300,17 +308,18 @@ impl Control {
             let result = if from_store {
                 catalog.restore(&model)
             } else {
-                catalog.load(&model)
+                catalog.load_as(&model, wishes.as_ref())
             };
+            let result = result.and_then(|loaded| Ok((loaded, catalog.wishes(&model)?)));
             (model, result)
         });
     }
 
-    fn opened(&mut self, model: &ModelName, result: Result<Loaded, CatalogError>) {
+    fn opened(&mut self, model: &ModelName, result: Result<(Loaded, Wishes), CatalogError>) {
         match result {
-            Ok(loaded) => {
+            Ok((loaded, wishes)) => {
                 self.inner.problems.write().remove(model);
-                let served = Arc::new(Served::new(Arc::new(loaded)));
+                let served = Arc::new(Served::new(Arc::new(loaded), wishes));
                 self.inner
                     .models
                     .write()
@@ -361,9 +370,13 @@ impl Control {
 
     fn command(&mut self, command: Command, openings: &mut JoinSet<Opened>) {
         match command {
-            Command::Load { model, told } => {
+            Command::Load {
+                model,
+                wishes,
+                told,
+            } => {
                 self.loading.push((model.clone(), told));
-                self.open(model, false, openings);
+                self.open(model, false, wishes, openings);
             }
             Command::Unload { model, told } => {
                 let name = model.to_string();

@@ -162,6 +162,7 @@ async fn attempt(
             .iter()
             .map(|served| Wish {
                 arms: arms.clone(),
+                asked: served.wishes.clone(),
                 rate_per_second,
                 ..Wish::new(Arc::clone(&served.loaded))
             })
