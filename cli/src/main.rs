@@ -16,6 +16,7 @@ mod operator;
 mod output;
 mod settings;
 mod shipped;
+mod standby;
 
 use std::process::ExitCode;
 

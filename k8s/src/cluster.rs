@@ -291,7 +291,7 @@ impl Cluster {
     /// Marks a pod as the leader, or not.
     ///
     /// # Errors
-    /// [`Error::Api`].
+    /// [`Error::Api`]; for a pod that is gone not to lead is none.
     pub async fn mark_leader(&self, pod: &str, is_leader: bool) -> Result<(), Error> {
         let label = if is_leader {
             json!("true")
@@ -303,8 +303,12 @@ impl Cluster {
             .of::<Pod>()
             .patch(pod, &PatchParams::default(), &Patch::Merge(patch))
             .await;
-        done.map(|_| ())
-            .map_err(doing(format!("label the pod {pod}")))
+        let done = if is_leader {
+            done.map(|_| ())
+        } else {
+            gone_is_fine(done)
+        };
+        done.map_err(doing(format!("label the pod {pod}")))
     }
 }
 

@@ -32,6 +32,18 @@ pub struct LeaseOptions {
     pub length: Duration,
 }
 
+/// How somebody who wants to lead stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// The API server was not reached, or did not let us see the Lease.
+    #[default]
+    Unknown,
+    /// Somebody else leads, or nobody yet.
+    Follows,
+    /// It leads.
+    Leads,
+}
+
 /// What to do about a Lease as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -150,11 +162,11 @@ impl Elector {
     }
 }
 
-/// Wants to lead until `shutdown`, and says through `leader` whether it does.
+/// Wants to lead until `shutdown`, and says through `standing` whether it does.
 pub async fn elect(
     client: Client,
     options: LeaseOptions,
-    leader: watch::Sender<bool>,
+    standing: watch::Sender<Standing>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let api = Api::namespaced(client, &options.namespace);
@@ -167,7 +179,7 @@ pub async fn elect(
     let mut shutdown = pin!(shutdown);
     let mut beat = tokio::time::interval(length / 4);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // A leader that could not renew for so long stops: others may take over after `length`.
+    // A leader that could not renew for half of `length` stops: others may take over after all of it.
     let mut renewed = Instant::now();
     loop {
         tokio::select! {
@@ -175,30 +187,33 @@ pub async fn elect(
             _ = beat.tick() => {}
         }
         let begin = Instant::now();
-        let tried = tokio::time::timeout(length / 2, elector.attempt()).await;
-        let is_leader = match tried {
+        let tried = tokio::time::timeout(length / 4, elector.attempt()).await;
+        let before = *standing.borrow();
+        let doubted = || {
+            if before == Standing::Leads && renewed.elapsed() < length / 2 {
+                Standing::Leads
+            } else {
+                Standing::Unknown
+            }
+        };
+        let now = match tried {
             Ok(Ok(true)) => {
                 renewed = begin;
-                true
+                Standing::Leads
             }
-            Ok(Ok(false)) => false,
+            Ok(Ok(false)) => Standing::Follows,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the Lease cannot be had");
-                *leader.borrow() && renewed.elapsed() < length / 2
+                doubted()
             }
-            Err(_) => *leader.borrow() && renewed.elapsed() < length / 2,
+            Err(_) => doubted(),
         };
-        if *leader.borrow() != is_leader {
-            tracing::info!(
-                lease = elector.options.name,
-                is_leader,
-                "leadership changed"
-            );
-            leader.send_replace(is_leader);
+        if before != now {
+            tracing::info!(lease = elector.options.name, standing = ?now, "leadership changed");
+            standing.send_replace(now);
         }
     }
-    let was_leader = leader.send_replace(false);
-    if was_leader {
+    if standing.send_replace(Standing::Unknown) == Standing::Leads {
         elector.release().await;
     }
 }

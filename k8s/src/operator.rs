@@ -26,7 +26,7 @@ use crate::{
     center::Center,
     cluster::{Cluster, Error},
     decide::{Outcome, Settings},
-    lease::{self, LeaseOptions},
+    lease::{self, LeaseOptions, Standing},
     model::EdgeModel,
     node::EdgeNode,
     pass::{Memory, Pass, World},
@@ -62,6 +62,18 @@ pub struct Pulse {
     pub pass_micros: AtomicU64,
 }
 
+impl Pulse {
+    /// Says whether it leads.
+    pub fn leads(&self, leads: bool) {
+        self.is_leader.store(leads, Relaxed);
+    }
+
+    /// Says whether it does its duty, as leader or waiting.
+    pub fn ready(&self, ready: bool) {
+        self.is_ready.store(ready, Relaxed);
+    }
+}
+
 /// Longest wait for the first listing of a kind.
 const LISTING: Duration = Duration::from_secs(30);
 
@@ -76,7 +88,7 @@ pub async fn run<C: Center>(
     pulse: Arc<Pulse>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
-    let (leader, mut leads) = watch::channel(false);
+    let (leader, mut standing) = watch::channel(Standing::Unknown);
     let (stop, mut stopped) = watch::channel(false);
     // Ends with this function, however that ends: who does not lead must not renew.
     let mut election = JoinSet::new();
@@ -89,18 +101,26 @@ pub async fn run<C: Center>(
         },
     ));
     let cluster = Cluster::new(client, &options.settings.namespace, &options.lease.holder);
-    pulse.is_ready.store(true, Relaxed);
     let mut shutdown = pin!(shutdown);
     let ended = loop {
         tokio::select! {
             () = shutdown.as_mut() => break Ok(()),
-            _ = leads.wait_for(|leads| *leads) => {}
+            changed = standing.changed() => {
+                if changed.is_err() {
+                    break Ok(());
+                }
+            }
+        }
+        let now = *standing.borrow_and_update();
+        pulse.ready(now != Standing::Unknown);
+        if now != Standing::Leads {
+            continue;
         }
         pulse.is_leader.store(true, Relaxed);
-        let mut lost = leads.clone();
+        let mut lost = standing.clone();
         let led = tokio::select! {
             () = shutdown.as_mut() => break Ok(()),
-            _ = lost.wait_for(|leads| !*leads) => Ok(()),
+            _ = lost.wait_for(|now| *now != Standing::Leads) => Ok(()),
             led = lead(&cluster, &options, &center, &pulse) => led,
         };
         pulse.is_leader.store(false, Relaxed);

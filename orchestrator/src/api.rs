@@ -4,7 +4,7 @@
 //! promised time, what an answer says about itself, error codes) is decided once, without sockets.
 //!
 //! Reading order: `tensors`, `sla`, `said`, `errors` (shared), `grpc`, `stream`, `model_info`,
-//! `center`, `health` (gRPC), `rest` (REST), `tokens`, `tls`.
+//! `center`, `health` (gRPC), `rest` (REST), `tokens`, `tls`, [`standby`].
 
 mod center;
 mod errors;
@@ -14,6 +14,7 @@ mod model_info;
 mod rest;
 mod said;
 mod sla;
+pub mod standby;
 mod stream;
 mod tensors;
 pub mod tls;

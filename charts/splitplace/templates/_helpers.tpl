@@ -88,7 +88,9 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{/* Every name of the orchestrator's certificate, one a line. */}}
 {{- define "splitplace.orchestratorHosts" -}}
 {{- $short := include "splitplace.fullname" . -}}
-{{- range $name := list $short (printf "%s-center" $short) }}
+{{- $names := list $short (printf "%s-center" $short) -}}
+{{- if .Values.orchestrator.standby.enabled -}}{{- $names = append $names (printf "%s-reads" $short) -}}{{- end -}}
+{{- range $name := $names }}
 {{ $name }}
 {{ $name }}.{{ $.Release.Namespace }}
 {{ $name }}.{{ $.Release.Namespace }}.svc

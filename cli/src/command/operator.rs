@@ -81,7 +81,7 @@ pub(crate) async fn run(args: Operator) -> Result<ExitCode> {
         )
     })?;
     let pulse = Arc::new(Pulse::default());
-    tokio::spawn(pulse::serve(listener, Arc::clone(&pulse)));
+    tokio::spawn(pulse::serve(listener, Arc::clone(&pulse), "operator"));
     let client = cluster::connect().await?;
     let mut app = args.app.into_iter();
     let app = (

@@ -100,7 +100,7 @@ pub(crate) async fn run(args: Worker) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.die_with_parent {
-        die_with_parent()?;
+        fleet::die_with_parent(rustix::process::Signal::TERM)?;
     }
     let registry = Arc::new(Mutex::new(Registry::default()));
     let metrics = worker::Metrics::register(&mut registry.lock());
@@ -116,13 +116,6 @@ pub(crate) async fn run(args: Worker) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot listen on {} for frames", config.listen))?;
     worker::run(config, listener, &metrics, fleet::asked_to_stop()).await?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn die_with_parent() -> anyhow::Result<()> {
-    let signal = Some(rustix::process::Signal::TERM);
-    rustix::process::set_parent_process_death_signal(signal)
-        .context("the parent's death cannot be watched")?;
-    Ok(())
 }
 
 #[cfg(test)]

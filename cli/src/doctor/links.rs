@@ -1,6 +1,10 @@
-//! How fast the way to another machine is, measured with nothing but TCP between two doctors.
+//! How fast the way to another machine is, and how far its clock is off, measured with nothing but TCP
+//! between two doctors.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -20,7 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A slower way leaves little to be gained by splitting: 100 kB take longer than 80 ms.
 const SLOW: f64 = 1.25e6;
 
-/// Takes what other doctors send, until stopped: one byte is echoed, everything after it is counted.
+/// More than this between two clocks, and the times of hops say little.
+const SKEW: f64 = 0.5;
+
+/// Takes what other doctors send, until stopped: bytes are answered with the own time, in microseconds
+/// since the Unix epoch; everything after them is counted.
 pub(crate) async fn listen(address: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind(address)
         .await
@@ -35,8 +43,8 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<()> {
             let served = async {
                 stream.set_nodelay(true)?;
                 for _ in 0..TRIPS {
-                    let byte = stream.read_u8().await?;
-                    stream.write_u8(byte).await?;
+                    stream.read_u8().await?;
+                    stream.write_u64(unix_micros()).await?;
                 }
                 let mut buffer = vec![0; 1 << 16];
                 let mut left = BYTES;
@@ -62,7 +70,7 @@ pub(crate) async fn measure(peer: &str) -> Finding {
         "is `splitplace doctor --listen` running there, and does a firewall let {peer} through?"
     );
     match tokio::time::timeout(PATIENCE, once(peer)).await {
-        Ok(Ok((trip, rate))) => judge(peer, trip, rate),
+        Ok(Ok(measured)) => judge(peer, &measured),
         Ok(Err(error)) => Finding::bad("link", format!("{peer}: {error:#}"), mend),
         Err(_) => Finding::bad(
             "link",
@@ -72,12 +80,37 @@ pub(crate) async fn measure(peer: &str) -> Finding {
     }
 }
 
-fn judge(peer: &str, trip: Duration, rate: f64) -> Finding {
+/// What was measured of a way.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    trip: Duration,
+    bytes_per_second: f64,
+    /// How far the other clock is ahead, in seconds.
+    skew: f64,
+}
+
+fn unix_micros() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let micros = since.map_or(0, |since| since.as_micros());
+    u64::try_from(micros).unwrap_or(u64::MAX)
+}
+
+fn judge(peer: &str, measured: &Measured) -> Finding {
+    let Measured {
+        trip,
+        bytes_per_second: rate,
+        skew,
+    } = *measured;
     let seen = format!(
-        "{peer}: {:.1} Mbit/s, round trip {:.2} ms",
+        "{peer}: {:.1} Mbit/s, round trip {:.2} ms, clocks {:.1} ms apart",
         rate * 8.0 / 1e6,
-        trip.as_secs_f64() * 1e3
+        trip.as_secs_f64() * 1e3,
+        skew.abs() * 1e3
     );
+    if SKEW < skew.abs() {
+        let mend = "have both clocks kept by the network: timedatectl set-ntp true on each";
+        return Finding::bad("link", seen, mend);
+    }
     if rate < SLOW {
         let mend = "a cable instead of Wi-Fi, or a better switch: tensors of 100 kB take longer than most layers";
         return Finding::doubt("link", seen, mend);
@@ -85,17 +118,21 @@ fn judge(peer: &str, trip: Duration, rate: f64) -> Finding {
     Finding::good("link", seen)
 }
 
-async fn once(peer: &str) -> Result<(Duration, f64)> {
+async fn once(peer: &str) -> Result<Measured> {
     let mut stream = TcpStream::connect(peer).await.context("cannot connect")?;
     stream.set_nodelay(true)?;
     let mut trips = Vec::with_capacity(TRIPS);
     for _ in 0..TRIPS {
-        let begin = Instant::now();
+        let (begin, before) = (Instant::now(), unix_micros());
         stream.write_u8(1).await?;
-        stream.read_u8().await?;
-        trips.push(begin.elapsed());
+        let there = stream.read_u64().await?;
+        let trip = begin.elapsed();
+        // Said in the middle of the trip, as far as one can know.
+        let here = Duration::from_micros(before) + trip / 2;
+        let skew = Duration::from_micros(there).as_secs_f64() - here.as_secs_f64();
+        trips.push((trip, skew));
     }
-    trips.sort_unstable();
+    trips.sort_unstable_by_key(|(trip, _)| *trip);
     let begin = Instant::now();
     let chunk = vec![0x5a; 1 << 16];
     for _ in 0..BYTES / chunk.len() {
@@ -104,7 +141,12 @@ async fn once(peer: &str) -> Result<(Duration, f64)> {
     stream.read_u8().await?;
     #[expect(clippy::cast_precision_loss, reason = "a constant below 2^53")]
     let bytes = BYTES as f64;
-    Ok((trips[TRIPS / 2], bytes / begin.elapsed().as_secs_f64()))
+    Ok(Measured {
+        trip: trips[TRIPS / 2].0,
+        bytes_per_second: bytes / begin.elapsed().as_secs_f64(),
+        // The shortest trip leaves least to guess.
+        skew: trips[0].1,
+    })
 }
 
 #[cfg(test)]
@@ -114,9 +156,19 @@ mod tests {
 
     #[test]
     fn a_slow_way_is_doubted() {
-        let trip = Duration::from_millis(2);
-        assert_eq!(judge("a:1", trip, 1e6).level, Level::Doubt);
-        assert_eq!(judge("a:1", trip, 1e8).level, Level::Good);
+        let good = Measured {
+            trip: Duration::from_millis(2),
+            bytes_per_second: 1e8,
+            skew: -0.01,
+        };
+        assert_eq!(judge("a:1", &good).level, Level::Good);
+        let slow = Measured {
+            bytes_per_second: 1e6,
+            ..good
+        };
+        assert_eq!(judge("a:1", &slow).level, Level::Doubt);
+        let skewed = Measured { skew: -2.0, ..good };
+        assert!(judge("a:1", &skewed).mend.contains("set-ntp"));
     }
 
     #[tokio::test]

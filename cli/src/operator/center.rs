@@ -183,8 +183,11 @@ fn seen(status: StatusResponse) -> Seen {
         memory_used_bytes: node.memory_used_bytes,
         macs_per_second: node.macs_per_second,
         address: node.data_address,
-        // The API does not tell them yet.
-        links: Vec::new(),
+        links: node
+            .links
+            .into_iter()
+            .map(|link| (link.peer, link.bytes_per_second, link.delay_us))
+            .collect(),
     };
     let hop = |hop: splitplace_proto::center::HopStatus| SeenHop {
         node: hop.node,

@@ -1,4 +1,4 @@
-//! Probes and numbers of an operator over plain HTTP: `/live`, `/ready`, `/metrics`.
+//! Probes and numbers of whoever waits for a Lease, over plain HTTP: `/live`, `/ready`, `/metrics`.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -16,14 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const HEAD_MAX: usize = 8192;
 
 /// Answers until the process ends.
-pub(crate) async fn serve(listener: TcpListener, pulse: Arc<Pulse>) {
+pub(crate) async fn serve(listener: TcpListener, pulse: Arc<Pulse>, part: &'static str) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let pulse = Arc::clone(&pulse);
                 tokio::spawn(async move {
                     // Whoever asks and goes away misses nothing.
-                    let _ = tokio::time::timeout(PATIENCE, answer(stream, &pulse)).await;
+                    let _ = tokio::time::timeout(PATIENCE, answer(stream, &pulse, part)).await;
                 });
             }
             Err(error) => {
@@ -34,7 +34,7 @@ pub(crate) async fn serve(listener: TcpListener, pulse: Arc<Pulse>) {
     }
 }
 
-async fn answer(mut stream: TcpStream, pulse: &Pulse) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, pulse: &Pulse, part: &str) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < HEAD_MAX {
         if stream.read_buf(&mut head).await? == 0 {
@@ -48,9 +48,9 @@ async fn answer(mut stream: TcpStream, pulse: &Pulse) -> std::io::Result<()> {
         "/ready" if pulse.is_ready.load(Relaxed) => ("200 OK", "ready\n".to_owned()),
         "/ready" => (
             "503 Service Unavailable",
-            "the API server was not reached yet\n".to_owned(),
+            "the API server is not reached, or what is led is not ready\n".to_owned(),
         ),
-        "/metrics" => ("200 OK", metrics(pulse)),
+        "/metrics" => ("200 OK", metrics(pulse, part)),
         _ => ("404 Not Found", String::new()),
     };
     let answer = format!(
@@ -62,36 +62,37 @@ async fn answer(mut stream: TcpStream, pulse: &Pulse) -> std::io::Result<()> {
     stream.shutdown().await
 }
 
-fn metrics(pulse: &Pulse) -> String {
+fn metrics(pulse: &Pulse, part: &str) -> String {
     #[expect(clippy::cast_precision_loss, reason = "a duration for a gauge")]
     let seconds = pulse.pass_micros.load(Relaxed) as f64 / 1e6;
     let mut text = String::new();
     for (name, kind, help, value) in [
         (
-            "splitplace_operator_leader",
+            "leader",
             "gauge",
-            "Whether this operator leads",
+            "Whether this one leads",
             f64::from(u8::from(pulse.is_leader.load(Relaxed))).to_string(),
         ),
         (
-            "splitplace_operator_passes_total",
+            "passes_total",
             "counter",
             "Passes over everything",
             pulse.passes.load(Relaxed).to_string(),
         ),
         (
-            "splitplace_operator_errors_total",
+            "errors_total",
             "counter",
             "What could not be carried out, and is tried again",
             pulse.errors.load(Relaxed).to_string(),
         ),
         (
-            "splitplace_operator_pass_seconds",
+            "pass_seconds",
             "gauge",
             "Time that the last pass took",
             seconds.to_string(),
         ),
     ] {
+        let name = format!("splitplace_{part}_{name}");
         text.push_str(&format!(
             "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
         ));

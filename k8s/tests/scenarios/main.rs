@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-mod apply;
 mod center;
-mod fake;
 mod leaders;
 mod models;
 mod node_stories;
@@ -12,6 +10,7 @@ mod snapshots;
 
 use std::{sync::Arc, time::Duration};
 
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use splitplace_k8s::{
     decide::Settings,
@@ -21,7 +20,23 @@ use splitplace_k8s::{
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::{center::Story, fake::Fake};
+use splitplace_tests::cluster::Fake;
+
+use crate::center::Story;
+
+/// A client of an API server in this process.
+pub(crate) fn client(fake: &Fake) -> kube::Client {
+    let fake = fake.clone();
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let fake = fake.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            let bytes = body.collect().await?.to_bytes();
+            Ok::<_, kube::Error>(fake.answer(http::Request::from_parts(parts, bytes)))
+        }
+    });
+    kube::Client::new(service, "edge")
+}
 
 /// A running operator.
 pub(crate) struct Running {
@@ -79,7 +94,7 @@ pub(crate) fn start(fake: &Fake, center: &Story, name: &str) -> Running {
         let _ = stopped.await;
     };
     let run = operator::run(
-        fake.client(),
+        client(fake),
         options,
         Arc::new(center.clone()),
         Arc::clone(&pulse),

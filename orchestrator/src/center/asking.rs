@@ -299,6 +299,8 @@ impl Face for Center {
             explanation: fleet.explanation,
             draining: inner.is_draining.load(Ordering::Relaxed),
             policy_state: flow.brain.policy().state().into_iter().collect(),
+            standby: false,
+            age_ms: 0,
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 use splitplace_fleet::{Links, Node, NodeId, NodeState, Place, Snapshot};
 use splitplace_link::{LinkShape, Sender, SenderConfig};
 use splitplace_plan::{FragmentId, Generation, ModelName, Plan};
-use splitplace_proto::center::NodeStatus;
+use splitplace_proto::center::{LinkStatus, NodeStatus};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
@@ -689,6 +689,22 @@ impl Control {
         }
     }
 
+    /// What plans count on between a node and the others.
+    fn link_statuses(&self, node: &NodeId) -> Vec<LinkStatus> {
+        let from = Place::from(node);
+        let peers = self.nodes.keys().filter(|peer| *peer != node);
+        peers
+            .map(|peer| {
+                let link = self.links.get(&from, &Place::from(peer));
+                LinkStatus {
+                    peer: peer.to_string(),
+                    bytes_per_second: link.rate_bytes_per_second,
+                    delay_us: u64::try_from(link.delay.as_micros()).unwrap_or(u64::MAX),
+                }
+            })
+            .collect()
+    }
+
     /// Brings what operators see up to date.
     fn show(&self) {
         let nodes = self.nodes.values().map(|known| NodeStatus {
@@ -706,6 +722,7 @@ impl Control {
             emulated: known.node.emulated,
             speed_share: known.speed_share,
             data_address: known.address.clone(),
+            links: self.link_statuses(&known.node.id),
         });
         let nodes: Vec<NodeStatus> = nodes.collect();
         let alive = nodes.iter().filter(|node| node.state == "alive").count();

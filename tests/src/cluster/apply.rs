@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 /// A field: its path, or the path of a set with an element of it.
-pub(crate) type Path = Vec<String>;
-pub(crate) type Owners = BTreeMap<String, BTreeSet<Path>>;
+pub(super) type Path = Vec<String>;
+pub(super) type Owners = BTreeMap<String, BTreeSet<Path>>;
 
 /// A merge patch (RFC 7396).
-pub(crate) fn merge(into: &mut Value, patch: &Value) {
+pub(super) fn merge(into: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
         *into = patch.clone();
         return;
@@ -28,7 +28,7 @@ pub(crate) fn merge(into: &mut Value, patch: &Value) {
 }
 
 /// Every field that an object states, but for what names it.
-pub(crate) fn leaves(object: &Value) -> BTreeSet<Path> {
+pub(super) fn leaves(object: &Value) -> BTreeSet<Path> {
     fn walk(path: &Path, value: &Value, found: &mut BTreeSet<Path>) {
         let is_set = path.last().is_some_and(|name| name == "finalizers");
         match value {
@@ -98,7 +98,7 @@ fn take(object: &mut Value, path: &[String]) {
 ///
 /// # Errors
 /// The path of a field that somebody else owns with another value.
-pub(crate) fn apply(
+pub(super) fn apply(
     object: &mut Value,
     wish: &Value,
     part: &str,

@@ -1,8 +1,20 @@
-//! An API server in this process, as far as the operator speaks to one: lists, watches that break and
-//! expire, server-side apply with owners and conflicts, the status subresource, finalisers, versions.
+//! An API server in this process, as far as ours is spoken to: lists, watches that break and expire,
+//! server-side apply with owners and conflicts, the status subresource, finalisers, versions.
+//!
+//! Reached by function call ([`Fake::answer`]), or over HTTP ([`Fake::serve`]) by processes, which find
+//! it through a kubeconfig ([`kubeconfig`]).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "what fails here is a failed test"
+)]
+
+mod apply;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -10,14 +22,13 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
-use kube::client::Body;
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::{net::TcpListener, sync::watch};
 
-use crate::apply;
-
-type Out = UnsyncBoxBody<Bytes, std::io::Error>;
+/// What an answer's body is: whole, or a stream of changes.
+pub type Out = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// `(plural, name)`; everything lives in one namespace or in none.
 type Key = (String, String);
@@ -36,16 +47,18 @@ struct State {
     requests: Vec<String>,
 }
 
-/// The API server.
+/// The API server. A clone is the same one.
 #[derive(Clone)]
-pub(crate) struct Fake {
+pub struct Fake {
     state: Arc<Mutex<State>>,
     changed: watch::Sender<u64>,
     broken: watch::Sender<u64>,
 }
 
 impl Fake {
-    pub(crate) fn new() -> Self {
+    /// Nothing is there yet.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             state: Arc::default(),
             changed: watch::channel(0).0,
@@ -53,17 +66,46 @@ impl Fake {
         }
     }
 
-    pub(crate) fn client(&self) -> kube::Client {
+    /// Answers over HTTP on a free port of loopback until the process ends, from a thread of its own.
+    #[must_use]
+    pub fn serve(&self) -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
         let fake = self.clone();
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let fake = fake.clone();
-            async move { Ok::<_, std::convert::Infallible>(fake.answer(request).await) }
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener).unwrap();
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    tokio::spawn(fake.clone().connection(stream));
+                }
+            });
         });
-        kube::Client::new(service, "edge")
+        address
+    }
+
+    async fn connection(self, stream: tokio::net::TcpStream) {
+        let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+            let fake = self.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let bytes = body.collect().await?.to_bytes();
+                Ok::<_, hyper::Error>(fake.answer(Request::from_parts(parts, bytes)))
+            }
+        });
+        // Whoever asked may go away in the middle.
+        let _ = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
     }
 
     /// Puts an object there as a person or a GitOps tool does: makes it, or changes what is said.
-    pub(crate) fn put(&self, plural: &str, object: Value) {
+    pub fn put(&self, plural: &str, object: Value) {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         let mut state = self.state.lock();
         let key = (plural.to_owned(), name);
@@ -82,7 +124,9 @@ impl Fake {
         self.store(&mut state, &key, merged);
     }
 
-    pub(crate) fn get(&self, plural: &str, name: &str) -> Option<Value> {
+    /// The object of that name, as it is now.
+    #[must_use]
+    pub fn get(&self, plural: &str, name: &str) -> Option<Value> {
         self.state
             .lock()
             .objects
@@ -90,7 +134,8 @@ impl Fake {
             .cloned()
     }
 
-    pub(crate) fn delete(&self, plural: &str, name: &str) {
+    /// Deletes an object as a person does: its finalisers are waited for.
+    pub fn delete(&self, plural: &str, name: &str) {
         self.remove(
             &mut self.state.lock(),
             &(plural.to_owned(), name.to_owned()),
@@ -98,7 +143,8 @@ impl Fake {
     }
 
     /// Reasons of the events that were told, in order.
-    pub(crate) fn reasons(&self) -> Vec<String> {
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
         let state = self.state.lock();
         let events = state
             .log
@@ -110,7 +156,8 @@ impl Fake {
     }
 
     /// Requests that write, as `PATCH edgemodels/status m`.
-    pub(crate) fn writes(&self) -> Vec<String> {
+    #[must_use]
+    pub fn writes(&self) -> Vec<String> {
         let state = self.state.lock();
         let writes = state
             .requests
@@ -119,7 +166,8 @@ impl Fake {
         writes.cloned().collect()
     }
 
-    pub(crate) fn deny(&self, what: &str, is_denied: bool) {
+    /// Refuses `VERB plural` from now on, or no more.
+    pub fn deny(&self, what: &str, is_denied: bool) {
         let mut state = self.state.lock();
         if is_denied {
             state.denied.insert(what.into())
@@ -129,7 +177,7 @@ impl Fake {
     }
 
     /// Every open watch ends, as when a connection breaks. With `expire`, none can go on where it was.
-    pub(crate) fn break_watches(&self, expire: bool) {
+    pub fn break_watches(&self, expire: bool) {
         if expire {
             let mut state = self.state.lock();
             state.version += 1;
@@ -140,11 +188,7 @@ impl Fake {
 
     /// Waits until `is_so`, or says what is there instead.
     #[track_caller]
-    pub(crate) fn until(
-        &self,
-        what: &str,
-        is_so: impl Fn(&Self) -> bool,
-    ) -> impl Future<Output = ()> {
+    pub fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) -> impl Future<Output = ()> {
         let (fake, what) = (self.clone(), what.to_owned());
         async move {
             let mut changed = fake.changed.subscribe();
@@ -214,9 +258,13 @@ impl Fake {
         true
     }
 
-    async fn answer(&self, request: Request<Body>) -> Response<Out> {
-        let (parts, body) = request.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
+    /// Answers one request.
+    #[must_use]
+    pub fn answer(&self, request: Request<Bytes>) -> Response<Out> {
+        let (parts, bytes) = request.into_parts();
+        if parts.uri.path() == "/version" {
+            return reply(&json!({"major": "1", "minor": "33", "gitVersion": "v1.33.0"}));
+        }
         let mut path: Vec<&str> = parts
             .uri
             .path()
@@ -316,8 +364,18 @@ impl Fake {
         }
     }
 
-    fn create(&self, plural: &str, object: Value) -> Response<Out> {
+    fn create(&self, plural: &str, mut object: Value) -> Response<Out> {
         let mut state = self.state.lock();
+        if plural == "selfsubjectaccessreviews" {
+            let asked = &object["spec"]["resourceAttributes"];
+            let what = format!(
+                "{} {}",
+                asked["verb"].as_str().unwrap_or_default(),
+                asked["resource"].as_str().unwrap_or_default()
+            );
+            object["status"] = json!({"allowed": !state.denied.contains(&what)});
+            return reply(&object);
+        }
         let key = (
             plural.to_owned(),
             object["metadata"]["name"].as_str().unwrap().to_owned(),
@@ -417,4 +475,31 @@ fn refuse(code: u16, reason: &str) -> Response<Out> {
 fn whole(value: &Value) -> Out {
     let bytes = Full::new(Bytes::from(serde_json::to_vec(value).unwrap()));
     UnsyncBoxBody::new(bytes.map_err(|never| match never {}))
+}
+
+/// A kubeconfig that leads to an API server over plain HTTP, in a namespace.
+#[must_use]
+pub fn kubeconfig(server: SocketAddr, namespace: &str) -> String {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "fake", "cluster": {"server": format!("http://{server}")}}],
+        "users": [{"name": "me", "user": {}}],
+        "contexts": [{"name": "fake", "context": {
+            "cluster": "fake", "user": "me", "namespace": namespace}}],
+        "current-context": "fake",
+    })
+    .to_string()
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Fake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fake").finish_non_exhaustive()
+    }
 }
