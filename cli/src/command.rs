@@ -1,12 +1,20 @@
 //! The commands, one module each.
 
+pub(crate) mod certs;
+pub(crate) mod crds;
 pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod elect;
 pub(crate) mod feedback;
+pub(crate) mod fetch;
+pub(crate) mod health;
 pub(crate) mod infer;
 pub(crate) mod lab;
 pub(crate) mod load;
 pub(crate) mod model;
+pub(crate) mod operator;
 pub(crate) mod orchestrator;
+pub(crate) mod packages;
 pub(crate) mod reference;
 pub(crate) mod status;
 pub(crate) mod top;

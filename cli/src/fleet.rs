@@ -329,6 +329,13 @@ pub(crate) fn packages(
     }
 }
 
+/// Has the system send this process a signal when the one that started it is gone.
+pub(crate) fn die_with_parent(signal: rustix::process::Signal) -> anyhow::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(signal))
+        .context("the parent's death cannot be watched")?;
+    Ok(())
+}
+
 /// Ready when the process is asked to stop: Ctrl-C or `SIGTERM`.
 pub(crate) async fn asked_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};

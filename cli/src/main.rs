@@ -3,17 +3,22 @@
 //! Each command has a module of its own with its arguments and a `run`. Only this crate binds
 //! sockets, reads the environment and installs signal handlers.
 
+mod certificates;
 mod client;
 mod codes;
 mod command;
 mod dataset;
 mod demo;
+mod doctor;
+mod download;
 mod fleet;
 mod foresight;
 mod load;
+mod operator;
 mod output;
 mod settings;
 mod shipped;
+mod standby;
 
 use std::process::ExitCode;
 
@@ -76,6 +81,23 @@ enum Command {
     /// Print parts of the documentation that are made from the program.
     #[command(subcommand, hide = true)]
     Reference(command::reference::Reference),
+    /// Say whether a machine or a cluster is fit, and what to mend.
+    Doctor(command::doctor::Doctor),
+    /// Whether something works, as an exit status.
+    Health(command::health::Health),
+    /// Make certificates for a fleet.
+    #[command(subcommand)]
+    Certs(command::certs::Certs),
+    /// Write the packages that travel in this binary.
+    Packages(command::packages::Packages),
+    /// Bring a package into a folder of models.
+    Fetch(command::fetch::Fetch),
+    /// Serve a cluster's custom resources.
+    Operator(Box<command::operator::Operator>),
+    /// Run a command only while a cluster's Lease is held.
+    Elect(command::elect::Elect),
+    /// Print the custom resources' definitions.
+    Crds(command::crds::Crds),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -102,6 +124,14 @@ fn main() -> ExitCode {
         Command::Twin(command) => command::twin::run(command),
         Command::Lab(command) => serve(command::lab::run(command)),
         Command::Reference(what) => command::reference::run(what),
+        Command::Doctor(args) => serve(command::doctor::run(args)),
+        Command::Health(args) => serve(command::health::run(args)),
+        Command::Certs(command) => serve(command::certs::run(command)),
+        Command::Packages(args) => command::packages::run(&args),
+        Command::Fetch(args) => serve(command::fetch::run(args)),
+        Command::Operator(args) => serve(command::operator::run(*args)),
+        Command::Elect(args) => serve(command::elect::run(args)),
+        Command::Crds(args) => command::crds::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -124,7 +124,11 @@ pub(crate) fn status(status: &StatusResponse) {
         status.generation,
         status.policy,
         status.in_flight,
-        if status.draining { " · draining" } else { "" }
+        match (status.standby, status.draining) {
+            (true, _) => format!(" · said by a standby, {} ms old", status.age_ms),
+            (false, true) => " · draining".to_owned(),
+            (false, false) => String::new(),
+        }
     );
     let mut nodes = table([
         "node",
@@ -339,6 +343,10 @@ pub(crate) fn status_json(status: &StatusResponse) -> serde_json::Value {
             "default_sla_us": model.default_sla_us,
             "pinned": model.pinned,
             "traffic": model.traffic.as_ref().map(traffic_json),
+            "answered": model.answered,
+            "held": model.held,
+            "lost": model.lost,
+            "wishes": serde_json::from_str::<serde_json::Value>(&model.wishes).unwrap_or_default(),
             "arms": arms.collect::<Vec<_>>(),
         })
     });
@@ -348,6 +356,8 @@ pub(crate) fn status_json(status: &StatusResponse) -> serde_json::Value {
         "policy": status.policy,
         "in_flight": status.in_flight,
         "draining": status.draining,
+        "standby": status.standby,
+        "age_ms": status.age_ms,
         "explanation": status.explanation,
         "policy_state": status.policy_state.iter().collect::<std::collections::BTreeMap<_, _>>(),
         "nodes": nodes.collect::<Vec<_>>(),

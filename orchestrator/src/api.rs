@@ -4,7 +4,7 @@
 //! promised time, what an answer says about itself, error codes) is decided once, without sockets.
 //!
 //! Reading order: `tensors`, `sla`, `said`, `errors` (shared), `grpc`, `stream`, `model_info`,
-//! `center`, `health` (gRPC), `rest` (REST), [`dashboard`](dashboard()), `tokens`, `tls`.
+//! `center`, `health` (gRPC), `rest` (REST), [`dashboard`](dashboard()), `tokens`, `tls`, [`standby`].
 
 mod center;
 mod dashboard;
@@ -15,6 +15,7 @@ mod model_info;
 mod rest;
 mod said;
 mod sla;
+pub mod standby;
 mod stream;
 mod tensors;
 pub mod tls;

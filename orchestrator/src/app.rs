@@ -17,9 +17,10 @@ use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
 use tonic::transport::Server;
 
 use crate::{
-    api::{self, tls::TlsListener, tokens::Tokens},
+    api::{self, standby::Standby, tls::TlsListener, tokens::Tokens},
     center::{Center, Parts, Running, StartError},
     config::Config,
+    face::Face,
     fleet_file::{FleetFile, FleetFileError},
     store::{MemoryStore, SledStore, Store, StoreError, StoreLimits},
 };
@@ -139,28 +140,17 @@ impl App {
             metrics: address(&listeners.metrics)?,
             workers: address(&listeners.workers)?,
         };
-        let pem = config.tls.as_ref().map(|tls| {
-            Ok::<_, AppError>(Pem {
-                ca: read(&tls.ca)?,
-                cert: read(&tls.cert)?,
-                key: read(&tls.key)?,
-            })
-        });
-        let pem = pem.transpose()?;
-        let security = pem
-            .as_ref()
-            .map(|pem| Security::new(pem.ca.clone(), pem.cert.clone(), pem.key.clone()));
-        let tokens = match &config.api.tokens {
-            Some(path) => Tokens::from_lines(&read(path)?),
-            None => Tokens::default(),
-        };
+        let pem = Pem::of(&config)?;
+        let security = pem.as_ref().map(Pem::security);
+        let settings = settings(&config)?;
         // Whoever can read what the binary prints may act, when no token was given out.
-        let dashboard_token = tokens
+        let dashboard_token = settings
+            .tokens
             .is_empty()
             .then(|| Secret(format!("{:032x}", rand::random::<u128>())));
         let acting = dashboard_token
             .as_ref()
-            .map_or_else(|| tokens.clone(), |own| Tokens::from_lines(&own.0));
+            .map_or_else(|| settings.tokens.clone(), |own| Tokens::from_lines(&own.0));
         let links = match &config.fleet {
             Some(path) => Some(FleetFile::read(path)?.links()),
             None => None,
@@ -169,12 +159,6 @@ impl App {
         let store: Arc<dyn Store> = match &config.store {
             Some(folder) => Arc::new(SledStore::open(folder, limits)?),
             None => Arc::new(MemoryStore::new(limits)),
-        };
-        let settings = api::Settings {
-            max_message_bytes: config.api.max_message_bytes,
-            stream_in_flight: STREAM_IN_FLIGHT,
-            reflection: config.api.reflection,
-            tokens,
         };
         let wire = WireLimits {
             frame_bytes: config.workers.max_frame_bytes,
@@ -197,15 +181,14 @@ impl App {
         let (stop, stopping) = watch::channel(false);
         let mut servers = JoinSet::new();
 
-        let mut clients = builder();
-        if let Some(security) = &security {
-            clients = clients.tls_config(security.server_for_anyone())?;
-        }
-        let clients = clients
-            .add_routes(api::grpc(&face, &settings))
-            .serve_with_incoming_shutdown(nodelay(listeners.grpc), until(stopping.clone()));
-        servers.spawn(named("gRPC", clients));
-
+        let clients = Clients {
+            grpc: listeners.grpc,
+            http: listeners.http,
+            settings: &settings,
+            pem: pem.as_ref(),
+            beside: api::dashboard(&face, acting),
+        };
+        clients.serve(&face, &mut servers, &stopping)?;
         let mut workers = builder();
         if let Some(security) = &security {
             workers = workers.tls_config(security.server())?;
@@ -217,28 +200,15 @@ impl App {
         servers.spawn(named("workers", workers));
 
         let metrics = api::metrics(Arc::clone(registry));
-        let http = api::rest(&face, &settings).merge(api::dashboard(&face, acting));
-        for (name, listener, routes) in [
-            ("REST", listeners.http, http),
-            ("metrics", listeners.metrics, metrics),
-        ] {
-            let stopped = until(stopping.clone());
-            match &pem {
-                Some(pem) => {
-                    let listener = TlsListener::new(listener, &pem.cert, &pem.key)?;
-                    let served = axum::serve(listener, routes).with_graceful_shutdown(stopped);
-                    servers.spawn(named(name, served.into_future()));
-                }
-                None => {
-                    use axum::serve::ListenerExt as _;
-                    let listener = listener.tap_io(|stream| {
-                        let _ = stream.set_nodelay(true);
-                    });
-                    let served = axum::serve(listener, routes).with_graceful_shutdown(stopped);
-                    servers.spawn(named(name, served.into_future()));
-                }
-            }
-        }
+        let stopped = until(stopping.clone());
+        http(
+            "metrics",
+            listeners.metrics,
+            metrics,
+            pem.as_ref(),
+            &mut servers,
+            stopped,
+        )?;
         Ok(Self {
             center,
             running,
@@ -292,6 +262,135 @@ impl App {
             self.servers.shutdown().await;
         }
         self.running.stop().await;
+    }
+}
+
+/// What is listened on for clients, whoever answers them.
+struct Clients<'a> {
+    grpc: TcpListener,
+    http: TcpListener,
+    settings: &'a api::Settings,
+    pem: Option<&'a Pem>,
+    /// What is on the REST address too.
+    beside: axum::Router,
+}
+
+impl Clients<'_> {
+    fn serve<F: Face>(
+        self,
+        face: &Arc<F>,
+        servers: &mut JoinSet<()>,
+        stopping: &watch::Receiver<bool>,
+    ) -> Result<(), AppError> {
+        let mut clients = builder();
+        if let Some(pem) = self.pem {
+            clients = clients.tls_config(pem.security().server_for_anyone())?;
+        }
+        let clients = clients
+            .add_routes(api::grpc(face, self.settings))
+            .serve_with_incoming_shutdown(nodelay(self.grpc), until(stopping.clone()));
+        servers.spawn(named("gRPC", clients));
+        let routes = api::rest(face, self.settings).merge(self.beside);
+        let stopped = until(stopping.clone());
+        http("REST", self.http, routes, self.pem, servers, stopped)
+    }
+}
+
+/// Serves routes, with certificates where there are some.
+fn http(
+    name: &'static str,
+    listener: TcpListener,
+    routes: axum::Router,
+    pem: Option<&Pem>,
+    servers: &mut JoinSet<()>,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), AppError> {
+    match pem {
+        Some(pem) => {
+            let listener = TlsListener::new(listener, &pem.cert, &pem.key)?;
+            let served = axum::serve(listener, routes).with_graceful_shutdown(stopped);
+            servers.spawn(named(name, served.into_future()));
+        }
+        None => {
+            use axum::serve::ListenerExt as _;
+            let listener = listener.tap_io(|stream| {
+                let _ = stream.set_nodelay(true);
+            });
+            let served = axum::serve(listener, routes).with_graceful_shutdown(stopped);
+            servers.spawn(named(name, served.into_future()));
+        }
+    }
+    Ok(())
+}
+
+/// The servers of a standby: it has no store open and no workers.
+#[derive(Debug)]
+pub struct Reads {
+    servers: JoinSet<()>,
+    /// Kept, or the servers would stop.
+    _stop: watch::Sender<bool>,
+}
+
+impl Reads {
+    /// Answers clients from `standby`, on the addresses and with the certificates and tokens that the
+    /// orchestrator has when it leads.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub fn start(
+        config: &Config,
+        (grpc, http): (TcpListener, TcpListener),
+        standby: &Arc<Standby>,
+    ) -> Result<Self, AppError> {
+        let (settings, pem) = (settings(config)?, Pem::of(config)?);
+        let clients = Clients {
+            grpc,
+            http,
+            settings: &settings,
+            pem: pem.as_ref(),
+            beside: axum::Router::new(),
+        };
+        let mut servers = JoinSet::new();
+        let (stop, stopping) = watch::channel(false);
+        clients.serve(standby, &mut servers, &stopping)?;
+        Ok(Self {
+            servers,
+            _stop: stop,
+        })
+    }
+
+    /// Closes the listeners and every connection. Nobody is drained: whoever reads asks again.
+    pub async fn stop(mut self) {
+        self.servers.shutdown().await;
+    }
+}
+
+fn settings(config: &Config) -> Result<api::Settings, AppError> {
+    Ok(api::Settings {
+        max_message_bytes: config.api.max_message_bytes,
+        stream_in_flight: STREAM_IN_FLIGHT,
+        reflection: config.api.reflection,
+        tokens: match &config.api.tokens {
+            Some(path) => Tokens::from_lines(&read(path)?),
+            None => Tokens::default(),
+        },
+    })
+}
+
+impl Pem {
+    fn of(config: &Config) -> Result<Option<Self>, AppError> {
+        let Some(tls) = &config.tls else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            ca: read(&tls.ca)?,
+            cert: read(&tls.cert)?,
+            key: read(&tls.key)?,
+        }))
+    }
+
+    fn security(&self) -> Security {
+        Security::new(self.ca.clone(), self.cert.clone(), self.key.clone())
     }
 }
 

@@ -27,7 +27,10 @@ pub use self::loaded::{
     Coding, LoadSettings, Loaded, LoadedExit, LoadedPart, LoadedVariant, Profiled, profile_plan,
     records,
 };
-use crate::store::{Digest, PackageRecord, PartRecord, Store, StoreError};
+use crate::{
+    store::{Digest, PackageRecord, PartRecord, Store, StoreError},
+    wishes::{self, Wishes},
+};
 
 /// Why a model cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +167,18 @@ impl Catalog {
     /// # Errors
     /// Whatever is wrong with the package; nothing is kept then.
     pub fn load(&self, name: &ModelName) -> Result<Loaded, CatalogError> {
+        self.load_as(name, None)
+    }
+
+    /// The same, and keeps what the operator asks for beyond; `None` leaves what was asked before.
+    ///
+    /// # Errors
+    /// See [`Catalog::load`].
+    pub fn load_as(
+        &self,
+        name: &ModelName,
+        asked: Option<&Wishes>,
+    ) -> Result<Loaded, CatalogError> {
         let found = self
             .list()?
             .into_iter()
@@ -173,7 +188,7 @@ impl Catalog {
         })?;
         let Some(place) = listing.folder else {
             let loaded = self.restore(name)?;
-            self.store.set_loaded(name, true)?;
+            self.note(name, true, asked.map(Wishes::text))?;
             return Ok(loaded);
         };
         if let Some(second) = listing.also {
@@ -184,10 +199,49 @@ impl Catalog {
             });
         }
         let package = Package::open(&place, &self.settings.limits)?;
-        let (record, contents) = stored(&package);
+        let (mut record, contents) = stored(&package);
+        record.wishes = match asked {
+            Some(asked) => asked.text().to_owned(),
+            None => {
+                let before = self.store.package(name)?;
+                before.map(|record| record.wishes).unwrap_or_default()
+            }
+        };
         let loaded = Loaded::open(package, &self.settings)?;
         self.store.put_package(&record, &contents)?;
         Ok(loaded)
+    }
+
+    /// What the operator asks for beyond serving the model, as the store remembers.
+    ///
+    /// # Errors
+    /// [`CatalogError::Store`].
+    pub fn wishes(&self, name: &ModelName) -> Result<Wishes, CatalogError> {
+        let record = self.store.package(name)?;
+        let text = record.map(|record| record.wishes).unwrap_or_default();
+        Ok(wishes::stored(name, &text))
+    }
+
+    /// Notes what the operator wants; `false` when the store does not have the model.
+    fn note(
+        &self,
+        name: &ModelName,
+        loaded: bool,
+        wishes: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let Some(before) = self.store.package(name)? else {
+            return Ok(false);
+        };
+        let wishes = wishes.map_or_else(|| before.wishes.clone(), str::to_owned);
+        let after = PackageRecord {
+            loaded,
+            wishes,
+            ..before.clone()
+        };
+        if after != before {
+            self.store.put_package(&after, &BTreeMap::new())?;
+        }
+        Ok(true)
     }
 
     /// Loads a model from the store alone: after a restart, what was served before.
@@ -227,12 +281,13 @@ impl Catalog {
         Ok(wanted.map(|record| record.name).collect())
     }
 
-    /// Notes that the operator does not want the model served any more. Its package stays in the store.
+    /// Notes that the operator does not want the model served any more, and asks for nothing else of it.
+    /// Its package stays in the store.
     ///
     /// # Errors
     /// [`CatalogError::Unknown`] when neither folders nor store have it.
     pub fn unload(&self, name: &ModelName) -> Result<(), CatalogError> {
-        if self.store.set_loaded(name, false)? {
+        if self.note(name, false, Some(""))? {
             return Ok(());
         }
         let is_listed = self.list()?.iter().any(|listing| listing.name == *name);
@@ -262,6 +317,7 @@ fn stored(package: &Package) -> (PackageRecord, BTreeMap<Digest, bytes::Bytes>) 
             })
             .collect(),
         loaded: true,
+        wishes: String::new(),
     };
     let contents = package.files();
     let contents = contents.map(|(_, sha256, content)| (Digest(sha256), content.clone()));

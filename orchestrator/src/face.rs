@@ -9,6 +9,8 @@ use splitplace_link::Tensor;
 use splitplace_plan::ArmKind;
 use splitplace_proto::{center, data::DType};
 
+use crate::wishes::Wishes;
+
 /// One request for an answer, decoded and checked against nothing yet.
 #[derive(Clone, Debug)]
 pub struct Ask {
@@ -232,6 +234,8 @@ pub struct ModelTallies {
     pub samples: u64,
     /// Requests answered, from arrival to answer.
     pub success: Tally,
+    /// Those of them that came within their SLA.
+    pub held: u64,
     /// Requests that ended without an answer.
     pub fail: Tally,
     /// Waiting in workers.
@@ -303,8 +307,13 @@ pub trait Face: Send + Sync + 'static {
     /// Whether everything that should be served can be served.
     fn is_ready(&self) -> bool;
 
-    /// Loads a model from the repository and waits until it is served or refused.
-    fn load(&self, model: &str) -> impl Future<Output = Result<(), LoadError>> + Send;
+    /// Loads a model from the repository and waits until it is served or refused. `None` leaves what was
+    /// asked for the model before.
+    fn load(
+        &self,
+        model: &str,
+        wishes: Option<Wishes>,
+    ) -> impl Future<Output = Result<(), LoadError>> + Send;
 
     /// Stops serving a model; a model that is not served is fine.
     ///

@@ -1,7 +1,7 @@
 //! The centre: inference API, control sessions, decisions, store.
 //!
 //! Reading order: [`face`] (what is asked of the centre), [`api`] (who asks), [`center`] (who answers),
-//! [`planning`] with [`measured`], [`sessions`] and [`adoption`] (the fleet), [`catalog`] and [`store`]
+//! [`wishes`], [`planning`] with [`measured`], [`sessions`] and [`adoption`] (the fleet), [`catalog`] and [`store`]
 //! (what lasts), [`watch`] with [`watched`] and [`foresight`] (what operators see), [`app`] (all of it on sockets).
 
 pub mod adoption;
@@ -19,3 +19,4 @@ pub mod sessions;
 pub mod store;
 pub mod watch;
 pub mod watched;
+pub mod wishes;

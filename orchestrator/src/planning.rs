@@ -40,6 +40,7 @@ use splitplace_plan::{
 use crate::{
     catalog::{CatalogError, Loaded},
     measured::Measured,
+    wishes::Wishes,
 };
 
 /// What may be chosen about planning.
@@ -78,6 +79,8 @@ pub struct Wish {
     pub loaded: Arc<Loaded>,
     /// Kinds of arms that may be planned.
     pub arms: BTreeSet<ArmKind>,
+    /// What the operator asks for beyond that.
+    pub asked: Wishes,
     /// Requests a second that each arm should be able to carry; 0 plans for an idle system.
     pub rate_per_second: f64,
     /// Variants whose exits are controlled: each of them may answer, whatever its threshold.
@@ -91,6 +94,7 @@ impl Wish {
         Self {
             loaded,
             arms: BTreeSet::from(ArmKind::ALL),
+            asked: Wishes::default(),
             rate_per_second: 0.0,
             controlled: BTreeSet::new(),
         }
@@ -264,7 +268,7 @@ fn place(
             break placed;
         }
     };
-    candidates::drop_overfull(fleet, &mut placed);
+    candidates::drop_overfull(fleet, arms, &mut placed);
     Ok(placed)
 }
 

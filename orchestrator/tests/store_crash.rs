@@ -50,6 +50,7 @@ fn package(step: u64) -> (PackageRecord, BTreeMap<Digest, Bytes>) {
         tables: String::new(),
         parts: vec![part],
         loaded: step.is_multiple_of(2),
+        wishes: step.to_string(),
     };
     (record, BTreeMap::from([(digest, content.into())]))
 }

@@ -1,7 +1,9 @@
 //! What the black-box tests share: real processes, and ground for them to stand on.
 //!
-//! Reading order: [`process`] (start, listen to, kill), [`ground`] (namespaces, shaped links, limits).
+//! Reading order: [`process`] (start, listen to, kill), [`ground`] (namespaces, shaped links, limits),
+//! [`cluster`] (an API server).
 
+pub mod cluster;
 pub mod ground;
 pub mod http;
 pub mod process;

@@ -175,6 +175,7 @@ fn arrows_point_one_way() {
         ),
         ("proto", &["fleet", "graph", "plan", "policy"]),
         ("link", &["codec", "fleet", "graph", "proto"]),
+        ("k8s", &[]),
         (
             "worker",
             &[
@@ -281,6 +282,9 @@ fn libraries_are_named_in_their_own_place_only() {
         ("tract_onnx", &["onnx/"]),
         ("sled::", &["orchestrator/src/store"]),
         ("figment::", &["cli/src/settings.rs"]),
+        ("kube::", &["k8s/"]),
+        ("k8s_openapi", &["k8s/"]),
+        ("rcgen::", &["cli/src/certificates.rs"]),
         ("clap::", &["cli/"]),
         (
             "axum::",

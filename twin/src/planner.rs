@@ -13,9 +13,9 @@ use std::{
 use splitplace_brain::forecast::{self, Backlog};
 use splitplace_fleet::{Node, Place, Snapshot};
 use splitplace_plan::{
-    ArmKind, ArmPlan, ArmProblem, ChainProblem, Crossing, FragmentId, Generation, Hop, ModelName,
-    ModelPlan, NodeSpec, Outcome, Placed, Plan, Problem, Route, RouteId, SegmentSpec, Stage,
-    Strategy, lint::lint,
+    ArmKind, ArmPlan, ArmProblem, Bounds, ChainProblem, Crossing, FragmentId, Generation, Hop,
+    ModelName, ModelPlan, NodeSpec, Outcome, Placed, Plan, Problem, Route, RouteId, SegmentSpec,
+    Stage, Strategy, lint::lint,
 };
 
 use crate::TraceHash;
@@ -260,6 +260,7 @@ impl Strategic {
                             parts,
                             chains: variant.parts.iter().map(chain).collect(),
                             arrival_rate: model.rate_per_second,
+                            bounds: Bounds::default(),
                         },
                     });
                 }

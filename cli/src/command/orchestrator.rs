@@ -13,10 +13,13 @@ use crate::{fleet, foresight, output, settings};
 #[derive(Debug, Args)]
 pub(crate) struct Orchestrator {
     #[command(flatten)]
-    args: OrchestratorArgs,
+    pub(crate) args: OrchestratorArgs,
     /// Say where it listens as one line of JSON.
     #[arg(long)]
     json: bool,
+    /// Stop when the process that started this one is gone.
+    #[arg(long, hide = true)]
+    die_with_parent: bool,
 }
 
 pub(crate) async fn run(args: Orchestrator) -> anyhow::Result<ExitCode> {
@@ -24,6 +27,10 @@ pub(crate) async fn run(args: Orchestrator) -> anyhow::Result<ExitCode> {
     if args.args.sources.print_config {
         settings::print(&config)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.die_with_parent {
+        // At once: whoever leads next needs the store, and what was acknowledged is on disk.
+        fleet::die_with_parent(rustix::process::Signal::KILL)?;
     }
     let listeners = fleet::bind(&config.listen).await?;
     let registry = Arc::new(Mutex::new(Registry::default()));

@@ -3,7 +3,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use splitplace_plan::{
-    ArmKind, ArmProblem, ChainProblem, Exact, NodeSpec, Problem, SegmentSpec, Strategy,
+    ArmKind, ArmProblem, Bounds, ChainProblem, Exact, NodeSpec, Problem, SegmentSpec, Strategy,
 };
 
 fn problem(nodes: usize, segments: usize) -> Problem {
@@ -27,6 +27,7 @@ fn problem(nodes: usize, segments: usize) -> Problem {
         parts,
         chains,
         arrival_rate: 10.0,
+        bounds: Bounds::default(),
     };
     Problem {
         nodes: vec![

@@ -8,13 +8,15 @@
 //! [`problem::Solution`]; the caller, who knows models and files, translates. [`lint`] checks the
 //! translated plan by rules of its own, sharing nothing with the strategies.
 //!
-//! Reading order: [`value`], [`problem`], [`strategy`], [`lint`].
+//! Reading order: [`value`], [`problem`], [`bounds`], [`strategy`], [`lint`].
 
+pub mod bounds;
 pub mod lint;
 pub mod problem;
 pub mod strategy;
 pub mod value;
 
+pub use bounds::Bounds;
 pub use problem::{
     ArmProblem, ChainProblem, Crossing, NodeSpec, Outcome, Placed, Problem, SegmentSpec, Solution,
     Stage, Way,

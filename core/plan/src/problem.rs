@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use splitplace_codec::Codec;
 
-use crate::ArmKind;
+use crate::{ArmKind, Bounds};
 
 /// One node's capacity.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,6 +96,8 @@ pub struct ArmProblem {
     pub chains: Vec<ChainProblem>,
     /// Requests a second that it should carry; 0 for an idle system.
     pub arrival_rate: f64,
+    /// Where its stages may be.
+    pub bounds: Bounds,
 }
 
 /// Everything that a placement depends on.

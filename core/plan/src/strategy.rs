@@ -29,7 +29,10 @@ pub trait Strategy: Send + Sync {
 /// The branches of a semantic variant are assigned by exhaustive search with pruning (N^B); branches on
 /// one node add up. Arms share memory, so the order in which they are placed matters: every order of up
 /// to [`Exact::ORDERS`] arms is tried, and the one that places most arms, then with least total latency,
-/// wins; ties go to the earlier order.
+/// wins; ties go to the earlier order. Arms of a higher priority always come before those of a lower one.
+///
+/// [`Bounds`](crate::Bounds) only take steps away: the number of a stage is the number of nodes used
+/// before it, which every state knows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Exact;
 
@@ -46,9 +49,8 @@ impl Strategy for Exact {
     }
 
     fn solve(&self, problem: &Problem, _seed: u64) -> Solution {
-        let count = problem.arms.len();
         let mut best: Option<(usize, f64, Vec<Outcome>)> = None;
-        for order in orders(count) {
+        for order in orders(problem) {
             let outcomes = in_order(problem, &order);
             let (mut placed, mut total) = (0, 0.0);
             for outcome in &outcomes {
@@ -70,10 +72,15 @@ impl Strategy for Exact {
     }
 }
 
-/// Every order of `count` things, the natural one first; only that one when there are too many.
-fn orders(count: usize) -> Vec<Vec<usize>> {
+/// Every order of the arms in which priorities never rise, the natural one first; only that one when
+/// there are too many.
+fn orders(problem: &Problem) -> Vec<Vec<usize>> {
+    let count = problem.arms.len();
+    let priority = |arm: &usize| problem.arms[*arm].bounds.priority;
     if Exact::ORDERS < count {
-        return vec![(0..count).collect()];
+        let mut natural: Vec<usize> = (0..count).collect();
+        natural.sort_by_key(|arm| std::cmp::Reverse(priority(arm)));
+        return vec![natural];
     }
     let mut all = vec![Vec::new()];
     for _ in 0..count {
@@ -81,7 +88,10 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
             .into_iter()
             .flat_map(|order: Vec<usize>| {
                 (0..count)
-                    .filter(|next| !order.contains(next))
+                    .filter(|next| {
+                        let last = order.last().map(priority);
+                        !order.contains(next) && last.is_none_or(|last| priority(next) <= last)
+                    })
                     .map(|next| {
                         let mut longer = order.clone();
                         longer.push(next);
@@ -91,6 +101,8 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
             })
             .collect();
     }
+    // An order that began too low cannot be completed.
+    all.retain(|order| order.len() == count);
     all
 }
 
@@ -160,7 +172,12 @@ fn place(problem: &Problem, arm: &ArmProblem, free: &[u64], used: &[bool]) -> Ou
 /// The nodes worth considering: all of them, or those on which the arm's segments would run fastest
 /// among those that can hold at least one.
 fn candidates(problem: &Problem, arm: &ArmProblem, free: &[u64]) -> Vec<usize> {
+    let is_pinned = |node: usize| arm.bounds.pins.values().any(|pin| *pin == node);
     let fits = |node: usize| {
+        let allowed = arm.bounds.nodes.as_ref();
+        if allowed.is_some_and(|allowed| !allowed.contains(&node)) {
+            return false;
+        }
         arm.chains.iter().any(|chain| {
             (0..chain.segments.len()).any(|k| problem.memory(chain, k..k + 1) <= free[node])
         })
@@ -178,7 +195,12 @@ fn candidates(problem: &Problem, arm: &ArmProblem, free: &[u64]) -> Vec<usize> {
                 .sum();
             work + problem.transfer(problem.center(), node, &arm.chains[0].boundaries[0])
         };
-        nodes.sort_by(|&a, &b| speed(a).total_cmp(&speed(b)).then(a.cmp(&b)));
+        nodes.sort_by(|&a, &b| {
+            let pinned_first = is_pinned(b).cmp(&is_pinned(a));
+            pinned_first
+                .then(speed(a).total_cmp(&speed(b)))
+                .then(a.cmp(&b))
+        });
         nodes.truncate(Exact::NODES);
         nodes.sort_unstable();
     }
@@ -223,7 +245,8 @@ fn line(
         |used: usize, start: usize, last: Option<usize>, spent: f64, least: &mut [f64]| {
             let from = last.map_or(center, |last| nodes[last]);
             for (n, &node) in nodes.iter().enumerate() {
-                if used >> n & 1 == 1 {
+                let number = used.count_ones() as usize;
+                if used >> n & 1 == 1 || !arm.bounds.allow(number, node) {
                     continue;
                 }
                 let arrive = spent + problem.transfer(from, node, &chain.boundaries[start]);
@@ -331,7 +354,9 @@ fn fan_out(
             };
             let need = self.problem.memory(chain, 0..chain.segments.len());
             for &node in self.nodes {
-                if need <= free[node] {
+                let bounds = &self.arm.bounds;
+                let is_free = !bounds.apart || !chosen.contains(&node);
+                if need <= free[node] && is_free && bounds.allow(chosen.len(), node) {
                     free[node] -= need;
                     chosen.push(node);
                     self.visit(chosen, free);
@@ -431,7 +456,6 @@ fn cost(problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) -> (f64, f
 
 /// Why an arm has no place, with the numbers.
 fn why_not(problem: &Problem, arm: &ArmProblem, free: &[u64]) -> String {
-    let largest = free.iter().copied().max().unwrap_or(0);
     let whole: u64 = arm
         .chains
         .iter()
@@ -445,8 +469,19 @@ fn why_not(problem: &Problem, arm: &ArmProblem, free: &[u64]) -> String {
         }
         ArmKind::Semantic => format!("in {} branches", arm.chains.len()),
     };
+    let may = |node: &usize| {
+        let nodes = arm.bounds.nodes.as_ref();
+        nodes.is_none_or(|nodes| nodes.contains(node))
+    };
+    let free: Vec<u64> = (0..free.len()).filter(may).map(|n| free[n]).collect();
+    let largest = free.iter().copied().max().unwrap_or(0);
+    let bound = if arm.bounds.pins.is_empty() && !arm.bounds.apart {
+        ""
+    } else {
+        ", where it is pinned or spread to"
+    };
     format!(
-        "{} needs {:.1} MB {shape}; {} nodes have room, the largest {:.1} MB, together {:.1} MB",
+        "{} needs {:.1} MB {shape}{bound}; {} nodes have room, the largest {:.1} MB, together {:.1} MB",
         arm.name,
         megabytes(whole),
         free.iter().filter(|&&bytes| 0 < bytes).count(),

@@ -11,6 +11,7 @@ use splitplace_proto::inference::{
     ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
     ServerReadyRequest, ServerReadyResponse, grpc_inference_service_server::GrpcInferenceService,
     infer_parameter::ParameterChoice, model_infer_response::InferOutputTensor,
+    model_repository_parameter::ParameterChoice as LoadParameter,
     repository_index_response::ModelIndex,
 };
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
@@ -21,7 +22,10 @@ use super::{
     stream,
     tensors::{Header, word},
 };
-use crate::face::{Answer, Ask, AskError, Face, LoadError, ModelState};
+use crate::{
+    face::{Answer, Ask, AskError, Face, LoadError, ModelState},
+    wishes::{PARAMETER, Wishes, WishesError},
+};
 
 /// The service.
 #[derive(Debug)]
@@ -201,6 +205,25 @@ fn not_loaded(error: &LoadError) -> Status {
     Status::new(errors::load_code(error), error.to_string())
 }
 
+/// Names of wishes that cannot be carried out, in the metadata of a refusal, by comma.
+const IMPOSSIBLE: &str = "splitplace-impossible";
+
+fn not_granted(error: &WishesError) -> Status {
+    let text = error.to_string();
+    match error {
+        WishesError::Malformed(_) => Status::invalid_argument(text),
+        WishesError::Impossible(names) => {
+            let names: Vec<&str> = names.keys().map(String::as_str).collect();
+            let mut status = Status::unimplemented(text);
+            // A name that no header can hold is in the text.
+            if let Ok(names) = names.join(",").parse() {
+                status.metadata_mut().insert(IMPOSSIBLE, names);
+            }
+            status
+        }
+    }
+}
+
 fn no_repository_names(name: &str) -> Result<(), Status> {
     if name.is_empty() {
         return Ok(());
@@ -342,13 +365,25 @@ impl<F: Face> GrpcInferenceService for Inference<F> {
     ) -> Answered<RepositoryModelLoadResponse> {
         let request = request.into_inner();
         no_repository_names(&request.repository_name)?;
-        if let Some(name) = request.parameters.keys().next() {
-            return Err(Status::unimplemented(format!(
-                "load parameter '{name}' is not supported: a package brings its own configuration \
-                 and files"
-            )));
+        let mut wishes = None;
+        for (name, value) in request.parameters {
+            match (name.as_str(), value.parameter_choice) {
+                (PARAMETER, Some(LoadParameter::StringParam(text))) => {
+                    wishes = Some(Wishes::parse(&text).map_err(|error| not_granted(&error))?);
+                }
+                (PARAMETER, _) => {
+                    let text = format!("{PARAMETER} must be a string of JSON");
+                    return Err(Status::invalid_argument(text));
+                }
+                _ => {
+                    return Err(Status::unimplemented(format!(
+                        "load parameter '{name}' is not supported: a package brings its own \
+                         configuration and files"
+                    )));
+                }
+            }
         }
-        let loaded = self.face.load(&request.model_name).await;
+        let loaded = self.face.load(&request.model_name, wishes).await;
         loaded.map_err(|error| not_loaded(&error))?;
         Ok(Response::new(RepositoryModelLoadResponse {}))
     }

@@ -20,7 +20,10 @@ use serde_json::{Map, Value as Json_, json};
 use splitplace_proto::inference::{ModelConfig, ModelStatistics, StatisticDuration};
 
 use super::{Settings, errors, model_info, said, sla::Value, tokens, tokens::Tokens};
-use crate::face::{Answer, AskError, Face, LoadError, ModelFacts, ModelState};
+use crate::{
+    face::{Answer, AskError, Face, LoadError, ModelFacts, ModelState},
+    wishes::{PARAMETER, Wishes, WishesError},
+};
 use body::{Wanted, decode};
 
 /// Length of the JSON part of a body with binary tensors behind it.
@@ -297,17 +300,27 @@ async fn load<F: Face>(
         let parsed = serde_json::from_slice(&body);
         parsed.map_err(|error| Failed(StatusCode::BAD_REQUEST, error.to_string(), None))?
     };
-    if let Some((name, _)) = asked["parameters"]
-        .as_object()
-        .and_then(|of| of.iter().next())
-    {
-        let text = format!(
-            "load parameter '{name}' is not supported: a package brings its own configuration and \
-             files"
-        );
-        return Err(Failed(StatusCode::NOT_IMPLEMENTED, text, None));
+    let mut wishes = None;
+    for (name, value) in asked["parameters"].as_object().into_iter().flatten() {
+        if name != PARAMETER {
+            let text = format!(
+                "load parameter '{name}' is not supported: a package brings its own configuration \
+                 and files"
+            );
+            return Err(Failed(StatusCode::NOT_IMPLEMENTED, text, None));
+        }
+        // As text, as over gRPC, or as it is.
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        let code = |error: &WishesError| match error {
+            WishesError::Malformed(_) => StatusCode::BAD_REQUEST,
+            WishesError::Impossible(_) => StatusCode::NOT_IMPLEMENTED,
+        };
+        let parsed = Wishes::parse(&text);
+        wishes = Some(parsed.map_err(|error| Failed(code(&error), error.to_string(), None))?);
     }
-    Ok(face.load(&of.model).await?)
+    Ok(face.load(&of.model, wishes).await?)
 }
 
 async fn unload<F: Face>(State(face): State<Arc<F>>, Path(of): Path<Of>) -> Result<(), Failed> {

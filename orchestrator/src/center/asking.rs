@@ -12,7 +12,10 @@ use splitplace_proto::center;
 use tokio::sync::{oneshot, watch};
 
 use super::{Center, Inner, check, control::Command, flow::Waiting, served::Served};
-use crate::face::{Answer, Ask, AskError, Face, LoadError, ModelFacts, ModelState, ModelTallies};
+use crate::{
+    face::{Answer, Ask, AskError, Face, LoadError, ModelFacts, ModelState, ModelTallies},
+    wishes::{self, Wishes},
+};
 
 /// Gives a request up when whoever asked goes away.
 struct Asked<'a> {
@@ -72,7 +75,7 @@ impl Inner {
             &ask.outputs,
             served.pictures(),
         )?;
-        let sla = ask.sla.unwrap_or_else(|| served.loaded.default_sla());
+        let sla = ask.sla.unwrap_or_else(|| served.default_sla());
         let patience = ask.patience.unwrap_or_else(|| {
             sla.saturating_add(Duration::from_millis(self.config.admission.patience_ms))
         });
@@ -230,10 +233,13 @@ impl Face for Center {
         inner.problems.read().is_empty() && names.iter().all(|name| flow.brain.can_answer(name))
     }
 
-    async fn load(&self, model: &str) -> Result<(), LoadError> {
-        self.inner
-            .command(model, |model, told| Command::Load { model, told })
-            .await
+    async fn load(&self, model: &str, wishes: Option<Wishes>) -> Result<(), LoadError> {
+        let load = |model, told| Command::Load {
+            model,
+            wishes,
+            told,
+        };
+        self.inner.command(model, load).await
     }
 
     async fn unload(&self, model: &str) -> Result<(), LoadError> {
@@ -293,6 +299,14 @@ impl Face for Center {
                     default_sla_us: micros(facts.default_sla),
                     pinned: flow.brain.pinned(&model).unwrap_or_default().to_owned(),
                     traffic: None,
+                    answered: facts.tallies.success.count,
+                    held: facts.tallies.held,
+                    lost: facts.tallies.fail.count,
+                    wishes: facts
+                        .properties
+                        .get(wishes::PARAMETER)
+                        .cloned()
+                        .unwrap_or_default(),
                 }
             })
             .collect();

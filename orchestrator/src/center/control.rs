@@ -14,7 +14,7 @@ use std::{
 use splitplace_fleet::{Links, Node, NodeId, NodeState, Place, Snapshot};
 use splitplace_link::{LinkShape, Sender, SenderConfig};
 use splitplace_plan::{FragmentId, Generation, ModelName, Plan};
-use splitplace_proto::center::NodeStatus;
+use splitplace_proto::center::{NodeLink, NodeStatus};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
@@ -32,6 +32,7 @@ use crate::{
     measured::{Measured, MeasuredSettings, ServiceTime},
     sessions::SessionEvent,
     watched::Operation,
+    wishes::Wishes,
 };
 use operate::Orders;
 
@@ -46,6 +47,7 @@ const SHRINK: f64 = 0.95;
 pub(super) enum Command {
     Load {
         model: ModelName,
+        wishes: Option<Wishes>,
         told: oneshot::Sender<Result<(), LoadError>>,
     },
     Unload {
@@ -122,7 +124,7 @@ struct Control {
     orders: Orders,
 }
 
-type Opened = (ModelName, Result<Loaded, CatalogError>);
+type Opened = (ModelName, Result<(Loaded, Wishes), CatalogError>);
 
 /// Starts the loops.
 pub(super) fn start(
@@ -306,11 +308,17 @@ impl Control {
             self.inner.is_settled.store(true, Ordering::Relaxed);
         }
         for (model, is_stored) in wanted {
-            self.open(model, is_stored, openings);
+            self.open(model, is_stored, None, openings);
         }
     }
 
-    fn open(&self, model: ModelName, from_store: bool, openings: &mut JoinSet<Opened>) {
+    fn open(
+        &self,
+        model: ModelName,
+        from_store: bool,
+        wishes: Option<Wishes>,
+        openings: &mut JoinSet<Opened>,
+    ) {
         self.inner
             .problems
             .write()
@@ -320,17 +328,18 @@ impl Control {
             let result = if from_store {
                 catalog.restore(&model)
             } else {
-                catalog.load(&model)
+                catalog.load_as(&model, wishes.as_ref())
             };
+            let result = result.and_then(|loaded| Ok((loaded, catalog.wishes(&model)?)));
             (model, result)
         });
     }
 
-    fn opened(&mut self, model: &ModelName, result: Result<Loaded, CatalogError>) {
+    fn opened(&mut self, model: &ModelName, result: Result<(Loaded, Wishes), CatalogError>) {
         match result {
-            Ok(loaded) => {
+            Ok((loaded, wishes)) => {
                 self.inner.problems.write().remove(model);
-                let served = Arc::new(Served::new(Arc::new(loaded)));
+                let served = Arc::new(Served::new(Arc::new(loaded), wishes));
                 self.inner
                     .models
                     .write()
@@ -381,9 +390,13 @@ impl Control {
 
     fn command(&mut self, command: Command, openings: &mut JoinSet<Opened>) {
         match command {
-            Command::Load { model, told } => {
+            Command::Load {
+                model,
+                wishes,
+                told,
+            } => {
                 self.loading.push((model.clone(), told));
-                self.open(model, false, openings);
+                self.open(model, false, wishes, openings);
             }
             Command::Unload { model, told } => {
                 let name = model.to_string();
@@ -720,6 +733,22 @@ impl Control {
         }
     }
 
+    /// What plans count on between a node and the others.
+    fn link_statuses(&self, node: &NodeId) -> Vec<NodeLink> {
+        let from = Place::from(node);
+        let peers = self.nodes.keys().filter(|peer| *peer != node);
+        peers
+            .map(|peer| {
+                let link = self.links.get(&from, &Place::from(peer));
+                NodeLink {
+                    peer: peer.to_string(),
+                    bytes_per_second: link.rate_bytes_per_second,
+                    delay_us: u64::try_from(link.delay.as_micros()).unwrap_or(u64::MAX),
+                }
+            })
+            .collect()
+    }
+
     /// Brings what operators see up to date.
     fn show(&self) {
         let nodes = self.nodes.values().map(|known| NodeStatus {
@@ -738,6 +767,7 @@ impl Control {
             emulated: known.node.emulated,
             speed_share: known.speed_share,
             data_address: known.address.clone(),
+            links: self.link_statuses(&known.node.id),
             ..NodeStatus::default()
         });
         let nodes: Vec<NodeStatus> = nodes.collect();

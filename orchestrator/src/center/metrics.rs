@@ -25,7 +25,6 @@ use splitplace_lifecycle::Ending;
 use splitplace_plan::{ModelName, Plan};
 use splitplace_policy::exit::govern::GovernorView;
 
-
 use super::{answer, exits};
 use crate::{
     face::{Answer, LAST_EXIT},
@@ -305,7 +304,7 @@ impl Metrics {
     }
 
     /// Rules were made, or could not be.
-    pub(super) fn solved(&self, (model, arm): &exits::Key, took: std::time::Duration) {
+    pub(super) fn solved(&self, (model, arm): &exits::Key, took: Duration) {
         let of = Arm {
             model: model.to_string(),
             arm: arm.clone(),

@@ -219,6 +219,7 @@ pub(super) fn wishes(inner: &Inner, start: &Start) -> Vec<Wish> {
             .copied()
             .unwrap_or(inner.config.planning.rate_per_second),
         controlled: controlled(&inner.config.exits, served),
+        asked: served.wishes.clone(),
         ..Wish::new(Arc::clone(&served.loaded))
     };
     start.models.iter().map(wish).collect()

@@ -11,6 +11,7 @@ use crate::{
     adoption::Interface,
     catalog::Loaded,
     face::{Answer, AskError, LAST_EXIT, ModelFacts, ModelState, ModelTallies, TensorFacts},
+    wishes::{self, Wishes},
 };
 
 /// A model that is wanted and loaded.
@@ -18,6 +19,7 @@ use crate::{
 pub(super) struct Served {
     pub(super) name: ModelName,
     pub(super) loaded: Arc<Loaded>,
+    pub(super) wishes: Wishes,
     pub(super) inputs: Vec<TensorFacts>,
     pub(super) outputs: Vec<TensorFacts>,
     merges: BTreeMap<String, Merge>,
@@ -29,7 +31,7 @@ pub(super) struct Served {
 }
 
 impl Served {
-    pub(super) fn new(loaded: Arc<Loaded>) -> Self {
+    pub(super) fn new(loaded: Arc<Loaded>, wishes: Wishes) -> Self {
         let outputs = loaded.outputs();
         let merges = loaded
             .variants()
@@ -63,7 +65,13 @@ impl Served {
             exits: Mutex::default(),
             reason: Mutex::new("it is being placed".into()),
             loaded,
+            wishes,
         }
+    }
+
+    /// What is promised to a client that says nothing.
+    pub(super) fn default_sla(&self) -> Duration {
+        self.wishes.sla.unwrap_or_else(|| self.loaded.default_sla())
     }
 
     /// How a variant's branches become one answer.
@@ -125,6 +133,7 @@ impl Served {
                 }
                 tallies.samples += u64::from(samples);
                 tallies.success.count += 1;
+                tallies.held += u64::from(answer.sla_held);
                 tallies.success.nanos += nanos(response);
                 for hop in &answer.hops {
                     tallies.queue.nanos += nanos(hop.queue);
@@ -142,6 +151,14 @@ impl Served {
                 tallies.fail.nanos += nanos(response);
             }
         }
+    }
+
+    fn properties(&self) -> BTreeMap<String, String> {
+        let mut properties = self.loaded.properties();
+        if !self.wishes.text().is_empty() {
+            properties.insert(wishes::PARAMETER.into(), self.wishes.text().into());
+        }
+        properties
     }
 
     /// The model as the inference API shows it.
@@ -162,8 +179,8 @@ impl Served {
             reason,
             inputs: self.inputs.clone(),
             outputs: self.outputs.clone(),
-            default_sla: self.loaded.default_sla(),
-            properties: self.loaded.properties(),
+            default_sla: self.default_sla(),
+            properties: self.properties(),
             tallies: *self.tallies.lock(),
         }
     }

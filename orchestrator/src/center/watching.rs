@@ -553,7 +553,7 @@ impl Watched for Center {
     async fn operate(&self, what: Operation) -> Result<String, String> {
         match what {
             Operation::Load { model } => {
-                let loaded = self.load(&model).await;
+                let loaded = self.load(&model, None).await;
                 loaded.map_err(|error| error.to_string())?;
                 Ok(format!("{model} is served"))
             }

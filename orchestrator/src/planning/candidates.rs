@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range};
 use splitplace_fleet::{Node, NodeId, Place, Snapshot};
 use splitplace_onnx::VariantKind;
 use splitplace_plan::{
-    ArmKind, ArmProblem, ChainProblem, Crossing, FragmentId, ModelName, NodeSpec, Plan,
+    ArmKind, ArmProblem, Bounds, ChainProblem, Crossing, FragmentId, ModelName, NodeSpec, Plan,
     SegmentSpec, Way,
 };
 
@@ -196,12 +196,29 @@ pub(super) fn list<'a>(
         let loaded: &'a Loaded = &wish.loaded;
         let variant = &loaded.variants()[number];
         let name = arm_name(variant, kind);
-        match refuse(input, fleet, variant, kind) {
+        match refuse(input, fleet, wish, variant, kind) {
             Some(why) => {
                 let told = format!("{name} {why}");
                 refused.entry(loaded.name().clone()).or_default().push(told);
             }
             None => candidates.push(candidate(input, fleet, wish, number, kind, name)),
+        }
+    }
+    for wish in input.wishes {
+        let name = wish.loaded.name();
+        let is_missing = candidates.iter().all(|arm| arm.model() != name);
+        if is_missing && !refused.contains_key(name) {
+            let kinds = ArmKind::ALL.into_iter().filter(|kind| may(wish, *kind));
+            let kinds: Vec<_> = kinds.map(ArmKind::label).collect();
+            let told = format!(
+                "the package has no variant that runs as {}",
+                if kinds.is_empty() {
+                    "nothing".into()
+                } else {
+                    kinds.join(" or ")
+                }
+            );
+            refused.entry(name.clone()).or_default().push(told);
         }
     }
     (candidates, refused)
@@ -218,7 +235,7 @@ fn ways(wishes: &[Wish]) -> Vec<(&Wish, usize, ArmKind)> {
     ];
     let mut ways = Vec::new();
     for (place, kind) in KINDS.into_iter().enumerate() {
-        for wish in wishes.iter().filter(|wish| wish.arms.contains(&kind)) {
+        for wish in wishes.iter().filter(|wish| may(wish, kind)) {
             let variants = wish.loaded.variants().iter().enumerate();
             let suiting = variants.filter(|(_, variant)| suits(wish, variant, kind));
             let ranked = suiting.enumerate();
@@ -227,6 +244,11 @@ fn ways(wishes: &[Wish]) -> Vec<(&Wish, usize, ArmKind)> {
     }
     ways.sort_by_key(|(order, _)| *order);
     ways.into_iter().map(|(_, way)| way).collect()
+}
+
+/// Whether configuration and operator both allow arms of that kind.
+fn may(wish: &Wish, kind: ArmKind) -> bool {
+    wish.arms.contains(&kind) && wish.asked.allow(kind)
 }
 
 /// `base/whole`, `base/chain`, `base/exits`, `semantic`, `int8`: variants' names hold no slash, so these
@@ -243,12 +265,57 @@ fn arm_name(variant: &LoadedVariant, kind: ArmKind) -> String {
 fn refuse(
     input: &PlanningInput<'_>,
     fleet: &Fleet<'_>,
+    wish: &Wish,
     variant: &LoadedVariant,
     kind: ArmKind,
 ) -> Option<String> {
-    let nodes = fleet.nodes.len();
+    let asked = &wish.asked;
+    let allowed = |node: &&&Node| {
+        asked
+            .nodes
+            .as_ref()
+            .is_none_or(|all| all.contains(&node.id))
+    };
+    let nodes = fleet.nodes.iter().filter(allowed).count();
     if nodes == 0 {
-        return Some("has no node: none is alive".into());
+        return Some(match &asked.nodes {
+            Some(all) if !fleet.nodes.is_empty() => {
+                let all: Vec<_> = all.iter().map(NodeId::as_str).collect();
+                format!(
+                    "may be on {} only, and none of them is alive",
+                    all.join(", ")
+                )
+            }
+            _ => "has no node: none is alive".into(),
+        });
+    }
+    if let Some((number, node)) = asked
+        .pins
+        .iter()
+        .find(|(_, node)| fleet.find(node).is_none())
+    {
+        return Some(format!(
+            "has fragment {number} pinned to {node}, which is not alive"
+        ));
+    }
+    if let Some(least) = asked.min_accuracy {
+        let accuracy = accuracy(variant, kind);
+        match accuracy {
+            Some(accuracy) if least <= accuracy => {}
+            Some(accuracy) => {
+                return Some(format!(
+                    "is right in {:.2} % of cases, and {:.2} % are asked for",
+                    accuracy * 100.0,
+                    least * 100.0
+                ));
+            }
+            None => {
+                return Some(format!(
+                    "has no validated accuracy, and {:.2} % are asked for",
+                    least * 100.0
+                ));
+            }
+        }
     }
     if kind != ArmKind::Chain {
         return None;
@@ -262,6 +329,33 @@ fn refuse(
         Some("may have one fragment only (max-parts)".into())
     } else {
         None
+    }
+}
+
+/// Share of right answers that was validated for an arm.
+pub(super) fn accuracy(variant: &LoadedVariant, kind: ArmKind) -> Option<f64> {
+    match kind {
+        ArmKind::Exits => variant.exits_accuracy,
+        ArmKind::Whole | ArmKind::Chain | ArmKind::Semantic | ArmKind::Compressed => {
+            variant.accuracy
+        }
+    }
+}
+
+/// Where the operator lets the model be, in the fleet's numbers. Nodes that are not alive have none.
+fn bounds(wish: &Wish, fleet: &Fleet<'_>) -> Bounds {
+    let asked = &wish.asked;
+    let pins = asked.pins.iter();
+    Bounds {
+        nodes: asked
+            .nodes
+            .as_ref()
+            .map(|nodes| nodes.iter().filter_map(|node| fleet.find(node)).collect()),
+        pins: pins
+            .filter_map(|(number, node)| Some((*number, fleet.find(node)?)))
+            .collect(),
+        apart: asked.apart,
+        priority: asked.priority,
     }
 }
 
@@ -306,6 +400,7 @@ fn candidate<'a>(
             parts,
             chains,
             arrival_rate: wish.rate_per_second.max(0.0),
+            bounds: bounds(wish, fleet),
         },
         estimates,
         enlarged: 0,
@@ -449,8 +544,13 @@ pub(super) fn enlarge(
     has_changed
 }
 
-/// Takes the place of arms that are known not to fit after all, the last ones first.
-pub(super) fn drop_overfull(fleet: &Fleet<'_>, placed: &mut [translate::Place]) {
+/// Takes the place of arms that are known not to fit after all, those of the least priority first, among
+/// them the last.
+pub(super) fn drop_overfull(
+    fleet: &Fleet<'_>,
+    arms: &[Candidate<'_>],
+    placed: &mut [translate::Place],
+) {
     for node in &fleet.nodes {
         while let Some(&bytes) = translate::memory(placed)
             .get(&node.id)
@@ -460,7 +560,8 @@ pub(super) fn drop_overfull(fleet: &Fleet<'_>, placed: &mut [translate::Place]) 
                 translate::Place::Here(here) => here.plan.nodes().contains(&node.id),
                 translate::Place::Nowhere(_) => false,
             };
-            let Some(last) = placed.iter().rposition(uses) else {
+            let there = (0..placed.len()).rev().filter(|arm| uses(&placed[*arm]));
+            let Some(last) = there.min_by_key(|arm| arms[*arm].problem.bounds.priority) else {
                 break;
             };
             if let translate::Place::Here(here) = &placed[last] {

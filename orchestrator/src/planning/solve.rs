@@ -113,6 +113,7 @@ fn is_possible(fleet: &Fleet<'_>, candidate: &Candidate<'_>, outcome: &Outcome) 
     has_kind
         && placed.latency.is_finite()
         && placed.branches.len() == chains.len()
+        && problem.bounds.hold(&placed.branches)
         && chains.iter().zip(&placed.branches).all(|(chain, stages)| {
             let mut at = 0;
             let in_order = stages.iter().all(|stage| {

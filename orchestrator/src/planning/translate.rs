@@ -11,13 +11,11 @@ use splitplace_brain::forecast::{self, Backlog};
 use splitplace_codec::Codec;
 use splitplace_fleet::NodeId;
 use splitplace_onnx::Fragment;
-use splitplace_plan::{
-    ArmKind, ArmPlan, ExitRule, FragmentId, Hop, Outcome, Plan, Route, RouteId, Stage,
-};
+use splitplace_plan::{ArmPlan, ExitRule, FragmentId, Hop, Outcome, Plan, Route, RouteId, Stage};
 
 use super::{
     PlanningError, PlanningInput,
-    candidates::{Candidate, Fleet, is_cut},
+    candidates::{self, Candidate, Fleet, is_cut},
     solve,
 };
 use crate::{catalog::LoadedExit, measured::Source};
@@ -128,12 +126,7 @@ pub(super) fn one(
         name: candidate.problem.name.clone(),
         variant: candidate.variant().name.clone(),
         kind: candidate.problem.kind,
-        accuracy: match candidate.problem.kind {
-            ArmKind::Exits => candidate.variant().exits_accuracy,
-            ArmKind::Whole | ArmKind::Chain | ArmKind::Semantic | ArmKind::Compressed => {
-                candidate.variant().accuracy
-            }
-        },
+        accuracy: candidates::accuracy(candidate.variant(), candidate.problem.kind),
         predicted: Duration::ZERO,
         branches,
     };
@@ -155,7 +148,10 @@ fn rule(candidate: &Candidate<'_>, exit: &LoadedExit) -> ExitRule {
         number: u32::try_from(before + 1).unwrap_or(u32::MAX),
         name: exit.name.clone(),
         output: exit.output.clone(),
-        threshold: exit.threshold,
+        // The package's own holds where it is higher: accuracy was validated with that.
+        threshold: exit
+            .threshold
+            .max(candidate.wish.asked.min_confidence.unwrap_or(0.0)),
     }
 }
 
@@ -200,7 +196,7 @@ pub(super) fn stages(
         }
         stages.push(line);
     }
-    Some(stages)
+    candidate.problem.bounds.hold(&stages).then_some(stages)
 }
 
 /// Bytes that the placed arms take on each node; a fragment that several share counts once.

@@ -214,6 +214,7 @@ pub(super) fn package_to_wire(package: &PackageRecord) -> wire::Package {
             .collect(),
         loaded: package.loaded,
         tables: package.tables.clone(),
+        wishes: package.wishes.clone(),
     }
 }
 
@@ -238,6 +239,7 @@ pub(super) fn package_from_wire(package: wire::Package) -> Result<PackageRecord,
         manifest: package.manifest,
         tables: package.tables,
         loaded: package.loaded,
+        wishes: package.wishes,
     })
 }
 

@@ -67,6 +67,8 @@ pub struct PackageRecord {
     pub parts: Vec<PartRecord>,
     /// Whether the operator wants it served.
     pub loaded: bool,
+    /// What the operator asks for beyond that, as it was asked; empty when nothing.
+    pub wishes: String,
 }
 
 /// One file of a package.

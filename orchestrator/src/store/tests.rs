@@ -31,6 +31,7 @@ fn package(name: &str, files: &[&[u8]]) -> (PackageRecord, BTreeMap<Digest, Byte
         tables: format!("format = {}\n", name.len()),
         parts: parts.collect(),
         loaded: false,
+        wishes: format!("{{\"priority\":{}}}", name.len()),
     };
     (record, contents)
 }

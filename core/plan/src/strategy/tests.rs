@@ -3,7 +3,10 @@
 use proptest::prelude::{ProptestConfig, Strategy as _, prop_assert, prop_assert_eq, proptest};
 
 use super::{Strategy as _, *};
-use crate::problem::{NodeSpec, SegmentSpec};
+use crate::{
+    Bounds,
+    problem::{NodeSpec, SegmentSpec},
+};
 
 fn problem(nodes: usize) -> impl proptest::strategy::Strategy<Value = Problem> {
     let chain = proptest::collection::vec(
@@ -40,30 +43,56 @@ fn problem(nodes: usize) -> impl proptest::strategy::Strategy<Value = Problem> {
         proptest::collection::vec(chain, 2..3),
         0.0f64..0.1,
     );
-    (memory, links, arm).prop_map(|(memory, links, (kind, chains, arrival_rate))| {
-        let (kind, parts, chains) = match kind {
-            0 => (ArmKind::Whole, (1, 1), chains[..1].to_vec()),
-            1 => (ArmKind::Chain, (2, 3), chains[..1].to_vec()),
-            _ => (ArmKind::Semantic, (1, 1), chains),
-        };
-        Problem {
-            nodes: memory
-                .into_iter()
-                .map(|memory_bytes| NodeSpec { memory_bytes })
-                .collect(),
-            coding: vec![1.0; links.len()],
-            links,
-            arms: vec![ArmProblem {
-                name: "a".into(),
-                kind,
-                parts,
-                chains,
-                arrival_rate,
-            }],
-            overhead_bytes: 2,
-            spread: 0.0,
-        }
+    let bounds = bounds(nodes);
+    (memory, links, arm, bounds).prop_map(
+        |(memory, links, (kind, chains, arrival_rate), bounds)| {
+            let (kind, parts, chains) = match kind {
+                0 => (ArmKind::Whole, (1, 1), chains[..1].to_vec()),
+                1 => (ArmKind::Chain, (2, 3), chains[..1].to_vec()),
+                _ => (ArmKind::Semantic, (1, 1), chains),
+            };
+            Problem {
+                nodes: memory
+                    .into_iter()
+                    .map(|memory_bytes| NodeSpec { memory_bytes })
+                    .collect(),
+                coding: vec![1.0; links.len()],
+                links,
+                arms: vec![ArmProblem {
+                    name: "a".into(),
+                    kind,
+                    parts,
+                    chains,
+                    arrival_rate,
+                    bounds,
+                }],
+                overhead_bytes: 2,
+                spread: 0.0,
+            }
+        },
+    )
+}
+
+/// Mostly none, else a few: a node left out, the second stage pinned, branches apart.
+fn bounds(nodes: usize) -> impl proptest::strategy::Strategy<Value = Bounds> {
+    (0..2 * nodes, 0..2 * nodes, proptest::bool::ANY).prop_map(move |(out, pin, apart)| Bounds {
+        nodes: (out < nodes).then(|| (0..nodes).filter(|node| *node != out).collect()),
+        pins: (pin < nodes).then_some((1, pin)).into_iter().collect(),
+        apart,
+        priority: 0,
     })
+}
+
+/// Whether a placement keeps what the bounds say, in other words than theirs.
+fn keeps(bounds: &Bounds, branches: &[Vec<Stage>]) -> bool {
+    let line: Vec<usize> = branches.iter().flatten().map(|stage| stage.node).collect();
+    let allowed = |node: &usize| bounds.nodes.as_ref().is_none_or(|all| all.contains(node));
+    let mut distinct = line.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    line.iter().all(allowed)
+        && (line.len() < 2 || bounds.pins.get(&1).is_none_or(|pin| line[1] == *pin))
+        && (!bounds.apart || distinct.len() == line.len())
 }
 
 /// Every split of `count` segments into stages on the given sequence lengths, with every node.
@@ -128,11 +157,11 @@ fn brute_force(problem: &Problem) -> f64 {
                 taken[stage.node] += problem.memory(chain, stage.segments.clone());
             }
         }
-        if taken
+        let fits = taken
             .iter()
             .zip(&problem.nodes)
-            .all(|(taken, node)| *taken <= node.memory_bytes)
-        {
+            .all(|(taken, node)| *taken <= node.memory_bytes);
+        if fits && keeps(&arm.bounds, &branches) {
             least = least.min(slowest(problem, arm, &branches, &|_| 1.0));
         }
     }
@@ -215,6 +244,7 @@ fn what_does_not_fit_is_explained_with_numbers() {
             boundaries: vec![1.into(), 1.into()],
         }],
         arrival_rate: 0.0,
+        bounds: Bounds::default(),
     };
     let problem = Problem {
         nodes: vec![NodeSpec {
@@ -255,6 +285,7 @@ fn a_rate_that_nothing_can_carry_is_told_from_memory_that_is_missing() {
             parts: (1, 1),
             chains: vec![chain],
             arrival_rate: 11.0,
+            bounds: Bounds::default(),
         }],
         overhead_bytes: 0,
         spread: 0.0,
@@ -263,4 +294,46 @@ fn a_rate_that_nothing_can_carry_is_told_from_memory_that_is_missing() {
         panic!("one request takes a tenth of a second, and eleven a second come");
     };
     assert!(why.contains("keeps up with 11 requests a second"), "{why}");
+}
+
+#[test]
+fn who_has_priority_is_given_memory_first() {
+    let arm = |name: &str, service: f64, priority: i32| ArmProblem {
+        name: name.into(),
+        kind: ArmKind::Whole,
+        parts: (1, 1),
+        chains: vec![ChainProblem {
+            segments: vec![SegmentSpec {
+                weight_bytes: 10,
+                activation_bytes: 0,
+                service: vec![service],
+            }],
+            boundaries: vec![1.into(), 1.into()],
+        }],
+        arrival_rate: 0.0,
+        bounds: Bounds {
+            priority,
+            ..Bounds::default()
+        },
+    };
+    let mut problem = Problem {
+        nodes: vec![NodeSpec { memory_bytes: 15 }],
+        links: vec![vec![(1e6, 0.001); 2]; 2],
+        coding: vec![1.0; 2],
+        arms: vec![arm("quick", 0.1, 0), arm("slow", 0.9, 0)],
+        overhead_bytes: 0,
+        spread: 0.0,
+    };
+    let placed = |problem: &Problem| -> Vec<bool> {
+        let outcomes = Exact.solve(problem, 0).arms;
+        let is_placed = |outcome: &Outcome| matches!(outcome, Outcome::Placed(_));
+        outcomes.iter().map(is_placed).collect()
+    };
+    assert_eq!(placed(&problem), [true, false]);
+    problem.arms[1].bounds.priority = 1;
+    assert_eq!(placed(&problem), [false, true]);
+    // The same when there are too many arms for every order.
+    let extra = (0..Exact::ORDERS).map(|_| arm("more", 0.1, -1));
+    problem.arms.extend(extra);
+    assert_eq!(placed(&problem)[..3], [false, true, false]);
 }

@@ -59,7 +59,7 @@ impl Face for Stub {
         true
     }
 
-    async fn load(&self, _: &str) -> Result<(), LoadError> {
+    async fn load(&self, _: &str, _: Option<crate::wishes::Wishes>) -> Result<(), LoadError> {
         Ok(())
     }
 

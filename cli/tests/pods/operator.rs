@@ -1,0 +1,272 @@
+//! The operator between an API server and a real orchestrator with real workers.
+
+use std::{path::Path, process::Command};
+
+use serde_json::{Value, json};
+use splitplace_tests::{
+    cluster::{Fake, kubeconfig},
+    process::{Process, until},
+};
+
+use crate::commands::{free_port, good, run, splitplace, status, write};
+
+const MODEL: &str = "fashion-mnist";
+
+/// An orchestrator that serves another model, three workers, an operator, and the cluster's side of it.
+struct Cluster {
+    fake: Fake,
+    grpc: String,
+    _processes: Vec<Process>,
+}
+
+impl Cluster {
+    fn start(folder: &Path) -> Self {
+        let path = |name: &str| folder.join(name).display().to_string();
+        good(&["packages", &path("models")]);
+        let mut orchestrator = Process::start(
+            splitplace()
+                .args(["orchestrator", "--json", "--free-ports", "--load=simple"])
+                .args(["--models", &path("models"), "--store", &path("store")]),
+        )
+        .unwrap();
+        let addresses = orchestrator.json_line().unwrap();
+        let address = |name: &str| addresses[name].as_str().unwrap().to_owned();
+        let (grpc, workers) = (address("grpc"), address("workers"));
+        let fake = Fake::new();
+        for (node, zone) in [("attic", "home"), ("cellar", "home"), ("shed", "garden")] {
+            fake.put("nodes", cluster_node(node, zone, &json!({})));
+        }
+        let config = write(folder, "kubeconfig", &kubeconfig(fake.serve(), "edge"));
+        let mut processes = vec![orchestrator];
+        processes.extend(["attic", "cellar", "shed"].map(|node| worker(node, &workers, folder)));
+        let mut operator = splitplace();
+        operator
+            .args([
+                "operator",
+                "--namespace=edge",
+                "--name=op",
+                "--server",
+                &grpc,
+            ])
+            .args(["--lease-seconds=4", "--resync-seconds=1"])
+            .arg(format!("--listen=127.0.0.1:{}", free_port()))
+            .arg("--public-grpc=sp.edge.svc:8001")
+            .env("KUBECONFIG", config);
+        processes.push(Process::start(&mut operator).unwrap());
+        Self {
+            fake,
+            grpc,
+            _processes: processes,
+        }
+    }
+
+    fn object(&self) -> Value {
+        self.fake.get("edgemodels", MODEL).unwrap_or_default()
+    }
+
+    /// `True Served`, or nothing.
+    fn said(&self, kind: &str) -> (String, String) {
+        let object = self.object();
+        let conditions = object["status"]["conditions"].as_array();
+        let found = conditions.and_then(|all| all.iter().find(|one| one["type"] == kind));
+        found.map_or_else(Default::default, |found| {
+            let text = |field: &str| found[field].as_str().unwrap().to_owned();
+            (
+                format!("{} {}", text("status"), text("reason")),
+                text("message"),
+            )
+        })
+    }
+
+    /// Waits until a condition says that, of this form of the spec.
+    #[track_caller]
+    fn until_said(&self, kind: &str, what: &str) {
+        let is_so = || {
+            let object = self.object();
+            let is_current =
+                object["status"]["observedGeneration"] == object["metadata"]["generation"];
+            (is_current && self.said(kind).0 == what).then_some(())
+        };
+        let found = until(&format!("{kind} is {what}"), is_so);
+        assert!(
+            found.is_ok(),
+            "{found:?}: {:#}\n{:#?}",
+            self.object(),
+            status(&self.grpc)
+        );
+    }
+
+    /// The arms of the plan with the nodes of each, in order.
+    fn arms(&self) -> Vec<(String, Vec<String>)> {
+        let status = status(&self.grpc).unwrap();
+        let model = model_of(&status);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let nodes = |arm: &Value| {
+            let branches = arm["branches"].as_array().unwrap().iter();
+            let hops = branches.flat_map(|branch| branch.as_array().unwrap());
+            hops.map(|hop| text(&hop["node"])).collect()
+        };
+        let arms = model["arms"].as_array().unwrap().iter();
+        arms.map(|arm| (text(&arm["kind"]), nodes(arm))).collect()
+    }
+
+    /// Waits until every fragment is on these nodes, and some is.
+    #[track_caller]
+    fn until_only_on(&self, nodes: &[&str]) {
+        let is_so = || {
+            let arms = self.arms();
+            let mut all = arms.iter().flat_map(|(_, on)| on);
+            let is_within = all.all(|node| nodes.contains(&node.as_str()));
+            (!arms.is_empty() && is_within).then_some(())
+        };
+        let found = until(&format!("only on {nodes:?}"), is_so);
+        assert!(found.is_ok(), "{:?}", self.arms());
+    }
+}
+
+pub(crate) fn model_of(status: &Value) -> Value {
+    let models = status["models"].as_array().unwrap();
+    let found = models.iter().find(|model| model["model"] == MODEL);
+    found.cloned().unwrap_or_default()
+}
+
+fn cluster_node(name: &str, zone: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Node", "spec": spec,
+        "metadata": {"name": name, "labels": {"zone": zone}}})
+}
+
+pub(crate) fn worker(name: &str, center: &str, folder: &Path) -> Process {
+    let mut command: Command = splitplace();
+    command
+        .args(
+            [
+                &format!("--node={name}"),
+                &format!("--orchestrator={center}"),
+            ]
+            .map(String::as_str),
+        )
+        .arg("--listen=127.0.0.1:0")
+        .arg(format!("--cache={}", folder.join(name).display()));
+    let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    let mut command = splitplace();
+    command.arg("worker").args(arguments);
+    Process::start(&mut command).unwrap()
+}
+
+fn edge_model(spec: &Value) -> Value {
+    json!({"apiVersion": "splitplace.dev/v1alpha1", "kind": "EdgeModel",
+        "metadata": {"name": MODEL, "namespace": "edge"}, "spec": spec})
+}
+
+#[test]
+fn an_edgemodel_is_served_as_it_asks_and_released_when_it_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(folder.path());
+    let fake = &cluster.fake;
+    let spec = json!({
+        "source": {"stored": {}},
+        "sla": {"milliseconds": 2_000, "share": 0.5},
+        "minAccuracy": 0.5,
+        "variants": ["whole", "chain"],
+        "placement": {"nodeSelector": {"zone": "home"}, "pin": [{"fragment": 0, "node": "cellar"}]},
+        "priority": 3,
+    });
+    fake.put("edgemodels", edge_model(&spec));
+    cluster.until_said("Ready", "True Served");
+    assert_eq!(
+        cluster.said("Accepted").0,
+        "True CarriedOut",
+        "{:?}",
+        cluster.said("Accepted")
+    );
+    let arms = cluster.arms();
+    assert!(!arms.is_empty());
+    for (kind, nodes) in &arms {
+        assert!(["whole", "chain"].contains(&kind.as_str()), "{arms:?}");
+        assert_eq!(nodes[0], "cellar", "{arms:?}");
+        assert!(!nodes.contains(&"shed".to_owned()), "{arms:?}");
+    }
+    // What is promised to a client that says nothing.
+    let answer = good(&[
+        "infer",
+        MODEL,
+        "--picture=7",
+        "--json",
+        "--server",
+        &cluster.grpc,
+    ]);
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(
+        answer["parameters"]["splitplace_sla_us"], 2_000_000,
+        "{answer:#}"
+    );
+    let held = || cluster.said("PromiseKept").0 == "True Held";
+    until("the promise is counted", || held().then_some(())).unwrap();
+    let object = cluster.object();
+    assert_eq!(
+        object["status"]["endpoints"][0]["address"],
+        "sp.edge.svc:8001"
+    );
+    assert_eq!(
+        fake.get("edgenodes", "shed").unwrap()["status"]["state"],
+        "Alive"
+    );
+
+    // The nodes that fit are others now: nobody touched the EdgeModel.
+    let free = json!({"source": {"stored": {}}, "placement": {"nodeSelector": {"zone": "home"}, "pin": null}});
+    fake.put("edgemodels", edge_model(&free));
+    cluster.until_said("Ready", "True Served");
+    fake.put("nodes", cluster_node("cellar", "garden", &json!({})));
+    cluster.until_only_on(&["attic"]);
+    let moved = || (cluster.said("Placed").0 == "True Placed").then_some(());
+    until("the status agrees", moved).unwrap();
+
+    // What this orchestrator cannot do is said, and the rest is done.
+    let exits = json!({"exits": {"policy": "backlog", "lossTarget": 0.01}, "variants": ["whole"]});
+    fake.put("edgemodels", edge_model(&exits));
+    cluster.until_said("Accepted", "True PartlyCarriedOut");
+    assert!(
+        cluster.said("Accepted").1.contains("carry out exits;"),
+        "{:?}",
+        cluster.said("Accepted")
+    );
+    assert_eq!(
+        cluster.arms(),
+        [("whole".to_owned(), vec!["attic".to_owned()])]
+    );
+    // What nobody could do: the message has the number.
+    fake.put(
+        "edgemodels",
+        edge_model(&json!({"exits": null, "minAccuracy": 0.999})),
+    );
+    cluster.until_said("Ready", "False Refused");
+    assert!(
+        cluster.said("Ready").1.contains("99.90 %"),
+        "{:?}",
+        cluster.said("Ready")
+    );
+    fake.put("edgemodels", edge_model(&json!({"minAccuracy": null})));
+    cluster.until_said("Ready", "True Served");
+
+    fake.put(
+        "nodes",
+        cluster_node("shed", "garden", &json!({"unschedulable": true})),
+    );
+    let label = || {
+        let node = fake.get("nodes", "shed").unwrap();
+        (node["metadata"]["labels"]["splitplace.dev/hold"] == "operator").then_some(())
+    };
+    until("the cordoned node is held", label).unwrap();
+    fake.delete("edgemodels", MODEL);
+    let gone = || fake.get("edgemodels", MODEL).is_none().then_some(());
+    until("it is released", gone).unwrap();
+    assert_eq!(
+        run(&["health", "--model", MODEL, "--server", &cluster.grpc]).0,
+        Some(1)
+    );
+    assert!(
+        fake.reasons().iter().any(|reason| reason == "Drained"),
+        "{:?}",
+        fake.reasons()
+    );
+}

@@ -1,0 +1,244 @@
+//! Two orchestrators on one store, a Lease between them, and a Service that leads to whoever leads.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    thread,
+};
+
+use serde_json::{Value, json};
+use splitplace_tests::{
+    cluster::{Fake, kubeconfig},
+    http,
+    process::{Process, until},
+};
+
+use crate::{
+    commands::{free_port, good, run, splitplace, status, write},
+    operator::{model_of, worker},
+};
+
+const LEADER: &str = "splitplace.dev/leader";
+
+/// A pod of the StatefulSet: the same command, ports of its own since both are on this machine.
+struct Pod {
+    name: &'static str,
+    grpc: u16,
+    http: u16,
+    metrics: u16,
+    workers: u16,
+    pulse: u16,
+}
+
+impl Pod {
+    fn new(name: &'static str, fake: &Fake) -> Self {
+        fake.put(
+            "pods",
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}}),
+        );
+        let [grpc, http, metrics, workers, pulse] = [0; 5].map(|_| free_port());
+        Self {
+            name,
+            grpc,
+            http,
+            metrics,
+            workers,
+            pulse,
+        }
+    }
+
+    fn start(&self, folder: &Path, (grpc, workers): (SocketAddr, SocketAddr)) -> Process {
+        let path = |name: &str| folder.join(name).display().to_string();
+        let config = format!(
+            "listen.grpc = \"127.0.0.1:{}\"\nlisten.http = \"127.0.0.1:{}\"\n\
+             listen.metrics = \"127.0.0.1:{}\"\nlisten.workers = \"127.0.0.1:{}\"\n\
+             listen.workers-public = \"{workers}\"\nmodels = {:?}\nstore = {:?}\n",
+            self.grpc,
+            self.http,
+            self.metrics,
+            self.workers,
+            path("models"),
+            path("store"),
+        );
+        let file = write(folder, &format!("{}.toml", self.name), &config);
+        let mut command = splitplace();
+        command
+            .args([
+                "elect",
+                "--lease=orchestrator",
+                "--namespace=edge",
+                "--label-pod",
+            ])
+            .args([
+                "--name",
+                self.name,
+                "--lease-seconds=3",
+                "--other=sp-0",
+                "--other=sp-1",
+            ])
+            .args(["--server", &grpc.to_string()])
+            .arg(format!("--listen=127.0.0.1:{}", self.pulse))
+            .args(["--", "orchestrator", "--config", &file])
+            .env("KUBECONFIG", path("kubeconfig"));
+        Process::start(&mut command).unwrap()
+    }
+
+    fn leads(&self, fake: &Fake) -> bool {
+        fake.get("pods", self.name).unwrap()["metadata"]["labels"][LEADER] == "true"
+    }
+
+    fn is_ready(&self) -> bool {
+        let address = format!("127.0.0.1:{}", self.pulse);
+        http::ask(&address, "GET", "/ready", &[], &[]).is_ok_and(|answer| answer.status == 200)
+    }
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.grpc)
+    }
+}
+
+/// A Service: each connection goes to the pod that carries the leader's label then.
+fn service(fake: &Fake, ports: Vec<(&'static str, u16)>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let fake = fake.clone();
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let leads = |name: &str| {
+                let pod = fake.get("pods", name).unwrap_or_default();
+                pod["metadata"]["labels"][LEADER] == "true"
+            };
+            let found = ports.iter().find(|(name, _)| leads(name));
+            // Nobody leads: the connection is closed.
+            let Some((_, port)) = found else { continue };
+            let Ok(pod) = TcpStream::connect(("127.0.0.1", *port)) else {
+                continue;
+            };
+            let ways = [
+                (client.try_clone(), pod.try_clone()),
+                (pod.try_clone(), client.try_clone()),
+            ];
+            for (from, to) in ways {
+                let (Ok(from), Ok(to)) = (from, to) else {
+                    continue;
+                };
+                thread::spawn(move || copy(from, to));
+            }
+        }
+    });
+    address
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = [0; 1 << 16];
+    while let Ok(count) = from.read(&mut buffer) {
+        if count == 0 || to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+    let _ = from.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn a_standby_answers_reads_and_takes_over_with_the_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let fake = Fake::new();
+    write(folder, "kubeconfig", &kubeconfig(fake.serve(), "edge"));
+    let models = folder.join("models").display().to_string();
+    good(&["packages", &models, "--only", "fashion-mnist"]);
+    let (first, second) = (Pod::new("sp-0", &fake), Pod::new("sp-1", &fake));
+    let grpc = service(&fake, vec![("sp-0", first.grpc), ("sp-1", second.grpc)]);
+    let workers = service(
+        &fake,
+        vec![("sp-0", first.workers), ("sp-1", second.workers)],
+    );
+    let leader = first.start(folder, (grpc, workers));
+    until("the first leads", || first.leads(&fake).then_some(())).unwrap();
+    let _standby = second.start(folder, (grpc, workers));
+    let _workers = ["attic", "cellar"].map(|node| worker(node, &workers.to_string(), folder));
+    let server = grpc.to_string();
+    let at = ["--server", &server];
+    good(&[&["health", "--wait=90s", "--model=fashion-mnist"], &at[..]].concat());
+    until("both do their duty", || {
+        (first.is_ready() && second.is_ready()).then_some(())
+    })
+    .unwrap();
+
+    // State to be taken over: wishes, a plan, what the policy has learned.
+    let wishes = json!({"parameters": {"splitplace_wishes": {"variants": ["whole"], "sla": {"milliseconds": 1234}}}});
+    let asked = http::ask(
+        &format!("127.0.0.1:{}", first.http),
+        "POST",
+        "/v2/repository/models/fashion-mnist/load",
+        &[],
+        wishes.to_string().as_bytes(),
+    )
+    .unwrap();
+    assert_eq!(
+        asked.status,
+        200,
+        "{}",
+        String::from_utf8_lossy(&asked.body)
+    );
+    for picture in 0..8 {
+        let picture = format!("--picture={picture}");
+        good(&[&["infer", "fashion-mnist", &picture], &at[..]].concat());
+    }
+    let before = status(&server).unwrap();
+    assert_eq!(before["standby"], false);
+    assert_eq!(kinds(&before), ["whole"]);
+
+    // The standby says the same, and who says it; it refuses what only a leader can do.
+    let read = until("the standby has seen the plan", || {
+        let read = status(&second.address())?;
+        (read["generation"] == before["generation"] && model_of(&read) != Value::Null)
+            .then_some(read)
+    })
+    .unwrap();
+    assert_eq!(read["standby"], true);
+    assert_eq!(kinds(&read), ["whole"]);
+    let (code, text) = run(&[
+        "infer",
+        "fashion-mnist",
+        "--picture=1",
+        "--server",
+        &second.address(),
+    ]);
+    assert_ne!(code, Some(0));
+    assert!(text.contains("standby") && text.contains(&server), "{text}");
+
+    leader.kill_9().unwrap();
+    until("the second leads", || second.leads(&fake).then_some(())).unwrap();
+    assert!(!fake.get("leases", "orchestrator").unwrap()["spec"]["holderIdentity"].is_null());
+    // Whoever died could not take its label off.
+    assert!(!first.leads(&fake));
+    good(&[&["health", "--wait=90s", "--model=fashion-mnist"], &at[..]].concat());
+    let answer = good(
+        &[
+            &["infer", "fashion-mnist", "--picture=7", "--json"],
+            &at[..],
+        ]
+        .concat(),
+    );
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(
+        answer["parameters"]["splitplace_sla_us"], 1_234_000,
+        "{answer:#}"
+    );
+    let after = status(&server).unwrap();
+    assert_eq!(after["standby"], false);
+    assert_eq!(kinds(&after), ["whole"]);
+    assert_eq!(model_of(&after)["wishes"], model_of(&before)["wishes"]);
+    assert!(before["generation"].as_u64() <= after["generation"].as_u64());
+}
+
+fn kinds(status: &Value) -> Vec<String> {
+    let model = model_of(status);
+    let arms = model["arms"].as_array().cloned().unwrap_or_default();
+    arms.iter()
+        .map(|arm| arm["kind"].as_str().unwrap().to_owned())
+        .collect()
+}

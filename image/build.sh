@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Builds the image for amd64, and for arm64 where a cross toolchain is there, with whatever this machine
+# has; then the bundle for places without internet.
+#
+#   image/build.sh                      # image/out/splitplace-VERSION.oci.tar, sbom.json
+#   image/build.sh --with buildah       # or docker, or hand (the default: an archive written by oci.py)
+#   image/build.sh --bundle             # image/out/splitplace-VERSION-airgap.tar too
+#   image/build.sh --arch amd64,arm64
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+with=hand bundle=no arches=""
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --with) with=$2; shift ;;
+        --bundle) bundle=yes ;;
+        --arch) arches=${2//,/ }; shift ;;
+        *) echo "unknown: $1" >&2; exit 2 ;;
+    esac
+    shift
+done
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+tag="splitplace:$version"
+out=image/out
+mkdir -p "$out"
+# The last commit's time, so that the same source gives the same bytes.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+export SOURCE_DATE_EPOCH
+
+triple() { case "$1" in amd64) echo x86_64-unknown-linux-gnu ;; arm64) echo aarch64-unknown-linux-gnu ;; *) echo "unknown architecture $1" >&2; exit 2 ;; esac; }
+
+has_arm64() {
+    command -v aarch64-linux-gnu-gcc >/dev/null &&
+        [ -d "$("${RUSTC_ARM64:-rustc}" --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu" ]
+}
+if [ -z "$arches" ]; then
+    arches=amd64
+    if has_arm64; then
+        arches="amd64 arm64"
+    else
+        echo "SKIPPED arm64: aarch64-linux-gnu-gcc and Rust's standard library for it are needed; docs/kubernetes-images.md"
+    fi
+fi
+
+# Static, without paths of this machine inside, each crate's code laid out the same way.
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+flags="-C target-feature=+crt-static -C strip=symbols --remap-path-prefix=$PWD=/splitplace --remap-path-prefix=$cargo_home/registry/src=/registry"
+binaries=()
+for arch in $arches; do
+    target=$(triple "$arch")
+    binary=${CARGO_TARGET_DIR:-target}/$target/release/splitplace
+    if [ "$arch" = arm64 ] && [ -n "${RUSTC_ARM64:-}" ]; then
+        RUSTC=$RUSTC_ARM64 RUSTFLAGS="$flags" CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
+            CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+            cargo build --release --locked --target "$target" -p splitplace
+    else
+        RUSTFLAGS="$flags" CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
+            CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+            cargo build --release --locked --target "$target" -p splitplace
+    fi
+    binaries+=("$arch=$binary")
+done
+
+archive=$out/splitplace-$version.oci.tar
+case "$with" in
+    hand)
+        python3 image/oci.py "$archive" --tag "$tag" "${binaries[@]}" | tee "$out/digests.txt" ;;
+    buildah | docker)
+        for pair in "${binaries[@]}"; do
+            arch=${pair%%=*} context=$(mktemp -d)
+            mkdir -p "$context/rootfs/etc" "$context/rootfs/tmp"
+            chmod 1777 "$context/rootfs/tmp"
+            cp image/Containerfile "$context/"
+            cp "${pair#*=}" "$context/rootfs/splitplace"
+            printf 'root:x:0:0:root:/:/sbin/nologin\nsplitplace:x:65532:65532:SplitPlace:/tmp:/sbin/nologin\n' >"$context/rootfs/etc/passwd"
+            printf 'root:x:0:\nsplitplace:x:65532:\n' >"$context/rootfs/etc/group"
+            find "$context/rootfs" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+            if [ "$with" = buildah ]; then
+                buildah bud --isolation chroot --timestamp "$SOURCE_DATE_EPOCH" --platform "linux/$arch" \
+                    -t "$tag-$arch" -f "$context/Containerfile" "$context"
+                buildah push -q "$tag-$arch" "oci-archive:$out/splitplace-$version-$arch.oci.tar:$tag"
+            else
+                DOCKER_BUILDKIT=0 docker build -t "$tag-$arch" -f "$context/Containerfile" "$context"
+                docker save -o "$out/splitplace-$version-$arch.docker.tar" "$tag-$arch"
+            fi
+            rm -rf "$context"
+        done ;;
+    *) echo "--with hand, buildah or docker" >&2; exit 2 ;;
+esac
+
+python3 image/sbom.py "$(triple "${arches%% *}")" >"$out/sbom.json"
+ls -l "$out"
+
+# Small enough for a slow line and a small card.
+for pair in "${binaries[@]}"; do
+    size=$(stat -c %s "${pair#*=}")
+    echo "${pair%%=*}: the binary has $((size / 1000000)) MB"
+    [ "$size" -lt 60000000 ] || { echo "the image would be larger than 60 MB" >&2; exit 1; }
+done
+
+if [ "$bundle" = yes ]; then
+    stage=$(mktemp -d)
+    name=splitplace-$version-airgap
+    mkdir -p "$stage/$name/images" "$stage/$name/crds" "$stage/$name/packages" "$stage/$name/bin"
+    cp "$out"/splitplace-"$version"*.tar "$stage/$name/images/"
+    cp k8s/crds/*.yaml "$stage/$name/crds/"
+    cp -r models/packages/fashion-mnist "$stage/$name/packages/"
+    cp "$out/sbom.json" LICENSE "$stage/$name/"
+    cp image/INSTALL.md "$stage/$name/"
+    for pair in "${binaries[@]}"; do cp "${pair#*=}" "$stage/$name/bin/splitplace-${pair%%=*}"; done
+    # A chart's archive is a folder in a .tgz: no helm is needed to make one.
+    mkdir "$stage/chart"
+    cp -r charts/splitplace "$stage/chart/"
+    rm -rf "$stage/chart/splitplace/ci" "$stage/chart/splitplace/snapshots"
+    pack() { tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$1" -cf - "$2"; }
+    pack "$stage/chart" splitplace | gzip -9n >"$stage/$name/splitplace-$version.tgz"
+    (cd "$stage/$name" && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs sha256sum >SHA256SUMS)
+    pack "$stage" "$name" >"$out/$name.tar"
+    rm -rf "$stage"
+    ls -l "$out/$name.tar"
+fi

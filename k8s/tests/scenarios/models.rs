@@ -1,0 +1,373 @@
+//! Stories of models.
+
+use serde_json::json;
+use splitplace_k8s::center::CenterError;
+
+use crate::{Fake, Story, message, model, said, start, stored};
+
+async fn ready(fake: &Fake, name: &str) {
+    fake.until("ready", |fake| said(fake, name, "Ready") == "True Served")
+        .await;
+}
+
+#[tokio::test]
+async fn a_new_model_is_held_ordered_and_ready() {
+    let (fake, center) = (Fake::new(), Story::new());
+    let operator = start(&fake, &center, "a");
+    fake.put("edgemodels", model("clothes", &stored()));
+    ready(&fake, "clothes").await;
+    let object = fake.get("edgemodels", "clothes").unwrap();
+    assert_eq!(
+        object["metadata"]["finalizers"],
+        json!(["splitplace.dev/drain"])
+    );
+    let status = &object["status"];
+    assert_eq!(
+        status["observedGeneration"],
+        object["metadata"]["generation"]
+    );
+    assert_eq!(status["arms"], "base/whole,base/chain");
+    assert_eq!(status["nodes"], 2);
+    assert_eq!(
+        (&status["predicted"], &status["loss"]),
+        (&json!("4.2ms"), &json!("1.0%"))
+    );
+    assert_eq!(
+        status["endpoints"][0]["address"],
+        "sp-splitplace.edge.svc:8001"
+    );
+    assert_eq!(status["planGeneration"], 8);
+    assert_eq!(center.calls(), ["load clothes"]);
+    for reason in ["CarriedOut", "Placed", "Served"] {
+        fake.until(reason, |fake| {
+            fake.reasons().iter().any(|told| told == reason)
+        })
+        .await;
+    }
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_written_twice() {
+    let (fake, center) = (Fake::new(), Story::new());
+    let operator = start(&fake, &center, "a");
+    fake.put("edgemodels", model("clothes", &stored()));
+    ready(&fake, "clothes").await;
+    fake.until("nodes", |fake| {
+        fake.get("edgenodes", "cellar")
+            .is_some_and(|n| !n["status"].is_null())
+    })
+    .await;
+    let passes = |operator: &crate::Running| {
+        operator
+            .pulse
+            .passes
+            .load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let settled = passes(&operator) + 2;
+    fake.until("settled", |_| settled < passes(&operator)).await;
+    let (writes, until) = (fake.writes(), passes(&operator) + 3);
+    fake.until("more passes", |_| until < passes(&operator))
+        .await;
+    assert_eq!(fake.writes(), writes);
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn wishes_that_are_not_carried_out_are_named() {
+    let (fake, center) = (Fake::new(), Story::new());
+    center.answers(Ok(vec!["placement.pin".into(), "priority".into()]));
+    let operator = start(&fake, &center, "a");
+    let placement = json!({"pin": [{"fragment": 0, "node": "attic"}], "spread": true});
+    let spec = json!({"source": {"stored": {}}, "placement": placement, "priority": 5,
+        "sla": {"milliseconds": 2}, "variants": ["chain"]});
+    fake.put("edgemodels", model("clothes", &spec));
+    ready(&fake, "clothes").await;
+    assert_eq!(said(&fake, "clothes", "Accepted"), "True PartlyCarriedOut");
+    assert!(message(&fake, "clothes", "Accepted").contains("placement.pin, priority"));
+    assert_eq!(said(&fake, "clothes", "PromiseKept"), "False OutOfReach");
+    assert!(message(&fake, "clothes", "PromiseKept").contains("add a faster node"));
+    let wishes = center.orders()[0].wishes();
+    let names: Vec<_> = wishes.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "placement.pin",
+            "placement.spread",
+            "priority",
+            "sla",
+            "variants"
+        ]
+    );
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_quoted() {
+    let (fake, center) = (Fake::new(), Story::new());
+    center.answers(Err(CenterError::Refused(
+        "clothes needs 900 MB, the nodes have 200 MB".into(),
+    )));
+    let operator = start(&fake, &center, "a");
+    fake.put("edgemodels", model("clothes", &stored()));
+    fake.until("refused", |fake| {
+        said(fake, "clothes", "Ready") == "False Refused"
+    })
+    .await;
+    assert!(message(&fake, "clothes", "Ready").contains("900 MB"));
+    // A changed spec is tried at once.
+    center.answers(Ok(Vec::new()));
+    fake.put("edgemodels", model("clothes", &json!({"priority": 1})));
+    ready(&fake, "clothes").await;
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn a_package_on_a_claim_is_fetched_before_it_is_served() {
+    let (fake, center) = (Fake::new(), Story::new());
+    let operator = start(&fake, &center, "a");
+    fake.put(
+        "edgemodels",
+        model(
+            "clothes",
+            &json!({"source": {"claim": {"name": "usb", "path": "nets/clothes"}}}),
+        ),
+    );
+    fake.until("fetching", |fake| {
+        said(fake, "clothes", "Ready") == "False Fetching"
+    })
+    .await;
+    let writes = fake.writes();
+    let job = writes
+        .iter()
+        .find_map(|write| write.strip_prefix("PATCH jobs "))
+        .unwrap()
+        .to_owned();
+    assert_eq!(center.calls(), Vec::<String>::new());
+    assert_eq!(
+        fake.get("jobs", &job).unwrap()["metadata"]["ownerReferences"][0]["kind"],
+        "EdgeModel"
+    );
+    fake.put(
+        "jobs",
+        json!({"metadata": {"name": job}, "status": {"succeeded": 1}}),
+    );
+    ready(&fake, "clothes").await;
+    assert_eq!(said(&fake, "clothes", "Fetched"), "True Fetched");
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn a_fetch_that_fails_says_where_to_look() {
+    let (fake, center) = (Fake::new(), Story::new());
+    let operator = start(&fake, &center, "a");
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let source = json!({"http": {"url": "https://x.example/y.tar", "digest": digest}});
+    fake.put("edgemodels", model("clothes", &json!({"source": source})));
+    fake.until("fetching", |fake| {
+        said(fake, "clothes", "Ready") == "False Fetching"
+    })
+    .await;
+    let writes = fake.writes();
+    let job = writes
+        .iter()
+        .find_map(|write| write.strip_prefix("PATCH jobs "))
+        .unwrap()
+        .to_owned();
+    let failed = json!([{"type": "Failed", "status": "True", "message": "backoff limit reached"}]);
+    fake.put(
+        "jobs",
+        json!({"metadata": {"name": job}, "status": {"conditions": failed}}),
+    );
+    fake.until("failed", |fake| {
+        said(fake, "clothes", "Ready") == "False FetchFailed"
+    })
+    .await;
+    assert!(message(&fake, "clothes", "Ready").contains(&format!("kubectl logs job/{job}")));
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_model_is_drained_before_it_goes() {
+    let (fake, center) = (Fake::new(), Story::new());
+    center.is_slow(true);
+    let operator = start(&fake, &center, "a");
+    fake.put("edgemodels", model("clothes", &stored()));
+    ready(&fake, "clothes").await;
+    fake.delete("edgemodels", "clothes");
+    fake.until("draining", |fake| {
+        message(fake, "clothes", "Ready").contains("3 requests in flight")
+    })
+    .await;
+    assert_eq!(said(&fake, "clothes", "Ready"), "False Draining");
+    center.change(|seen| {
+        seen.models.clear();
+        seen.in_flight = 0;
+    });
+    fake.until("gone", |fake| fake.get("edgemodels", "clothes").is_none())
+        .await;
+    assert_eq!(center.calls(), ["load clothes", "unload clothes"]);
+    fake.until("told", |fake| {
+        fake.reasons().iter().any(|reason| reason == "Drained")
+    })
+    .await;
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_has_an_end_even_when_nobody_answers() {
+    let (fake, center) = (Fake::new(), Story::new());
+    let operator = start(&fake, &center, "a");
+    fake.put(
+        "edgemodels",
+        model(
+            "clothes",
+            &json!({"source": {"stored": {}}, "drainSeconds": 0}),
+        ),
+    );
+    ready(&fake, "clothes").await;
+    center.reach(Err(CenterError::Unreachable("connection refused".into())));
+    fake.delete("edgemodels", "clothes");
+    fake.until("gone", |fake| fake.get("edgemodels", "clothes").is_none())
+        .await;
+    fake.until("told", |fake| {
+        fake.reasons()
+            .iter()
+            .any(|reason| reason == "DrainTimedOut")
+    })
+    .await;
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn an_orchestrator_that_is_away_leaves_what_was_known_and_says_so() {
+    let (fake, center) = (Fake::new(), Story::new());
+    let operator = start(&fake, &center, "a");
+    fake.put("edgemodels", model("clothes", &stored()));
+    ready(&fake, "clothes").await;
+    let seen = center.seen();
+    center.reach(Err(CenterError::Unreachable("connection refused".into())));
+    fake.until("unknown", |fake| {
+        said(fake, "clothes", "Ready") == "Unknown OrchestratorUnreachable"
+    })
+    .await;
+    let object = fake.get("edgemodels", "clothes").unwrap();
+    assert_eq!(object["status"]["arms"], "base/whole,base/chain");
+    center.reach(Ok(seen));
+    ready(&fake, "clothes").await;
+    assert_eq!(center.calls(), ["load clothes"]);
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_models_with_one_name_the_older_is_served() {
+    let (fake, center) = (Fake::new(), Story::new());
+    let operator = start(&fake, &center, "a");
+    fake.put("edgemodels", model("clothes", &stored()));
+    ready(&fake, "clothes").await;
+    fake.put(
+        "edgemodels",
+        model(
+            "again",
+            &json!({"source": {"stored": {}}, "model": "clothes"}),
+        ),
+    );
+    fake.until("taken", |fake| {
+        said(fake, "again", "Ready") == "False NameTaken"
+    })
+    .await;
+    assert!(message(&fake, "again", "Ready").contains("EdgeModel clothes is older"));
+    // The younger one goes without taking the older one's model along.
+    fake.delete("edgemodels", "again");
+    fake.until("gone", |fake| fake.get("edgemodels", "again").is_none())
+        .await;
+    assert_eq!(center.calls(), ["load clothes"]);
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn data_that_leaves_its_zone_is_no_success() {
+    let (fake, center) = (Fake::new(), Story::new());
+    let node = |name: &str, zone: &str| {
+        json!({"apiVersion": "v1", "kind": "Node", "spec": {},
+            "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": zone}}})
+    };
+    fake.put("nodes", node("attic", "house"));
+    fake.put("nodes", node("cellar", "street"));
+    let operator = start(&fake, &center, "a");
+    fake.put(
+        "edgemodels",
+        model(
+            "clothes",
+            &json!({"source": {"stored": {}}, "placement": {"zone": "house"}}),
+        ),
+    );
+    fake.until("outside", |fake| {
+        said(fake, "clothes", "Ready") == "False OutsidePlacement"
+    })
+    .await;
+    assert!(message(&fake, "clothes", "Ready").contains("a fragment is on cellar"));
+    assert_eq!(
+        center.orders()[0].nodes.as_deref(),
+        Some(&["attic".to_owned()][..])
+    );
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn fields_of_a_gitops_tool_are_left_alone() {
+    let (fake, center) = (Fake::new(), Story::new());
+    let mut object = model("clothes", &json!({"source": {"stored": {}}, "priority": 3}));
+    object["metadata"]["labels"] = json!({"team": "vision"});
+    object["metadata"]["finalizers"] = json!(["example.org/audit"]);
+    fake.put("edgemodels", object.clone());
+    let operator = start(&fake, &center, "a");
+    ready(&fake, "clothes").await;
+    let after = fake.get("edgemodels", "clothes").unwrap();
+    assert_eq!(after["spec"], object["spec"]);
+    assert_eq!(after["metadata"]["labels"], object["metadata"]["labels"]);
+    assert_eq!(
+        after["metadata"]["finalizers"],
+        json!(["example.org/audit", "splitplace.dev/drain"])
+    );
+    operator.stop().await;
+    let writes = fake.writes();
+    assert!(
+        writes.iter().all(|write| write != "PUT edgemodels clothes"),
+        "{writes:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_forbidden_is_tried_again() {
+    let (fake, center) = (Fake::new(), Story::new());
+    fake.deny("PATCH edgemodels/status", true);
+    let operator = start(&fake, &center, "a");
+    fake.put("edgemodels", model("clothes", &stored()));
+    let errors = |operator: &crate::Running| {
+        operator
+            .pulse
+            .errors
+            .load(std::sync::atomic::Ordering::Relaxed)
+    };
+    fake.until("errors", |_| 1 < errors(&operator)).await;
+    assert_eq!(said(&fake, "clothes", "Ready"), "");
+    fake.deny("PATCH edgemodels/status", false);
+    ready(&fake, "clothes").await;
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_that_breaks_or_expires_is_opened_again() {
+    let (fake, center) = (Fake::new(), Story::new());
+    let operator = start(&fake, &center, "a");
+    fake.put("edgemodels", model("first", &stored()));
+    ready(&fake, "first").await;
+    fake.break_watches(false);
+    fake.put("edgemodels", model("second", &stored()));
+    ready(&fake, "second").await;
+    fake.break_watches(true);
+    fake.put("edgemodels", model("third", &stored()));
+    ready(&fake, "third").await;
+    operator.stop().await;
+}
