@@ -118,9 +118,18 @@ fn over_a_slow_link_a_learned_code_crosses_in_eight_bits_or_less() {
     };
     let link = "[[link]]\nfrom = \"*\"\nto = \"*\"\nrate-mbit = 1\ndelay-ms = 1\n";
     // Neither holds the network.
-    let text = format!("description = \"\"\n{}{}{link}", node("a", 1.4), node("b", 4.0));
+    let text = format!(
+        "description = \"\"\n{}{}{link}",
+        node("a", 2.0),
+        node("b", 4.2)
+    );
     std::fs::write(&fleet, text).unwrap();
-    let more = ["--variant", "bottleneck", "--fleet", fleet.to_str().unwrap()];
+    let more = [
+        "--variant",
+        "bottleneck",
+        "--fleet",
+        fleet.to_str().unwrap(),
+    ];
     let rows = verified("fashion-mnist", &more);
     let codecs = rows[0]["codecs"].as_array().unwrap();
     assert_eq!((rows[0]["nodes"].clone(), codecs.len()), (2.into(), 1));
