@@ -120,8 +120,8 @@ fn over_a_slow_link_a_learned_code_crosses_in_eight_bits_or_less() {
     // Neither holds the network.
     let text = format!(
         "description = \"\"\n{}{}{link}",
-        node("a", 1.4),
-        node("b", 4.0)
+        node("a", 2.0),
+        node("b", 4.2)
     );
     std::fs::write(&fleet, text).unwrap();
     let more = [
