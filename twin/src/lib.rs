@@ -7,7 +7,8 @@
 //! [`arrivals`] (lengths and instants), [`station`] and [`wire`] (where work waits), [`network`] (queues
 //! without a brain), [`chainnet`] (held against a published truth), [`world`] (the production brain over
 //! simulated workers), [`planner`] (plans for it, by the production strategies), [`evaluate`]
-//! (what a plan is worth), [`scenario`] (worlds as files), [`stats`] (what may be claimed).
+//! (what a plan is worth), [`scenario`] (worlds as files), [`what_if`] (a live
+//! system, changed), [`stats`] (what may be claimed).
 
 pub mod agenda;
 pub mod arrivals;
@@ -21,6 +22,7 @@ pub mod seed;
 pub mod station;
 pub mod stats;
 pub mod trace;
+pub mod what_if;
 pub mod wire;
 pub mod world;
 
