@@ -13,8 +13,10 @@ mod asking;
 mod check;
 mod clock;
 mod control;
+mod demand;
 mod flow;
 mod ids;
+mod look;
 mod merge;
 mod metrics;
 mod roll_out;
@@ -44,6 +46,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     catalog::{Catalog, LoadSettings},
     config::Config,
+    measured::Transfers,
     sessions::{FragmentSource, Sessions, SessionsConfig},
     store::{DecisionRecord, Store, StoreError},
 };
@@ -127,6 +130,8 @@ struct Inner {
     changes: watch::Sender<u64>,
     commands: mpsc::Sender<control::Command>,
     feedback: Saves,
+    /// What links really took.
+    transfers: Mutex<Transfers>,
     is_draining: AtomicBool,
     is_settled: AtomicBool,
     metrics: Metrics,
@@ -231,6 +236,7 @@ impl Center {
             changes: watch::Sender::new(0),
             commands,
             feedback: Saves::default(),
+            transfers: Mutex::default(),
             is_draining: AtomicBool::new(false),
             is_settled: AtomicBool::new(false),
             metrics: Metrics::register(registry),
@@ -342,8 +348,12 @@ impl Inner {
             .served
             .count(&outcome, report.response, waiting.samples, unix_ms);
         self.metrics.ended(&waiting.served.name, &report);
+        let answered = outcome.is_ok().then_some((report.response, report.sla_held));
+        let now = self.clock.now();
+        waiting.served.demand.lock().ended(now, answered);
         if let Ok(answer) = &outcome {
             self.metrics.answered(answer);
+            look::learn(self, &report, answer, waiting.samples);
             if let Some(classes) = answer::classes(answer) {
                 self.flow.lock().brain.classify(request, classes);
             }

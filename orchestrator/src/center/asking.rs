@@ -11,7 +11,7 @@ use splitplace_plan::{ArmPlan, ModelName};
 use splitplace_proto::center;
 use tokio::sync::{oneshot, watch};
 
-use super::{Center, Inner, check, control::Command, flow::Waiting, served::Served};
+use super::{Center, Inner, check, control::Command, flow::Waiting, look, served::Served};
 use crate::face::{Answer, Ask, AskError, Face, LoadError, ModelFacts, ModelState, ModelTallies};
 
 /// Gives a request up when whoever asked goes away.
@@ -76,6 +76,8 @@ impl Inner {
         let patience = ask.patience.unwrap_or_else(|| {
             sla.saturating_add(Duration::from_millis(self.config.admission.patience_ms))
         });
+        let came = self.clock.now();
+        served.demand.lock().arrived(came, samples, sla, patience);
         let request = self
             .ids
             .next()
@@ -103,6 +105,7 @@ impl Inner {
             match admitted {
                 Ok(orders) => flow.prepare(orders),
                 Err(refusal) => {
+                    served.demand.lock().ended(now, None);
                     flow.forget(request);
                     let in_flight = flow.brain.in_flight() as u64;
                     return Err(match refusal {
@@ -286,6 +289,10 @@ impl Face for Center {
             draining: inner.is_draining.load(Ordering::Relaxed),
             policy_state: flow.brain.policy().state().into_iter().collect(),
         }
+    }
+
+    async fn snapshot(&self) -> Option<center::SnapshotResponse> {
+        look::look(&self.inner).await
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

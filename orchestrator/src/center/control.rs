@@ -48,6 +48,15 @@ pub(super) enum Command {
         model: ModelName,
         told: oneshot::Sender<Result<(), LoadError>>,
     },
+    /// Only looks.
+    Look { told: oneshot::Sender<Look> },
+}
+
+/// What the loop knows, at one moment.
+pub(super) struct Look {
+    pub(super) snapshot: Snapshot,
+    pub(super) measured: Measured,
+    pub(super) plan: Plan,
 }
 
 /// The loops of a centre. Stopping it saves what is not saved yet.
@@ -384,6 +393,14 @@ impl Control {
                 }
                 let _ = told.send(result);
                 self.inner.changed();
+            }
+            Command::Look { told } => {
+                // Whoever asked may have gone.
+                let _ = told.send(Look {
+                    snapshot: self.snapshot(false),
+                    measured: self.measured.clone(),
+                    plan: self.plan.clone(),
+                });
             }
         }
     }

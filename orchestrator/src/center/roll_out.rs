@@ -148,24 +148,9 @@ async fn attempt(
     let began = Instant::now();
     let output = {
         let store = Arc::clone(&inner.store);
-        let arms = arms(&inner.config.planning.arms);
-        let settings = PlanningSettings {
-            max_parts: inner.config.planning.max_parts,
-            codec_cost: inner.config.planning.codec_cost,
-            ..PlanningSettings::default()
-        };
+        let (wishes, settings) = wishes(inner, &start.models);
         let (snapshot, measured) = (start.snapshot.clone(), start.measured.clone());
         let (parent, seed) = (start.parent.clone(), inner.seed);
-        let rate_per_second = inner.config.planning.rate_per_second;
-        let wishes: Vec<Wish> = start
-            .models
-            .iter()
-            .map(|served| Wish {
-                arms: arms.clone(),
-                rate_per_second,
-                ..Wish::new(Arc::clone(&served.loaded))
-            })
-            .collect();
         let work = move || -> Result<PlanningOutput, String> {
             let numbers = store
                 .reserve(Counter::Generation, 1)
@@ -381,6 +366,23 @@ pub(super) fn observation(node: &NodeId, status: &FragmentStatus) -> Option<Obse
         service,
         memory_bytes,
     })
+}
+
+/// What is to be planned, as configured.
+pub(super) fn wishes(inner: &Inner, models: &[Arc<Served>]) -> (Vec<Wish>, PlanningSettings) {
+    let planning = &inner.config.planning;
+    let arms = arms(&planning.arms);
+    let settings = PlanningSettings {
+        max_parts: planning.max_parts,
+        codec_cost: planning.codec_cost,
+        ..PlanningSettings::default()
+    };
+    let wish = |served: &Arc<Served>| Wish {
+        arms: arms.clone(),
+        rate_per_second: planning.rate_per_second,
+        ..Wish::new(Arc::clone(&served.loaded))
+    };
+    (models.iter().map(wish).collect(), settings)
 }
 
 fn arms(names: &[String]) -> BTreeSet<ArmKind> {

@@ -128,12 +128,7 @@ pub(super) fn one(
         name: candidate.problem.name.clone(),
         variant: candidate.variant().name.clone(),
         kind: candidate.problem.kind,
-        accuracy: match candidate.problem.kind {
-            ArmKind::Exits => candidate.variant().exits_accuracy,
-            ArmKind::Whole | ArmKind::Chain | ArmKind::Semantic | ArmKind::Compressed => {
-                candidate.variant().accuracy
-            }
-        },
+        accuracy: accuracy(candidate),
         predicted: Duration::ZERO,
         branches,
     };
@@ -145,6 +140,16 @@ pub(super) fn one(
         fragments,
         source,
     })))
+}
+
+/// What the package says of the arm's accuracy.
+pub(super) fn accuracy(candidate: &Candidate<'_>) -> Option<f64> {
+    match candidate.problem.kind {
+        ArmKind::Exits => candidate.variant().exits_accuracy,
+        ArmKind::Whole | ArmKind::Chain | ArmKind::Semantic | ArmKind::Compressed => {
+            candidate.variant().accuracy
+        }
+    }
 }
 
 /// An exit as the workers are told: its number counts those that never answer too.
