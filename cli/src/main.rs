@@ -12,6 +12,7 @@ mod load;
 mod output;
 mod settings;
 mod shipped;
+mod svg;
 
 use std::process::ExitCode;
 
@@ -91,6 +92,9 @@ fn main() -> ExitCode {
         Command::Feedback(args) => serve(command::feedback::run(args)),
         Command::Load(args) => serve(command::load::run(*args)),
         Command::Infer(args) => serve(command::infer::run(args)),
+        Command::Twin(command::twin::TwinCommand::WhatIf(args)) => {
+            serve(command::twin::what_if(*args))
+        }
         Command::Twin(command) => command::twin::run(command),
         Command::Lab(command) => command::lab::run(command),
         Command::Completions { shell } => {

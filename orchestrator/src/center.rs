@@ -348,7 +348,9 @@ impl Inner {
             .served
             .count(&outcome, report.response, waiting.samples, unix_ms);
         self.metrics.ended(&waiting.served.name, &report);
-        let answered = outcome.is_ok().then_some((report.response, report.sla_held));
+        let answered = outcome
+            .is_ok()
+            .then_some((report.response, report.sla_held));
         let now = self.clock.now();
         waiting.served.demand.lock().ended(now, answered);
         if let Ok(answer) = &outcome {

@@ -5,7 +5,6 @@ mod controllers;
 mod exits;
 mod line;
 mod sources;
-mod svg;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,8 @@
 mod chainnet;
 mod compare;
 mod run;
+mod snapshot;
+mod what_if;
 
 use std::{process::ExitCode, thread};
 
@@ -18,6 +20,8 @@ pub(crate) enum TwinCommand {
     Run(run::Run),
     /// Compare policies on a scenario, on the same random numbers.
     Compare(compare::Compare),
+    /// Ask what would happen to a live system if something were different.
+    WhatIf(Box<what_if::WhatIf>),
     /// Hold the simulator against the published systems of ChainNet.
     Chainnet(chainnet::Chainnet),
 }
@@ -26,9 +30,12 @@ pub(crate) fn run(command: TwinCommand) -> anyhow::Result<ExitCode> {
     match command {
         TwinCommand::Run(args) => run::run(&args),
         TwinCommand::Compare(args) => compare::run(&args),
+        TwinCommand::WhatIf(_) => unreachable!("it speaks with a server: see `what_if`"),
         TwinCommand::Chainnet(args) => chainnet::run(&args),
     }
 }
+
+pub(crate) use what_if::run as what_if;
 
 /// Confidence of every interval that is shown.
 const CONFIDENCE: f64 = 0.95;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use splitplace_proto::center::{
     FeedbackRequest, FeedbackResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
-    StatusResponse, WatchPlanRequest,
-    center_server::Center as Service,
+    StatusResponse, WatchPlanRequest, center_server::Center as Service,
 };
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};

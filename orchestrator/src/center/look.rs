@@ -49,7 +49,9 @@ fn assemble(inner: &Inner, look: &Look) -> SnapshotResponse {
         seed: inner.seed,
     });
     let nodes: Vec<&Node> = look.snapshot.alive().collect();
-    let models = served.iter().map(|served| model(inner, look, served, &found));
+    let models = served
+        .iter()
+        .map(|served| model(inner, look, served, &found));
     let (policy, state) = {
         let flow = inner.flow.lock();
         (flow.brain.policy().name(), flow.brain.policy().state())
@@ -89,7 +91,9 @@ fn told(node: &Node, look: &Look) -> SnapshotNode {
 /// Squared coefficient of variation over the fragments that a plan runs on a node, each as likely.
 fn scv(plan: &Plan, measured: &Measured, node: &NodeId) -> f64 {
     let fragments = plan.fragments_on(node);
-    let known = fragments.iter().filter_map(|id| measured.service(*id, node));
+    let known = fragments
+        .iter()
+        .filter_map(|id| measured.service(*id, node));
     let (mut sum, mut count) = (0.0, 0.0);
     for (mean, variance) in known.filter(|(mean, _)| *mean > 0.0) {
         sum += variance / (mean * mean);
@@ -128,7 +132,10 @@ fn model(inner: &Inner, look: &Look, served: &Served, found: &[Candidate]) -> Sn
     let seen = served.demand.lock().seen(inner.clock.now());
     SnapshotModel {
         model: served.name.to_string(),
-        arms: arms.iter().map(|arm| in_force(arm, &look.measured)).collect(),
+        arms: arms
+            .iter()
+            .map(|arm| in_force(arm, &look.measured))
+            .collect(),
         candidates: own.map(candidate).collect(),
         demand: seen.map(|seen| SnapshotDemand {
             requests_per_second: seen.rate,
@@ -246,7 +253,8 @@ pub(super) fn learn(inner: &Inner, report: &Report, answer: &Answer, samples: u3
     }
     let mut spent: BTreeMap<u32, Duration> = BTreeMap::new();
     for hop in &answer.hops {
-        *spent.entry(hop.branch).or_default() += hop.transfer + hop.queue + hop.compute + hop.encode;
+        *spent.entry(hop.branch).or_default() +=
+            hop.transfer + hop.queue + hop.compute + hop.encode;
     }
     let slowest = spent.iter().max_by_key(|(_, time)| **time);
     let Some((&slowest, &longest)) = slowest else {

@@ -34,14 +34,20 @@ pub struct Transfers {
 impl Transfers {
     /// Takes in one frame of `bytes` that took `seconds` over a link known to be `known`. O(log pairs).
     pub fn observe(&mut self, from: Place, to: Place, known: &Link, bytes: f64, seconds: f64) {
-        let beyond =
-            seconds - known.delay.as_secs_f64() - bytes / known.rate_bytes_per_second;
+        let beyond = seconds - known.delay.as_secs_f64() - bytes / known.rate_bytes_per_second;
         if !beyond.is_finite() || self.lines.len() >= PAIRS {
             return;
         }
         let line = self.lines.entry((from, to)).or_default();
         let keep = 0.5f64.powf(1.0 / HALF_LIFE_FRAMES);
-        let terms = [1.0, bytes, beyond, bytes * bytes, bytes * beyond, beyond * beyond];
+        let terms = [
+            1.0,
+            bytes,
+            beyond,
+            bytes * bytes,
+            bytes * beyond,
+            beyond * beyond,
+        ];
         let Line {
             weight,
             x,
@@ -124,7 +130,10 @@ mod tests {
             transfers.observe(from.clone(), to.clone(), &KNOWN, bytes, seconds);
         }
         let link = transfers.link(&from, &to, KNOWN);
-        assert!((link.rate_bytes_per_second / 1e6 - 1.0).abs() < 0.02, "{link:?}");
+        assert!(
+            (link.rate_bytes_per_second / 1e6 - 1.0).abs() < 0.02,
+            "{link:?}"
+        );
         assert!((link.delay.as_secs_f64() - 0.0015).abs() < 5e-5, "{link:?}");
     }
 

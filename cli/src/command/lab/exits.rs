@@ -15,9 +15,11 @@ use super::{
     cells::{self, Cell, Settings},
     line::{self, LineCell},
     sources::{self, Source},
+};
+use crate::{
+    output, shipped,
     svg::{Plot, Series},
 };
-use crate::{output, shipped};
 
 /// Arguments of `splitplace lab exits`.
 #[derive(Debug, Args)]
