@@ -13,6 +13,8 @@ mod draw;
 mod graph;
 mod read;
 mod score;
+mod search;
+mod shipped;
 mod thinned;
 mod train;
 mod write;

@@ -6,7 +6,7 @@
 //! Reading order: [`seed`] (streams of randomness), [`agenda`] (what will happen next), [`law`] and
 //! [`arrivals`] (lengths and instants), [`station`] and [`wire`] (where work waits), [`network`] (queues
 //! without a brain), [`net`] (small networks that are trained), [`chainnet`] (held against a published truth), [`world`] (the production brain over
-//! simulated workers), [`planner`] (plans for it, by the production strategies), [`evaluate`]
+//! simulated workers), [`planner`] (plans for it, by the production strategies), [`placement`] (places that simulation decides), [`evaluate`]
 //! (what a plan is worth), [`scenario`] (worlds as files), [`what_if`] (a live
 //! system, changed), [`stats`] (what may be claimed).
 
@@ -17,6 +17,7 @@ pub mod evaluate;
 pub mod law;
 pub mod net;
 pub mod network;
+pub mod placement;
 pub mod planner;
 pub mod scenario;
 pub mod seed;
