@@ -37,7 +37,7 @@ impl Default for Trial {
         Self {
             capacity: 64,
             scv: 0.0,
-            requests: 2000,
+            requests: 1000,
             promise: f64::INFINITY,
         }
     }
@@ -209,17 +209,17 @@ pub struct Proven {
 impl Default for Proven {
     fn default() -> Self {
         Self {
-            steps: 3000,
+            steps: 2000,
             searches: 2,
             finalists: 3,
             trial: Trial::default(),
-            pairs: 16,
+            pairs: 8,
         }
     }
 }
 
 /// Arms and nodes up to which the exact programme for single arms is among the candidates.
-const EXACT: (usize, usize) = (3, 8);
+const EXACT: (usize, usize) = (2, 6);
 
 impl Proven {
     /// Candidates, best by formulas first, none twice.

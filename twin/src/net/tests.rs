@@ -65,14 +65,16 @@ fn derivatives_agree_with_differences() {
     let ones = Array2::ones(tape.value(out).dim());
     let gradients = tape.backward(vec![(out, ones)]);
     let inputs = gradients.input(given).unwrap().clone();
-    let step = 1e-2f32;
-    let close = |found: f32, plus: f64, minus: f64, what: &str| {
+    // Small enough that few entries cross a kink of a rectifier between their two values.
+    let step = 2e-3f32;
+    let (mut entries, mut wrong) = (0, Vec::new());
+    let mut close = |found: f32, plus: f64, minus: f64, what: &str| {
         let difference = (plus - minus) / (2.0 * f64::from(step));
         let error = (f64::from(found) - difference).abs();
-        assert!(
-            error < 2e-3 + 0.01 * difference.abs(),
-            "{what}: {found} {difference}"
-        );
+        entries += 1;
+        if error > 1e-3 + 0.01 * difference.abs() {
+            wrong.push(format!("{what}: {found} {difference}"));
+        }
     };
     for row in 0..5 {
         for column in 0..3 {
@@ -98,6 +100,7 @@ fn derivatives_agree_with_differences() {
             close(gradients.weights[number][place], plus, minus, "weight");
         }
     }
+    assert!(wrong.len() * 100 <= entries, "{entries}: {wrong:?}");
 }
 
 #[test]
