@@ -65,14 +65,17 @@ pub struct ChainNet {
     weights: Weights,
 }
 
+/// Numbers of rows.
+type Rows = Arc<[usize]>;
+
 /// Several systems as one graph: rows of fragments step by step, so that what a step leaves lies together.
 struct Batch {
     features: [Matrix; 3],
     /// By fragment: its device and its chain.
-    device: Arc<[usize]>,
-    chain: Arc<[usize]>,
+    device: Rows,
+    chain: Rows,
     /// By step: its fragments' rows, and the chains that get there.
-    steps: Vec<(Arc<[usize]>, Arc<[usize]>)>,
+    steps: Vec<(Rows, Rows)>,
     devices: usize,
     /// What the formulas say, in log-odds: latency and throughput by chain.
     prior: Vec<[f32; 2]>,

@@ -231,6 +231,8 @@ fn one(args: &Placement, rows: &mut [(&'static str, Row)], nodes: usize, load: f
     }
 }
 
+/// What is drawn, in what unit, and where it stands.
+type Figure = (&'static str, &'static str, fn(&Row) -> f64);
 type Cells = BTreeMap<(usize, usize), Vec<(&'static str, Row)>>;
 
 fn report(args: &Placement, cells: &Cells) -> serde_json::Value {
@@ -297,14 +299,14 @@ fn show(args: &Placement, cells: &Cells) {
 }
 
 fn plots(args: &Placement, cells: &Cells, heavy: usize) -> Vec<(&'static str, Plot)> {
-    let figures: [(&'static str, &'static str, fn(&Row) -> f64); 3] = [
+    let figures: [Figure; 3] = [
         ("response", "ms", |row| row.response.mean() * 1e3),
         ("violations", "share of requests", |row| {
             row.violations.mean()
         }),
         ("decision", "s", |row| row.decided.mean()),
     ];
-    let plot = |(what, y, of): (&'static str, &'static str, fn(&Row) -> f64)| {
+    let plot = |(what, y, of): Figure| {
         let mut series: BTreeMap<&'static str, Vec<(f64, f64, bool)>> = BTreeMap::new();
         for ((size, own), rows) in cells {
             for (name, row) in rows.iter().filter(|_| *own == heavy) {
