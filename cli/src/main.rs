@@ -19,6 +19,7 @@ mod output;
 mod settings;
 mod shipped;
 mod standby;
+mod svg;
 
 use std::process::ExitCode;
 
@@ -121,6 +122,9 @@ fn main() -> ExitCode {
         Command::Feedback(args) => serve(command::feedback::run(args)),
         Command::Load(args) => serve(command::load::run(*args)),
         Command::Infer(args) => serve(command::infer::run(args)),
+        Command::Twin(command::twin::TwinCommand::WhatIf(args)) => {
+            serve(command::twin::what_if(*args))
+        }
         Command::Twin(command) => command::twin::run(command),
         Command::Lab(command) => serve(command::lab::run(command)),
         Command::Reference(what) => command::reference::run(what),

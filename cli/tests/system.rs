@@ -350,3 +350,50 @@ fn settings_come_from_file_environment_and_flags() {
     assert_eq!(code, Some(2));
     assert!(errors.contains("without certificates"), "{errors}");
 }
+
+#[test]
+fn what_if_answers_from_a_live_system() {
+    let (_up, told) = up(&["--nodes", "2", "--load", "fashion-mnist"]);
+    let server = text(&told["grpc"]);
+    let ask = |changes: &[&str]| {
+        let options = ["--seeds", "2", "--duration", "2s", "--json"];
+        let asked = ["twin", "what-if", "--server", &server];
+        json(&[&asked[..], changes, &options[..]].concat())
+    };
+    let (code, _, errors) = ask(&["load=2"]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("no request was seen lately"), "{errors}");
+    let (code, _, errors) = json(&[
+        "load",
+        "--server",
+        &server,
+        "fashion-mnist",
+        "--rate",
+        "30",
+        "--duration",
+        "2s",
+        "--json",
+    ]);
+    assert_eq!(code, Some(0), "{errors}");
+    let (code, answer, errors) = ask(&["remove=node-1"]);
+    assert_eq!(code, Some(0), "{errors}");
+    let moved = answer["moved"].as_array().unwrap();
+    assert!(!moved.is_empty(), "{answer}");
+    let uses = |nodes: &Value| nodes.to_string().contains("node-1");
+    assert!(moved.iter().any(|arm| uses(&arm["before"])), "{answer}");
+    assert!(!moved.iter().any(|arm| uses(&arm["after"])), "{answer}");
+    let model = &answer["models"]["fashion-mnist"];
+    assert!(
+        model["shown"]["requests"].as_f64().unwrap() > 10.0,
+        "{answer}"
+    );
+    assert!(
+        model["before"]["response_seconds"]["mean"]
+            .as_f64()
+            .unwrap()
+            > 0.0
+    );
+    let (code, _, errors) = ask(&["remove=node-9"]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("there is no node node-9"), "{errors}");
+}

@@ -13,9 +13,11 @@ mod asking;
 mod check;
 mod clock;
 mod control;
+mod demand;
 mod exits;
 mod flow;
 mod ids;
+mod look;
 mod merge;
 mod metrics;
 mod roll_out;
@@ -47,6 +49,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     catalog::{Catalog, LoadSettings},
     config::Config,
+    measured::Transfers,
     sessions::{FragmentSource, Sessions, SessionsConfig},
     store::{DecisionRecord, Store, StoreError},
 };
@@ -134,6 +137,8 @@ struct Inner {
     commands: mpsc::Sender<control::Command>,
     feedback: Saves,
     watching: watching::Watching,
+    /// What links really took.
+    transfers: Mutex<Transfers>,
     is_draining: AtomicBool,
     is_settled: AtomicBool,
     metrics: Metrics,
@@ -240,6 +245,7 @@ impl Center {
             commands,
             feedback: Saves::default(),
             watching: watching::Watching::default(),
+            transfers: Mutex::default(),
             is_draining: AtomicBool::new(false),
             is_settled: AtomicBool::new(false),
             metrics: Metrics::register(registry),
@@ -360,8 +366,14 @@ impl Inner {
         self.metrics
             .ended(&waiting.served.name, &report, &waiting.trace_parent);
         self.note_ended(request, &waiting, &report, &outcome, unix_ms);
+        let answered = outcome
+            .is_ok()
+            .then_some((report.response, report.sla_held));
+        let now = self.clock.now();
+        waiting.served.demand.lock().ended(now, answered);
         if let Ok(answer) = &outcome {
             self.metrics.answered(answer);
+            look::learn(self, &report, answer, waiting.samples);
             if let Some(classes) = answer::classes(answer) {
                 if let ([class], ArmKind::Exits) = (&classes[..], answer.kind) {
                     let parts = waiting.parts.iter().flatten();

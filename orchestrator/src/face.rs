@@ -330,6 +330,9 @@ pub trait Face: Send + Sync + 'static {
     /// The whole state, for operators.
     fn status(&self) -> center::StatusResponse;
 
+    /// What the digital twin starts from; `None` while the centre is going down.
+    fn snapshot(&self) -> impl Future<Output = Option<center::SnapshotResponse>> + Send;
+
     /// Changes whenever the running plan, the nodes or the models change.
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
 }

@@ -16,6 +16,7 @@
 //! Values in, values out: no clock, and the same observations in the same order give the same table.
 
 mod estimate;
+mod transfers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +26,10 @@ use std::{
 use splitplace_fleet::{Node, NodeId};
 use splitplace_plan::FragmentId;
 
-pub use self::estimate::{Atom, Estimate, OnNode, PartFacts, Source};
+pub use self::{
+    estimate::{Atom, Estimate, OnNode, PartFacts, Source},
+    transfers::Transfers,
+};
 use crate::store::MeasurementRecord;
 
 /// What may be chosen about measurements and estimates.
@@ -195,6 +199,13 @@ impl Measured {
         entry.touched = self.ticks;
         self.insert(fragment, &node.id, entry);
         self.changed.insert((fragment, node.id.clone()));
+    }
+
+    /// Mean and variance of the service time of `fragment` on `node`, in seconds, when it ran there.
+    #[must_use]
+    pub fn service(&self, fragment: FragmentId, node: &NodeId) -> Option<(f64, f64)> {
+        let entry = self.entry(fragment, node)?;
+        (entry.weight > 0.0).then_some((entry.mean, entry.variance))
     }
 
     /// Number of records.

@@ -33,7 +33,7 @@ use std::{
 use splitplace_fleet::{NodeId, Snapshot};
 use splitplace_onnx::Fragment;
 use splitplace_plan::{
-    ArmKind, FragmentId, Generation, ModelName, ModelPlan, Plan, RouteId, Strategy,
+    ArmKind, ArmProblem, FragmentId, Generation, ModelName, ModelPlan, Plan, RouteId, Strategy,
     lint::{Finding, lint},
 };
 
@@ -250,6 +250,33 @@ pub fn plan(input: &PlanningInput<'_>) -> Result<PlanningOutput, PlanningError> 
         unplaced,
         crowded,
     })
+}
+
+/// An arm that could be, with what it would cost on each node that is alive, by name.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Whose.
+    pub model: ModelName,
+    /// The variant that it runs.
+    pub variant: String,
+    /// Validated share of correct answers.
+    pub accuracy: Option<f64>,
+    /// As a strategy sees it.
+    pub problem: ArmProblem,
+}
+
+/// Every arm that could be, in the order in which places are sought for them.
+#[must_use]
+pub fn candidates(input: &PlanningInput<'_>) -> Vec<Candidate> {
+    let fleet = candidates::Fleet::of(input.snapshot);
+    let (arms, _) = candidates::list(input, &fleet);
+    let told = arms.iter().map(|arm| Candidate {
+        model: arm.model().clone(),
+        variant: arm.variant().name.clone(),
+        accuracy: candidates::accuracy(arm.variant(), arm.problem.kind),
+        problem: arm.problem.clone(),
+    });
+    told.collect()
 }
 
 /// Places every arm, as far as memory allows.

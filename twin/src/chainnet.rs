@@ -5,16 +5,30 @@
 //! device in order of coming, an integer capacity that counts waiting and in service, loss when full, no
 //! network delay. Here it is one [`Network`], so that the twin can be held against a truth that is not
 //! its own.
+//!
+//! Beside the simulation stand two faster judges of such systems: formulas ([`Thinned`]) and the graph network
+//! ([`ChainNet`]), trained here on systems drawn by the same law and labelled by the simulation.
 
+mod draw;
+mod graph;
 mod read;
 mod score;
+mod search;
+mod shipped;
+mod thinned;
+mod train;
+mod write;
 
 use std::time::Duration;
 
 use splitplace_fleet::Timestamp;
 
+pub use graph::{ChainNet, Kind, Shape};
 pub use read::{ReadError, Texts, read};
 pub use score::{Score, score};
+pub use thinned::{AtDevice, Thinned};
+pub use train::{Epoch, Trainer, Training, score_of_formulas};
+pub use write::write;
 
 use crate::{
     Law, Seed,

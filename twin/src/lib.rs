@@ -5,22 +5,26 @@
 //!
 //! Reading order: [`seed`] (streams of randomness), [`agenda`] (what will happen next), [`law`] and
 //! [`arrivals`] (lengths and instants), [`station`] and [`wire`] (where work waits), [`network`] (queues
-//! without a brain), [`chainnet`] (held against a published truth), [`world`] (the production brain over
-//! simulated workers), [`planner`] (plans for it, by the production strategies), [`evaluate`]
-//! (what a plan is worth), [`scenario`] (worlds as files), [`stats`] (what may be claimed).
+//! without a brain), [`net`] (small networks that are trained), [`chainnet`] (held against a published truth), [`world`] (the production brain over
+//! simulated workers), [`planner`] (plans for it, by the production strategies), [`placement`] (places that simulation decides), [`evaluate`]
+//! (what a plan is worth), [`scenario`] (worlds as files), [`what_if`] (a live
+//! system, changed), [`stats`] (what may be claimed).
 
 pub mod agenda;
 pub mod arrivals;
 pub mod chainnet;
 pub mod evaluate;
 pub mod law;
+pub mod net;
 pub mod network;
+pub mod placement;
 pub mod planner;
 pub mod scenario;
 pub mod seed;
 pub mod station;
 pub mod stats;
 pub mod trace;
+pub mod what_if;
 pub mod wire;
 pub mod world;
 

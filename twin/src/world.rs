@@ -29,7 +29,7 @@ mod work;
 
 use std::{sync::Arc, time::Duration};
 
-use splitplace_brain::Settings;
+pub use splitplace_brain::Settings;
 use splitplace_fleet::{Link, Links, Node, NodeId, Place, Timestamp};
 use splitplace_plan::ModelName;
 

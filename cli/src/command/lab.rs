@@ -1,12 +1,13 @@
 //! `splitplace lab`: what methods achieve, measured side by side.
 
 mod cells;
+mod chainnet;
 mod controllers;
 mod exits;
 mod line;
 mod live;
+mod placement;
 mod sources;
-mod svg;
 
 use std::process::ExitCode;
 
@@ -16,11 +17,17 @@ use clap::Subcommand;
 pub(crate) enum LabCommand {
     /// Compare exit controllers: accuracy, loss and delay by load, exact and simulated.
     Exits(Box<exits::Exits>),
+    /// Compare placement strategies over drawn fleets and loads, by simulation.
+    Placement(placement::Placement),
+    /// How much less is lost when fragments are placed anew, by who judges the places.
+    Chainnet(chainnet::Chainnet),
 }
 
 pub(crate) async fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
     match command {
         LabCommand::Exits(args) => exits::run(&args).await,
+        LabCommand::Placement(args) => placement::run(&args),
+        LabCommand::Chainnet(args) => chainnet::run(&args),
     }
 }
 

@@ -1,8 +1,12 @@
 //! `splitplace twin`: what would happen, without it happening.
 
-mod chainnet;
+pub(crate) mod chainnet;
 mod compare;
+mod generate;
 mod run;
+mod snapshot;
+mod train;
+mod what_if;
 
 use std::{process::ExitCode, thread};
 
@@ -18,7 +22,13 @@ pub(crate) enum TwinCommand {
     Run(run::Run),
     /// Compare policies on a scenario, on the same random numbers.
     Compare(compare::Compare),
-    /// Hold the simulator against the published systems of ChainNet.
+    /// Ask what would happen to a live system if something were different.
+    WhatIf(Box<what_if::WhatIf>),
+    /// Draw systems by the law of the published ones, and label them by simulation.
+    Generate(generate::Generate),
+    /// Train the graph network that judges systems.
+    Train(train::Train),
+    /// Hold a judge, the simulator first of all, against the published systems of ChainNet.
     Chainnet(chainnet::Chainnet),
 }
 
@@ -26,15 +36,20 @@ pub(crate) fn run(command: TwinCommand) -> anyhow::Result<ExitCode> {
     match command {
         TwinCommand::Run(args) => run::run(&args),
         TwinCommand::Compare(args) => compare::run(&args),
+        TwinCommand::WhatIf(_) => unreachable!("it speaks with a server: see `what_if`"),
+        TwinCommand::Generate(args) => generate::run(&args),
+        TwinCommand::Train(args) => train::run(&args),
         TwinCommand::Chainnet(args) => chainnet::run(&args),
     }
 }
 
+pub(crate) use what_if::run as what_if;
+
 /// Confidence of every interval that is shown.
-const CONFIDENCE: f64 = 0.95;
+pub(crate) const CONFIDENCE: f64 = 0.95;
 
 /// As many threads as asked for, or as the machine has.
-fn threads(asked: usize) -> usize {
+pub(crate) fn threads(asked: usize) -> usize {
     match asked {
         0 => thread::available_parallelism().map_or(1, usize::from),
         asked => asked,
@@ -42,7 +57,7 @@ fn threads(asked: usize) -> usize {
 }
 
 /// The results of `work` for each number, in order, on so many threads.
-fn in_parallel<T: Send>(
+pub(crate) fn in_parallel<T: Send>(
     numbers: std::ops::Range<u64>,
     threads: usize,
     bar: &ProgressBar,
@@ -73,14 +88,14 @@ fn in_parallel<T: Send>(
 }
 
 /// A bar for so many steps.
-fn bar(name: &str, steps: u64) -> ProgressBar {
+pub(crate) fn bar(name: &str, steps: u64) -> ProgressBar {
     let bar = super::load::bar(name, std::time::Duration::ZERO);
     bar.set_length(steps);
     bar
 }
 
 /// `12.3 ms ± 0.4 ms`.
-fn time(summary: &Summary) -> String {
+pub(crate) fn time(summary: &Summary) -> String {
     if summary.count() == 0 {
         return "—".into();
     }
@@ -93,7 +108,7 @@ fn time(summary: &Summary) -> String {
 }
 
 /// `1.23 % ± 0.04`.
-fn share(summary: &Summary) -> String {
+pub(crate) fn share(summary: &Summary) -> String {
     if summary.count() == 0 {
         return "—".into();
     }
@@ -105,7 +120,7 @@ fn share(summary: &Summary) -> String {
 }
 
 /// `1.2 ± 0.4`.
-fn number(summary: &Summary) -> String {
+pub(crate) fn number(summary: &Summary) -> String {
     if summary.count() == 0 {
         return "—".into();
     }
@@ -128,7 +143,7 @@ fn with_interval(mean: &str, half_width: f64, told: impl FnOnce() -> String) -> 
     format!("{mean} ± {told}")
 }
 
-fn json(summary: &Summary) -> serde_json::Value {
+pub(crate) fn json(summary: &Summary) -> serde_json::Value {
     let estimate = summary.estimate(CONFIDENCE);
     let half_width = estimate.half_width;
     serde_json::json!({

@@ -8,9 +8,10 @@
 //! [`problem::Solution`]; the caller, who knows models and files, translates. [`lint`] checks the
 //! translated plan by rules of its own, sharing nothing with the strategies.
 //!
-//! Reading order: [`value`], [`problem`], [`bounds`], [`strategy`], [`lint`].
+//! Reading order: [`value`], [`problem`], [`bounds`], [`strategy`], [`joint`] (all arms judged together), [`lint`].
 
 pub mod bounds;
+pub mod joint;
 pub mod lint;
 pub mod problem;
 pub mod strategy;
@@ -21,7 +22,7 @@ pub use problem::{
     ArmProblem, ChainProblem, Crossing, NodeSpec, Outcome, Placed, Problem, SegmentSpec, Solution,
     Stage, Way,
 };
-pub use strategy::{Exact, Strategy};
+pub use strategy::{Annealing, Exact, Greedy, Integer, Random, Strategy};
 pub use value::{
     ArmKind, ArmPlan, ExitRule, FragmentId, Generation, Hop, ModelName, ModelPlan, Plan, Route,
     RouteId,

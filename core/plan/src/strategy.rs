@@ -1,12 +1,23 @@
 //! Strategies: from a problem to a solution.
 //!
 //! [`Exact`] is optimal arm by arm for fleets of up to [`Exact::NODES`] nodes; larger fleets are first
-//! reduced to the nodes that an arm could use best, which is stated as what it is.
+//! reduced to the nodes that an arm could use best, which is stated as what it is. [`Integer`] is the
+//! integer programme of the literature, [`Annealing`] searches over all arms together, [`Greedy`] and
+//! [`Random`] are what the others have to beat.
+
+mod annealing;
+mod integer;
+mod simple;
 
 use std::collections::BTreeMap;
 
+pub use annealing::Annealing;
+pub use integer::Integer;
+pub use simple::{Greedy, Random};
+
 use crate::{
     ArmKind,
+    joint::{Worth, lower_bound, places, worth},
     problem::{ArmProblem, ChainProblem, Outcome, Placed, Problem, Solution, Stage},
 };
 
@@ -17,6 +28,32 @@ pub trait Strategy: Send + Sync {
 
     /// Places what fits and says of the rest why it does not.
     fn solve(&self, problem: &Problem, seed: u64) -> Solution;
+
+    /// Why a solution is what it is, for people: what it is expected to cost, all arms together, and what
+    /// no solution can be below.
+    fn explain(&self, problem: &Problem, solution: &Solution) -> String {
+        let Worth {
+            unplaced,
+            overload,
+            seconds,
+        } = worth(problem, &places(solution));
+        let least = lower_bound(problem);
+        let name = self.name();
+        if 0 < unplaced {
+            return format!(
+                "{name}: {unplaced} of {} arms have no place",
+                problem.arms.len()
+            );
+        }
+        if overload > 0.0 {
+            return format!("{name}: {overload:.2} nodes' work is more than the nodes can do");
+        }
+        format!(
+            "{name}: {:.3} ms expected; nothing can be below {:.3} ms",
+            seconds * 1e3,
+            least * 1e3
+        )
+    }
 }
 
 /// Least expected latency under memory limits.
@@ -441,7 +478,7 @@ fn slowest(
 }
 
 /// Latency and busiest stage, without the penalty for shared nodes.
-fn cost(problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) -> (f64, f64) {
+pub(crate) fn cost(problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) -> (f64, f64) {
     let latency = slowest(problem, arm, branches, &|_| 1.0);
     let mut load: BTreeMap<usize, f64> = BTreeMap::new();
     for (chain, stages) in arm.chains.iter().zip(branches) {

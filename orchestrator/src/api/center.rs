@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use splitplace_proto::center::{
-    FeedbackRequest, FeedbackResponse, StatusRequest, StatusResponse, WatchPlanRequest,
-    center_server::Center as Service,
+    FeedbackRequest, FeedbackResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
+    StatusResponse, WatchPlanRequest, center_server::Center as Service,
 };
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
@@ -46,6 +46,15 @@ impl<F: Face> Service for Center<F> {
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         Ok(Response::new(self.face.status()))
+    }
+
+    async fn snapshot(
+        &self,
+        _: Request<SnapshotRequest>,
+    ) -> Result<Response<SnapshotResponse>, Status> {
+        let snapshot = self.face.snapshot().await;
+        let gone = || Status::unavailable("the server is shutting down");
+        snapshot.map(Response::new).ok_or_else(gone)
     }
 
     type WatchPlanStream = Answers<StatusResponse>;

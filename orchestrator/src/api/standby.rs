@@ -174,6 +174,11 @@ impl Face for Standby {
         }
     }
 
+    async fn snapshot(&self) -> Option<center::SnapshotResponse> {
+        // It has no store open and no workers: nothing to plan from.
+        None
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

@@ -11,7 +11,7 @@ use splitplace_plan::{ArmPlan, ModelName};
 use splitplace_proto::center;
 use tokio::sync::{oneshot, watch};
 
-use super::{Center, Inner, check, control::Command, flow::Waiting, served::Served};
+use super::{Center, Inner, check, control::Command, flow::Waiting, look, served::Served};
 use crate::{
     face::{Answer, Ask, AskError, Face, LoadError, ModelFacts, ModelState, ModelTallies},
     wishes::{self, Wishes},
@@ -79,6 +79,8 @@ impl Inner {
         let patience = ask.patience.unwrap_or_else(|| {
             sla.saturating_add(Duration::from_millis(self.config.admission.patience_ms))
         });
+        let came = self.clock.now();
+        served.demand.lock().arrived(came, samples, sla, patience);
         let request = self
             .ids
             .next()
@@ -108,6 +110,7 @@ impl Inner {
             match admitted {
                 Ok(orders) => flow.prepare(orders),
                 Err(refusal) => {
+                    served.demand.lock().ended(now, None);
                     flow.forget(request);
                     let in_flight = flow.brain.in_flight() as u64;
                     return Err(match refusal {
@@ -325,6 +328,10 @@ impl Face for Center {
         drop(flow);
         inner.tell_seen(&mut status);
         status
+    }
+
+    async fn snapshot(&self) -> Option<center::SnapshotResponse> {
+        look::look(&self.inner).await
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

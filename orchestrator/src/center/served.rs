@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use splitplace_onnx::package::{self, Preprocess, Technique, VariantKind};
 use splitplace_plan::{ArmKind, ModelName};
 
-use super::merge::Merge;
+use super::{demand::Demand, merge::Merge};
 use crate::{
     adoption::Interface,
     catalog::Loaded,
@@ -28,6 +28,8 @@ pub(super) struct Served {
     exits: Mutex<BTreeMap<String, BTreeMap<String, u64>>>,
     /// Why it cannot answer, as of the last plan.
     pub(super) reason: Mutex<String>,
+    /// What comes for it.
+    pub(super) demand: Mutex<Demand>,
 }
 
 impl Served {
@@ -64,6 +66,7 @@ impl Served {
             tallies: Mutex::default(),
             exits: Mutex::default(),
             reason: Mutex::new("it is being placed".into()),
+            demand: Mutex::default(),
             loaded,
             wishes,
         }

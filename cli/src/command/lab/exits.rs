@@ -17,9 +17,11 @@ use super::{
     line::{self, LineCell},
     live::{self, LiveCell, LiveSettings, Stage, Step},
     sources::{self, Source},
+};
+use crate::{
+    output, shipped,
     svg::{Plot, Series},
 };
-use crate::{output, shipped};
 
 /// Arguments of `splitplace lab exits`.
 #[derive(Debug, Args)]

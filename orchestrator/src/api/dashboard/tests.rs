@@ -75,6 +75,10 @@ impl Face for Stub {
         center::StatusResponse::default()
     }
 
+    async fn snapshot(&self) -> Option<center::SnapshotResponse> {
+        None
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

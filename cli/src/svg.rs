@@ -1,6 +1,10 @@
-//! Line plots as SVG: a few series over a common x, drawn without any library.
+//! Line plots as SVG: a few series over a common x, drawn without any library; `bars` beside them.
+
+mod bars;
 
 use std::fmt::Write as _;
+
+pub(crate) use bars::{Bar, Bars};
 
 /// Okabe and Ito's colours, which most people can tell apart, and three more.
 const COLOURS: [&str; 9] = [
@@ -103,7 +107,7 @@ impl Plot {
         for (number, series) in self.series.iter().enumerate() {
             say(
                 WIDTH - RIGHT + 26.0,
-                TOP + 14.0 + 16.0 * super::real(number),
+                TOP + 14.0 + 16.0 * number_of(number),
                 "start",
                 &series.name,
             );
@@ -121,7 +125,7 @@ impl Plot {
                 "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.8\"/>",
                 path.join(" ")
             );
-            let key = TOP + 10.0 + 16.0 * super::real(number);
+            let key = TOP + 10.0 + 16.0 * number_of(number);
             let marks = series.points.iter().map(|p| (at(p.0), up(p.1), p.2));
             for (x, y, is_filled) in marks.chain([(WIDTH - RIGHT + 14.0, key, true)]) {
                 let fill = if is_filled { colour } else { "white" };
@@ -142,6 +146,12 @@ fn rule(lines: &mut String, y: f64, colour: &str, more: &str) {
         "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"{colour}\"{more}/>",
         WIDTH - RIGHT
     );
+}
+
+/// A whole number as a real one; exact below 2⁵³.
+#[expect(clippy::cast_precision_loss, reason = "series are few")]
+const fn number_of(count: usize) -> f64 {
+    count as f64
 }
 
 /// Round numbers between two.

@@ -1,0 +1,29 @@
+//! Small networks trained by reverse-mode differentiation, on one thread.
+//!
+//! The surrogates are graph networks of some ten thousand weights over graphs of a few dozen rows, a new
+//! graph for each example. What a general framework offers (devices, kernels, fusion) does not pay at that
+//! size, and the two that are written in Rust bring some two hundred crates; the matrix products are
+//! `ndarray`'s, which the inference engine uses anyway, and the rest is here: a [`Tape`] of matrix
+//! operations, each with its derivative beside it, [`Weights`] by name, and [`Adam`].
+//!
+//! Rows are things (steps, devices, examples), columns are features. Everything is `f32`, in a fixed order:
+//! the same seed gives the same weights on the same machine.
+
+mod adam;
+mod attend;
+mod gru;
+mod tape;
+mod weights;
+
+pub use adam::{Adam, AdamSettings};
+pub(crate) use attend::HEADS;
+pub use tape::{Gradients, Tape, Var};
+pub use weights::{Weights, WeightsError};
+
+use ndarray::Array2;
+
+/// Rows of features.
+pub type Matrix = Array2<f32>;
+
+#[cfg(test)]
+mod tests;

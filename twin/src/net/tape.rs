@@ -1,0 +1,279 @@
+//! A tape of matrix operations: run forward as it is written, then backward for the gradients.
+
+use std::sync::Arc;
+
+use ndarray::{Array2, Axis, Zip, concatenate, s};
+
+use super::{Matrix, Weights, attend::Attention, gru::Gru};
+
+/// A value on the tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Var(usize);
+
+/// Weights' numbers and values' places that an operation was made from.
+#[derive(Debug)]
+enum Op {
+    Input,
+    Affine {
+        x: Var,
+        w: usize,
+        b: usize,
+    },
+    Relu {
+        x: Var,
+    },
+    /// Columns side by side.
+    Beside {
+        a: Var,
+        b: Var,
+    },
+    /// Rows under each other.
+    Stack {
+        parts: Vec<Var>,
+    },
+    Gather {
+        x: Var,
+        rows: Arc<[usize]>,
+    },
+    /// `x` with some rows replaced.
+    Put {
+        x: Var,
+        y: Var,
+        rows: Arc<[usize]>,
+    },
+    /// Mean of the rows of each group.
+    MeanBy {
+        x: Var,
+        group: Arc<[usize]>,
+    },
+    Gru(Box<Gru>),
+    Attend(Box<Attention>),
+}
+
+/// What was computed, in order.
+#[derive(Debug)]
+pub struct Tape<'w> {
+    weights: &'w Weights,
+    values: Vec<Matrix>,
+    ops: Vec<Op>,
+}
+
+impl<'w> Tape<'w> {
+    /// An empty tape over these weights.
+    #[must_use]
+    pub const fn new(weights: &'w Weights) -> Self {
+        Self {
+            weights,
+            values: Vec::new(),
+            ops: Vec::new(),
+        }
+    }
+
+    /// A value.
+    #[must_use]
+    pub fn value(&self, var: Var) -> &Matrix {
+        &self.values[var.0]
+    }
+
+    fn push(&mut self, value: Matrix, op: Op) -> Var {
+        self.values.push(value);
+        self.ops.push(op);
+        Var(self.values.len() - 1)
+    }
+
+    /// Something given.
+    pub fn input(&mut self, value: Matrix) -> Var {
+        self.push(value, Op::Input)
+    }
+
+    /// `x W + b`, the weights by name: `{name}.w` and `{name}.b`.
+    pub fn affine(&mut self, name: &str, x: Var) -> Var {
+        let w = self.weights.number(&format!("{name}.w"));
+        let b = self.weights.number(&format!("{name}.b"));
+        let all = self.weights.all();
+        let value = self.values[x.0].dot(&all[w]) + &all[b];
+        self.push(value, Op::Affine { x, w, b })
+    }
+
+    /// What is above 0.
+    pub fn relu(&mut self, x: Var) -> Var {
+        let value = self.values[x.0].mapv(|v| v.max(0.0));
+        self.push(value, Op::Relu { x })
+    }
+
+    /// The columns of both.
+    ///
+    /// # Panics
+    /// When they have not as many rows.
+    pub fn beside(&mut self, a: Var, b: Var) -> Var {
+        let both = [self.values[a.0].view(), self.values[b.0].view()];
+        let value = concatenate(Axis(1), &both).expect("as many rows");
+        self.push(value, Op::Beside { a, b })
+    }
+
+    /// The rows of all.
+    ///
+    /// # Panics
+    /// When there is nothing, or they have not as many columns.
+    pub fn stack(&mut self, parts: Vec<Var>) -> Var {
+        let all: Vec<_> = parts
+            .iter()
+            .map(|part| self.values[part.0].view())
+            .collect();
+        let value = concatenate(Axis(0), &all).expect("as many columns");
+        self.push(value, Op::Stack { parts })
+    }
+
+    /// Some rows, in this order.
+    pub fn gather(&mut self, x: Var, rows: Arc<[usize]>) -> Var {
+        let value = self.values[x.0].select(Axis(0), &rows);
+        self.push(value, Op::Gather { x, rows })
+    }
+
+    /// `x`, with the rows of `y` at these places, no place twice.
+    pub fn put(&mut self, x: Var, y: Var, rows: Arc<[usize]>) -> Var {
+        let mut value = self.values[x.0].clone();
+        for (row, &at) in self.values[y.0].rows().into_iter().zip(rows.iter()) {
+            value.row_mut(at).assign(&row);
+        }
+        self.push(value, Op::Put { x, y, rows })
+    }
+
+    /// The mean of the rows of each of `count` groups, none of them empty.
+    pub fn mean_by(&mut self, x: Var, group: Arc<[usize]>, count: usize) -> Var {
+        let value = mean_by(&self.values[x.0], &group, count);
+        self.push(value, Op::MeanBy { x, group })
+    }
+
+    /// One step of a gated recurrent unit: inputs and states by row. See [`Gru`].
+    pub fn gru(&mut self, name: &str, x: Var, h: Var) -> Var {
+        let (gru, value) = Gru::forward(self, name, x, h);
+        self.push(value, Op::Gru(Box::new(gru)))
+    }
+
+    /// What each of the groups hears from its rows. See [`Attention`].
+    pub fn attend(&mut self, name: &str, of: Var, to: Var, group: Arc<[usize]>) -> Var {
+        let (attention, value) = Attention::forward(self, name, of, to, group);
+        self.push(value, Op::Attend(Box::new(attention)))
+    }
+
+    pub(super) const fn weights(&self) -> &'w Weights {
+        self.weights
+    }
+
+    /// The gradients of the weights, given those of some values. Values keep their gradients' place: the
+    /// second list is by value, for those that asked by being an input.
+    #[must_use]
+    pub fn backward(&self, ends: Vec<(Var, Matrix)>) -> Gradients {
+        let zeros = |one: &Matrix| Array2::zeros(one.dim());
+        let mut gradients = Gradients {
+            weights: self.weights.all().iter().map(zeros).collect(),
+            values: self.values.iter().map(|_| None).collect(),
+        };
+        for (var, gradient) in ends {
+            gradients.add(var, gradient);
+        }
+        for at in (0..self.ops.len()).rev() {
+            if matches!(self.ops[at], Op::Input) {
+                continue;
+            }
+            if let Some(gradient) = gradients.values[at].take() {
+                self.back(at, gradient, &mut gradients);
+            }
+        }
+        gradients
+    }
+
+    fn back(&self, at: usize, g: Matrix, to: &mut Gradients) {
+        match &self.ops[at] {
+            Op::Input => {}
+            Op::Affine { x, w, b } => {
+                to.weights[*w] += &self.values[x.0].t().dot(&g);
+                to.weights[*b] += &g.sum_axis(Axis(0)).insert_axis(Axis(0));
+                to.add(*x, g.dot(&self.weights.all()[*w].t()));
+            }
+            Op::Relu { x } => {
+                let mut g = g;
+                Zip::from(&mut g)
+                    .and(&self.values[x.0])
+                    .for_each(|g, &x| *g = if x > 0.0 { *g } else { 0.0 });
+                to.add(*x, g);
+            }
+            Op::Beside { a, b } => {
+                let left = self.values[a.0].ncols();
+                to.add(*a, g.slice(s![.., ..left]).to_owned());
+                to.add(*b, g.slice(s![.., left..]).to_owned());
+            }
+            Op::Stack { parts } => {
+                let mut from = 0;
+                for part in parts {
+                    let until = from + self.values[part.0].nrows();
+                    to.add(*part, g.slice(s![from..until, ..]).to_owned());
+                    from = until;
+                }
+            }
+            Op::Gather { x, rows } => {
+                let mut back = Array2::zeros(self.values[x.0].dim());
+                for (row, &at) in g.rows().into_iter().zip(rows.iter()) {
+                    let mut slot = back.row_mut(at);
+                    slot += &row;
+                }
+                to.add(*x, back);
+            }
+            Op::Put { x, y, rows } => {
+                to.add(*y, g.select(Axis(0), rows));
+                let mut g = g;
+                rows.iter().for_each(|&at| g.row_mut(at).fill(0.0));
+                to.add(*x, g);
+            }
+            Op::MeanBy { x, group } => {
+                let mut counts = vec![0f32; g.nrows()];
+                group.iter().for_each(|&at| counts[at] += 1.0);
+                let mut back = g.select(Axis(0), group);
+                for (mut row, &at) in back.rows_mut().into_iter().zip(group.iter()) {
+                    row /= counts[at];
+                }
+                to.add(*x, back);
+            }
+            Op::Gru(gru) => gru.backward(self, &g, to),
+            Op::Attend(attention) => attention.backward(self, &g, to),
+        }
+    }
+}
+
+/// Gradients as they come together.
+#[derive(Debug)]
+pub struct Gradients {
+    /// In the weights' order.
+    pub weights: Vec<Matrix>,
+    values: Vec<Option<Matrix>>,
+}
+
+impl Gradients {
+    pub(super) fn add(&mut self, var: Var, gradient: Matrix) {
+        match &mut self.values[var.0] {
+            Some(known) => *known += &gradient,
+            empty => *empty = Some(gradient),
+        }
+    }
+
+    /// The gradient of an input, if anything came of it.
+    #[must_use]
+    pub fn input(&self, var: Var) -> Option<&Matrix> {
+        self.values[var.0].as_ref()
+    }
+}
+
+fn mean_by(x: &Matrix, group: &[usize], count: usize) -> Matrix {
+    let mut value: Matrix = Array2::zeros((count, x.ncols()));
+    let mut counts = vec![0f32; count];
+    for (row, &at) in x.rows().into_iter().zip(group) {
+        let mut slot = value.row_mut(at);
+        slot += &row;
+        counts[at] += 1.0;
+    }
+    for (mut row, count) in value.rows_mut().into_iter().zip(counts) {
+        row /= count.max(1.0);
+    }
+    value
+}

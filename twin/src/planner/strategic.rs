@@ -1,0 +1,312 @@
+//! Plans from models as numbers: segments with their costs, and nodes with their speeds.
+
+use std::collections::BTreeMap;
+
+use splitplace_fleet::{Node, Snapshot};
+use splitplace_plan::{
+    ArmKind, ArmProblem, Bounds, ChainProblem, Generation, ModelName, Plan, SegmentSpec, Strategy,
+};
+
+use super::{
+    Planner, PlannerSettings, nothing,
+    place::{Offer, place},
+    sound,
+};
+
+/// What one segment costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Segment {
+    /// Multiply-accumulates of one sample.
+    pub macs: f64,
+    /// Bytes of weights.
+    pub weight_bytes: u64,
+    /// Bytes live while it runs.
+    pub activation_bytes: u64,
+}
+
+/// A network, or a branch of one: segments and what crosses around them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// In order, at least one.
+    pub segments: Vec<Segment>,
+    /// Bytes of one sample before the first, between, and after the last: one more than segments.
+    pub crossing_bytes: Vec<u64>,
+}
+
+/// A way to run a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    /// Unique within the model.
+    pub name: String,
+    /// Validated share of correct answers.
+    pub accuracy: Option<f64>,
+    /// One part, which may run whole or cut into a chain; or the branches of a semantic variant.
+    pub parts: Vec<Part>,
+    /// Whether the parts are semantic branches.
+    pub is_semantic: bool,
+}
+
+/// A model to be served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// Its name.
+    pub name: ModelName,
+    /// How it may run.
+    pub variants: Vec<Variant>,
+    /// The value of the nodes' label `site` that it may run on; any node when absent.
+    pub site: Option<String>,
+    /// Requests a second that each arm should be able to carry; 0 plans for an idle system.
+    pub rate_per_second: f64,
+}
+
+/// Plans with a production [`Strategy`].
+pub struct Strategic {
+    /// What is served.
+    pub models: Vec<Model>,
+    /// Who places.
+    pub strategy: Box<dyn Strategy>,
+    /// What may be chosen.
+    pub settings: PlannerSettings,
+}
+
+impl Planner for Strategic {
+    /// Costs what the strategy costs, once for each group of models of one site.
+    fn plan(&self, snapshot: &Snapshot, parent: &Plan, generation: Generation) -> Plan {
+        let mut plan = Plan {
+            generation,
+            parent: Some(parent.generation),
+            explanation: format!("placed by {}", self.strategy.name()),
+            ..Plan::default()
+        };
+        let mut sites: BTreeMap<Option<&str>, Vec<&Model>> = BTreeMap::new();
+        for model in &self.models {
+            sites.entry(model.site.as_deref()).or_default().push(model);
+        }
+        let mut by_site: BTreeMap<&str, Vec<&Node>> = BTreeMap::new();
+        for node in snapshot.alive() {
+            if let Some(site) = node.labels.get("site") {
+                by_site.entry(site).or_default().push(node);
+            }
+        }
+        let mut next = 0;
+        for (site, models) in sites {
+            let nodes: Vec<&Node> = match site {
+                Some(site) => by_site.get(site).cloned().unwrap_or_default(),
+                None => snapshot.alive().collect(),
+            };
+            for model in &models {
+                plan.models.insert(model.name.clone(), nothing());
+            }
+            let offers = self.offers(&models, &nodes);
+            // Scenarios know no coding.
+            let coding = vec![0.0; nodes.len() + 1];
+            let by = (&*self.strategy, &self.settings);
+            for (name, arms) in place(&offers, &nodes, coding, snapshot, by, &mut next) {
+                plan.models.entry(name).or_insert_with(nothing).arms = arms;
+            }
+        }
+        sound(&mut plan, snapshot);
+        plan
+    }
+}
+
+impl Strategic {
+    /// Every arm that could be, in the live planner's order: what more models can have comes first.
+    fn offers(&self, models: &[&Model], nodes: &[&Node]) -> Vec<Offer> {
+        let mut offers = Vec::new();
+        for kind in [ArmKind::Whole, ArmKind::Semantic, ArmKind::Chain] {
+            if !self.settings.kinds.contains(&kind) {
+                continue;
+            }
+            for model in models {
+                for variant in &model.variants {
+                    let fits = variant.is_semantic == (kind == ArmKind::Semantic);
+                    let can_be_cut = variant.parts.iter().all(|part| 1 < part.segments.len());
+                    let is_short = nodes.len() < 2 || self.settings.max_parts < 2 || !can_be_cut;
+                    if !fits || (kind == ArmKind::Chain && is_short) {
+                        continue;
+                    }
+                    let parts = match kind {
+                        ArmKind::Chain => (2, self.settings.max_parts),
+                        ArmKind::Exits | ArmKind::Compressed => (1, self.settings.max_parts),
+                        ArmKind::Whole | ArmKind::Semantic => (1, 1),
+                    };
+                    let chain = |part| match kind {
+                        ArmKind::Chain | ArmKind::Exits | ArmKind::Compressed => cut(part, nodes),
+                        ArmKind::Whole | ArmKind::Semantic => uncut(part, nodes),
+                    };
+                    let name = match kind {
+                        ArmKind::Semantic => variant.name.clone(),
+                        _ => format!("{}/{}", variant.name, kind.label()),
+                    };
+                    offers.push(Offer {
+                        model: model.name.clone(),
+                        variant: variant.name.clone(),
+                        accuracy: variant.accuracy,
+                        problem: ArmProblem {
+                            name,
+                            kind,
+                            parts,
+                            chains: variant.parts.iter().map(chain).collect(),
+                            arrival_rate: model.rate_per_second,
+                            bounds: Bounds::default(),
+                        },
+                    });
+                }
+            }
+        }
+        offers
+    }
+}
+
+fn spec(segment: &Segment, nodes: &[&Node]) -> SegmentSpec {
+    SegmentSpec {
+        weight_bytes: segment.weight_bytes,
+        activation_bytes: segment.activation_bytes,
+        service: nodes
+            .iter()
+            .map(|node| segment.macs / node.macs_per_second)
+            .collect(),
+    }
+}
+
+fn cut(part: &Part, nodes: &[&Node]) -> ChainProblem {
+    ChainProblem {
+        segments: part
+            .segments
+            .iter()
+            .map(|segment| spec(segment, nodes))
+            .collect(),
+        boundaries: part
+            .crossing_bytes
+            .iter()
+            .map(|&bytes| bytes.into())
+            .collect(),
+    }
+}
+
+/// The whole part as one segment.
+fn uncut(part: &Part, nodes: &[&Node]) -> ChainProblem {
+    let all = Segment {
+        macs: part.segments.iter().map(|segment| segment.macs).sum(),
+        weight_bytes: part
+            .segments
+            .iter()
+            .map(|segment| segment.weight_bytes)
+            .sum(),
+        activation_bytes: most(part.segments.iter().map(|segment| segment.activation_bytes)),
+    };
+    let crossing = &part.crossing_bytes;
+    let ends = [crossing.first(), crossing.last()];
+    ChainProblem {
+        segments: vec![spec(&all, nodes)],
+        boundaries: ends.map(|bytes| bytes.copied().unwrap_or(0).into()).into(),
+    }
+}
+
+fn most(bytes: impl Iterator<Item = u64>) -> u64 {
+    bytes.max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use splitplace_fleet::{NodeState, Timestamp};
+    use splitplace_plan::{Exact, lint::lint};
+
+    use super::*;
+
+    fn part(macs: &[f64]) -> Part {
+        let segment = |&macs: &f64| Segment {
+            macs,
+            weight_bytes: 40,
+            activation_bytes: 10,
+        };
+        Part {
+            segments: macs.iter().map(segment).collect(),
+            crossing_bytes: (0..=macs.len() as u64).map(|at| 100 * (at + 1)).collect(),
+        }
+    }
+
+    fn fleet(nodes: &[(&str, &str, u64)]) -> Snapshot {
+        let mut snapshot = Snapshot::empty(Timestamp::ZERO);
+        for &(name, site, memory_bytes) in nodes {
+            let node = Node {
+                id: name.into(),
+                state: NodeState::Alive,
+                cores: 1,
+                macs_per_second: 1e6,
+                memory_bytes,
+                labels: BTreeMap::from([("site".into(), site.into())]),
+                emulated: false,
+            };
+            snapshot.nodes.insert(node.id.clone(), node);
+        }
+        snapshot
+    }
+
+    fn strategic(site: Option<&str>) -> Strategic {
+        Strategic {
+            models: vec![Model {
+                name: "m".into(),
+                variants: vec![
+                    Variant {
+                        name: "base".into(),
+                        accuracy: Some(0.9),
+                        parts: vec![part(&[1000.0, 2000.0, 3000.0])],
+                        is_semantic: false,
+                    },
+                    Variant {
+                        name: "semantic".into(),
+                        accuracy: Some(0.8),
+                        parts: vec![part(&[800.0]), part(&[900.0])],
+                        is_semantic: true,
+                    },
+                ],
+                site: site.map(Into::into),
+                rate_per_second: 0.0,
+            }],
+            strategy: Box::new(Exact),
+            settings: PlannerSettings::default(),
+        }
+    }
+
+    #[test]
+    fn every_arm_that_fits_is_planned_and_the_linter_agrees() {
+        let snapshot = fleet(&[("a", "x", 400), ("b", "x", 400), ("c", "y", 400)]);
+        let plan = strategic(None).plan(&snapshot, &Plan::default(), Generation(1));
+        let names: Vec<_> = plan.models["m"]
+            .arms
+            .iter()
+            .map(|arm| &arm.name[..])
+            .collect();
+        assert_eq!(names, ["base/whole", "semantic", "base/chain"]);
+        assert_eq!(lint(&plan, &snapshot), []);
+        let whole = &plan.models["m"].arms[0];
+        assert_eq!(whole.branches[0].hops[0].service, Duration::from_millis(6));
+        assert_eq!(whole.branches[0].hops[0].memory_bytes, 130);
+        assert_eq!(
+            (
+                whole.branches[0].hops[0].bytes_in,
+                whole.branches[0].bytes_out
+            ),
+            (100, 400)
+        );
+        assert!(whole.predicted > Duration::from_millis(6));
+    }
+
+    #[test]
+    fn a_site_keeps_its_models_and_what_does_not_fit_is_left_out() {
+        let snapshot = fleet(&[("a", "x", 90), ("b", "x", 90), ("c", "y", 400)]);
+        let plan = strategic(Some("x")).plan(&snapshot, &Plan::default(), Generation(1));
+        let arms = &plan.models["m"].arms;
+        assert!(
+            arms.iter()
+                .all(|arm| !arm.nodes().contains(&splitplace_fleet::NodeId::new("c")))
+        );
+        assert!(arms.iter().all(|arm| arm.kind != ArmKind::Whole));
+        let nowhere = strategic(Some("z")).plan(&snapshot, &Plan::default(), Generation(1));
+        assert!(nowhere.models["m"].arms.is_empty());
+    }
+}
