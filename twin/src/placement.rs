@@ -313,6 +313,7 @@ mod tests {
                 boundaries: vec![0.into(), 0.into()],
             }],
             arrival_rate: rate,
+            bounds: splitplace_plan::Bounds::default(),
         };
         Problem {
             nodes: vec![NodeSpec { memory_bytes: 100 }; 2],

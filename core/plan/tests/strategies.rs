@@ -59,6 +59,7 @@ fn problems(nodes: usize, rate: f64) -> impl proptest::strategy::Strategy<Value 
                     parts,
                     chains: chains[..count].to_vec(),
                     arrival_rate,
+                    bounds: Default::default(),
                 }
             })
             .collect(),
