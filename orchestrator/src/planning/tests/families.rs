@@ -197,7 +197,7 @@ fn on_a_slow_link(variant: &str, kind: ArmKind) -> ArmPlan {
     let mut package = Package::open(&folder, &Limits::default()).unwrap();
     package.variants.retain(|other| other.name == variant);
     let loaded = Loaded::open(package, &LoadSettings::default()).unwrap();
-    let mut world = world(&[("a", 2_000.0, 1_000), ("b", 2_000.0, 3_000)], 1e5);
+    let mut world = world(&[("a", 2_000.0, 2_000), ("b", 2_000.0, 3_600)], 1e5);
     world.wishes = vec![Wish::new(Arc::new(loaded))];
     world.wishes[0].arms = BTreeSet::from([kind]);
     let output = world.plan();
