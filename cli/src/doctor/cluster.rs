@@ -207,7 +207,7 @@ mod tests {
         let ready = PodFacts {
             ready: true,
             phase: "Running".into(),
-            ..facts.clone()
+            ..facts
         };
         assert_eq!(pod(&ready).level, Level::Good);
         assert_eq!(

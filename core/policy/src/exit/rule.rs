@@ -70,7 +70,7 @@ impl RuleExit {
         let fits = |of: &[f64]| {
             shares(of)
                 && !of.is_empty()
-                && of.len() % bins == 0
+                && of.len().is_multiple_of(bins)
                 && of.len() / bins <= MAX_PLACES + 1
         };
         let looks = match &self.looks {
