@@ -145,13 +145,13 @@ impl<'w> Tape<'w> {
         self.push(value, Op::MeanBy { x, group })
     }
 
-    /// One step of a gated recurrent unit: inputs and states by row. See [`Gru`].
+    /// One step of a gated recurrent unit: inputs and states by row. See `Gru`.
     pub fn gru(&mut self, name: &str, x: Var, h: Var) -> Var {
         let (gru, value) = Gru::forward(self, name, x, h);
         self.push(value, Op::Gru(Box::new(gru)))
     }
 
-    /// What each of the groups hears from its rows. See [`Attention`].
+    /// What each of the groups hears from its rows. See `Attention`.
     pub fn attend(&mut self, name: &str, of: Var, to: Var, group: Arc<[usize]>) -> Var {
         let (attention, value) = Attention::forward(self, name, of, to, group);
         self.push(value, Op::Attend(Box::new(attention)))

@@ -23,8 +23,8 @@ use crate::{
 pub(crate) struct WhatIf {
     #[command(flatten)]
     server: Server,
-    /// What would be different: remove=NODE, add=NODE:LIKE, slow=NODE:TIMES, load=[MODEL:]TIMES,
-    /// rate=[MODEL:]PER_SECOND, link=FROM:TO:TIMES, delay=FROM:TO:MS, sla=[MODEL:]MS. Ends of links are
+    /// What would be different: remove=NODE, add=NODE:LIKE, slow=NODE:TIMES, `load=[MODEL:]TIMES`,
+    /// `rate=[MODEL:]PER_SECOND`, link=FROM:TO:TIMES, delay=FROM:TO:MS, `sla=[MODEL:]MS`. Ends of links are
     /// `center`, a node, or `*`. Several happen together.
     #[arg(value_name = "CHANGE", required = true)]
     changes: Vec<Change>,
