@@ -432,7 +432,7 @@ async fn models(client: &mut Client) {
         .unwrap()
         .into_inner();
     assert_eq!(metadata.inputs[0].shape, [-1, 1, 28, 28]);
-    assert_eq!(metadata.versions, ["1"]);
+    assert_eq!(metadata.versions, ["2"]);
     assert_eq!(
         client.model_metadata(of("x")).await.unwrap_err().code(),
         Code::NotFound

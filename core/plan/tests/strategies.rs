@@ -106,7 +106,7 @@ fn brute_force(problem: &Problem) -> f64 {
                 .iter()
                 .flat_map(|before| {
                     ways.iter()
-                        .map(|way| [&before[..], &[way.clone()]].concat())
+                        .map(|way| [&before[..], std::slice::from_ref(way)].concat())
                 })
                 .collect();
         }
@@ -116,7 +116,7 @@ fn brute_force(problem: &Problem) -> f64 {
             .flat_map(|before| {
                 choices
                     .iter()
-                    .map(|one| [&before[..], &[one.clone()]].concat())
+                    .map(|one| [&before[..], std::slice::from_ref(one)].concat())
             })
             .filter(|places| {
                 let mut padded = places.clone();

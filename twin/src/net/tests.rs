@@ -113,7 +113,7 @@ fn weights_come_back_as_they_were_and_rubbish_is_refused() {
     for length in 0..bytes.len() {
         assert!(Weights::from_bytes(&bytes[..length]).is_err(), "{length}");
     }
-    let mut longer = bytes.clone();
+    let mut longer = bytes;
     longer.push(0);
     assert!(Weights::from_bytes(&longer).is_err());
     let mut other = Weights::default();
