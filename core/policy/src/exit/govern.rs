@@ -4,7 +4,7 @@
 //! thread, and brings back what came of it; the nodes go on by the old rules until then. What changes:
 //!
 //! - *Rate.* A long window while nothing moves, so that its error is small; when a short one differs from it by
-//!   more than [`STEP_ERRORS`] standard errors, the long one begins anew with the short one's arrivals.
+//!   more than 3.5 standard errors, the long one begins anew with the short one's arrivals.
 //! - *Bursts.* Rules cannot follow what is over before they are made: short bursts are met by rules that are made
 //!   for both rates ([`Bursts`]).
 //! - *Loss.* What is lost beyond the target, or far below it, moves the target of the next solution (`aim`): real
