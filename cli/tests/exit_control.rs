@@ -67,7 +67,12 @@ impl Slow {
     }
 
     fn control(&self) -> Value {
-        self.run(&["status"])["models"][0]["arms"][0]["exit_control"].clone()
+        let status = self.run(&["status"]);
+        let mut models = status["models"].as_array().unwrap().iter();
+        let model = models
+            .find(|model| model["model"] == "fashion-mnist")
+            .unwrap();
+        model["arms"][0]["exit_control"].clone()
     }
 
     /// Requests so many a second (`--rate`) or at a time (`--concurrency`); answers by exit, and how many were lost.
