@@ -180,5 +180,6 @@ fn splitplace_stats(ground: &Ground, center: &str, address: &str) -> Option<u64>
         .ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let stats: Value = serde_json::from_str(text.split("\r\n\r\n").nth(1)?).ok()?;
-    stats["model_stats"][0]["inference_count"].as_u64()
+    let models = stats["model_stats"].as_array()?.iter();
+    models.map(|model| model["inference_count"].as_u64()).sum()
 }
