@@ -138,9 +138,9 @@ pub fn placed(found: &SeenModel, allowed: Option<&[String]>) -> Said {
                 "Placed",
                 "OutsidePlacement",
                 format!(
-                    "a fragment is on {first}, which spec.placement does not allow; this orchestrator \
-                     does not carry out placement. Allow the node, or take its worker away with \
-                     kubectl cordon"
+                    "a fragment is on {first}, which spec.placement does not allow; the next plan moves it. \
+                     If it stays, the condition Accepted says what the orchestrator does not carry out: \
+                     allow the node, or take its worker away with kubectl cordon"
                 ),
             );
         }

@@ -1,6 +1,6 @@
 //! The operator between an API server and a real orchestrator with real workers.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use splitplace_tests::{
@@ -136,20 +136,11 @@ fn cluster_node(name: &str, zone: &str, spec: &Value) -> Value {
 }
 
 pub(crate) fn worker(name: &str, center: &str, folder: &Path) -> Process {
-    let mut command: Command = splitplace();
-    command
-        .args(
-            [
-                &format!("--node={name}"),
-                &format!("--orchestrator={center}"),
-            ]
-            .map(String::as_str),
-        )
-        .arg("--listen=127.0.0.1:0")
-        .arg(format!("--cache={}", folder.join(name).display()));
-    let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
     let mut command = splitplace();
-    command.arg("worker").args(arguments);
+    command
+        .args(["worker", "--node", name, "--orchestrator", center])
+        .args(["--listen=127.0.0.1:0", "--cache"])
+        .arg(folder.join(name));
     Process::start(&mut command).unwrap()
 }
 
