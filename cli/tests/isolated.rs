@@ -127,7 +127,7 @@ fn nodes_on_their_own_ground() {
     load.args(["--warm-up", "0s", "--json"]);
     let load = Process::start(&mut load).unwrap();
     let used = |status: &Value| {
-        let plan = model(&status)["arms"].to_string();
+        let plan = model(status)["arms"].to_string();
         (0..3)
             .find(|number| plan.contains(&format!("\"n{number}\"")))
             .unwrap()
