@@ -7,9 +7,10 @@
 //! kernel's on the way out, and the one into memory aligned for the engine on the way in.
 //!
 //! Reading order: [`tensor`], [`frame`] (the domain form), [`wire`] (frame to bytes and back),
-//! [`sender`], [`receiver`], [`shape`] (emulated links), [`security`].
+//! [`sender`], [`receiver`], [`shape`] (emulated links), [`probe`] (frames that only measure), [`security`].
 
 pub mod frame;
+pub mod probe;
 pub mod receiver;
 pub mod security;
 pub mod sender;

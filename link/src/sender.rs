@@ -89,8 +89,8 @@ pub struct Sender {
     is_lost: Arc<AtomicBool>,
     tallies: Arc<Tallies>,
     task: JoinHandle<()>,
-    /// How the link is slowed, to see whether it still is as wanted.
-    pub shape: Option<LinkShape>,
+    /// How the link is slowed; read for every frame.
+    shape: Option<Arc<Mutex<LinkShape>>>,
     /// Where it goes.
     pub address: String,
 }
@@ -121,12 +121,13 @@ impl Sender {
         let (queue, waiting) = mpsc::channel(config.queue_frames.max(1));
         let is_lost = Arc::new(AtomicBool::new(false));
         let tallies = Arc::new(Tallies::default());
-        let shaped = config.shape.map(|shape| {
+        let shape = config.shape.map(|shape| Arc::new(Mutex::new(shape)));
+        let shaped = shape.clone().map(|shape| {
             let (door, frames) = crossbeam_channel::bounded(config.queue_frames.max(1));
             let (out, seed) = (queue.clone(), config.seed);
             std::thread::Builder::new()
                 .name(format!("link to {peer}"))
-                .spawn(move || delay(&frames, &out, shape, seed))
+                .spawn(move || delay(&frames, &out, &shape, seed))
                 .expect("the system can start one more thread");
             door
         });
@@ -142,7 +143,7 @@ impl Sender {
             pause_max: config.pause_max,
         };
         let task = tokio::spawn(stream.run());
-        let (shape, address) = (config.shape, config.address);
+        let address = config.address;
         Ok(Self {
             queue,
             shaped,
@@ -178,6 +179,25 @@ impl Sender {
             mpsc::error::TrySendError::Full(waiting) => SendError::Full(Box::new(waiting.frame)),
             mpsc::error::TrySendError::Closed(waiting) => SendError::Lost(Box::new(waiting.frame)),
         })
+    }
+
+    /// How the link is slowed; `None` for the link as it is.
+    #[must_use]
+    pub fn shape(&self) -> Option<LinkShape> {
+        self.shape.as_ref().map(|shape| *shape.lock())
+    }
+
+    /// Slows an emulated link otherwise, from the next frame on. Says whether it could: a link that is left as it
+    /// is cannot become an emulated one, nor the other way round.
+    pub fn reshape(&self, shape: Option<LinkShape>) -> bool {
+        match (&self.shape, shape) {
+            (Some(known), Some(shape)) => {
+                *known.lock() = shape;
+                true
+            }
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
     }
 
     /// Whether the peer could not be reached when it was last tried.
@@ -373,13 +393,13 @@ pub fn unix_us() -> i64 {
 fn delay(
     frames: &crossbeam_channel::Receiver<Waiting>,
     out: &mpsc::Sender<Waiting>,
-    shape: LinkShape,
+    shape: &Mutex<LinkShape>,
     seed: u64,
 ) {
     let origin = Instant::now();
     let now = || Timestamp::ZERO + origin.elapsed();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut shaper = Shaper::new(shape);
+    let mut shaper = Shaper::new(*shape.lock());
     let mut line: std::collections::VecDeque<(Timestamp, Waiting)> = Default::default();
     let bound = frames.capacity().unwrap_or(1);
     loop {
@@ -411,6 +431,7 @@ fn delay(
         let mut waiting = received;
         let entered = now();
         let deviate: f64 = StandardNormal.sample(&mut rng);
+        shaper.reshape(*shape.lock());
         let (start, arrival) = shaper.schedule(entered, waiting.frame.payload_bytes(), deviate);
         stamp(&mut waiting.frame, waiting.since.elapsed());
         // It leaves when the link is free: the wait before that is the sender's, not the link's.

@@ -111,6 +111,15 @@ impl Routes {
         self.tables = self.tables.split_off(&first);
     }
 
+    /// Forgets the generations that came after `in_force` and will never be routed by, now that `coming` is
+    /// assigned; all that are older than `coming` when nothing is in force.
+    pub(crate) fn abandon(&mut self, in_force: Generation, coming: Generation) {
+        self.tables.retain(|&generation, _| {
+            let may_run = generation <= in_force;
+            may_run || coming <= generation
+        });
+    }
+
     /// The newest generation accepted.
     pub(crate) fn newest(&self) -> Generation {
         self.newest

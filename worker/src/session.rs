@@ -17,8 +17,8 @@ use splitplace_link::{
 };
 use splitplace_plan::{FragmentId, Generation};
 use splitplace_proto::control::{
-    self, Assignment, Beat, CenterMessage, FetchRequest, FragmentSpec, Hello, Profile,
-    WorkerMessage, center_message, control_client::ControlClient, worker_message,
+    self, Assignment, Beat, CenterMessage, FetchRequest, FragmentSpec, Hello, PiecesRequest,
+    Profile, WorkerMessage, center_message, control_client::ControlClient, worker_message,
 };
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -26,7 +26,8 @@ use tonic::transport::Channel;
 
 use crate::{
     Config,
-    fragments::{Cache, Fragments},
+    cache::{self, Cache},
+    fragments::Fragments,
     memory,
     metrics::Families,
     node::{Arrivals, CENTER, Node},
@@ -405,6 +406,16 @@ impl Worker {
                                 self.retire(Generation(retire.below_generation));
                             }
                             center_message::Kind::Exits(rules) => self.node.control(&rules),
+                            center_message::Kind::Reshape(reshape) => {
+                                for peer in &reshape.peers {
+                                    self.node.reshape(&peer.node, peer.shape.map(shape_of));
+                                }
+                            }
+                            center_message::Kind::Probes(probes) => {
+                                for probe in &probes.probes {
+                                    self.node.probe(&probe.peer, probe.bytes);
+                                }
+                            }
                             center_message::Kind::Welcome(_) | center_message::Kind::Refusal(_) => {
                                 return End::Broken("it greeted twice".into());
                             }
@@ -421,6 +432,13 @@ impl Worker {
                         Beat { sent_unix_us: unix_us(), echo_sent_unix_us, echo_received_unix_us };
                     if outbox.try_send(message(worker_message::Kind::Beat(beat))).is_err() {
                         return End::Broken("it reads too slowly".into());
+                    }
+                    let seen = self.node.probed();
+                    if !seen.is_empty() {
+                        let probed = worker_message::Kind::Probed(control::Probed { seen });
+                        if outbox.try_send(message(probed)).is_err() {
+                            return End::Broken("it reads too slowly".into());
+                        }
                     }
                     if silence < heard.elapsed() {
                         return End::Broken(format!("it was silent for {silence:?}"));
@@ -523,6 +541,12 @@ impl Loader {
                 let ids = assignment.fragments.iter();
                 self.node
                     .expect(ids.filter_map(|spec| id_of(spec).ok()).collect());
+                // What a plan that came to nothing has left here must not take the room of this one.
+                self.node
+                    .routes
+                    .write()
+                    .abandon(Generation(assignment.in_force), Generation(generation));
+                self.node.fragments.retain(self.node.needed());
                 let outcome = self.assign(assignment, &mut fragments).await;
                 self.node.expect(BTreeSet::new());
                 if outcome.is_err() {
@@ -601,17 +625,10 @@ impl Loader {
             } else {
                 &peer.data_address
             };
-            let shape = peer.shape.map(|shape| LinkShape {
-                rate_bytes_per_second: match shape.rate_bytes_per_second {
-                    rate if rate > 0.0 => rate,
-                    _ => f64::INFINITY,
-                },
-                delay: Duration::from_micros(shape.delay_us),
-                jitter: Duration::from_micros(shape.jitter_us),
-            });
+            let shape = peer.shape.map(shape_of);
             let same = known
                 .get(&peer.node)
-                .filter(|sender| sender.address == *address && sender.shape == shape);
+                .filter(|sender| sender.address == *address && sender.reshape(shape));
             let sender = match same {
                 Some(sender) => Arc::clone(sender),
                 None => {
@@ -656,7 +673,10 @@ impl Loader {
 
     /// A fragment's bytes: from the disk, or fetched and verified.
     async fn bytes(&mut self, spec: &FragmentSpec, id: FragmentId) -> Result<Bytes, String> {
-        if let Some(bytes) = self.node.fragments.cached(id) {
+        let node = Arc::clone(&self.node);
+        let cached = move || node.fragments.cache().and_then(|cache| cache.get(id));
+        let cached = tokio::task::spawn_blocking(cached).await;
+        if let Some(bytes) = cached.map_err(|error| error.to_string())? {
             return Ok(bytes);
         }
         if self.max_fragment_bytes < spec.size_bytes {
@@ -665,9 +685,79 @@ impl Loader {
                 spec.size_bytes, self.max_fragment_bytes
             ));
         }
+        let there = self.pieces(spec, id).await;
+        let is_missing = |(_, (_, piece)): &(u32, &(u64, Option<Bytes>))| piece.is_none();
+        let missing: Vec<(u32, u64)> = (0u32..)
+            .zip(&there)
+            .filter(is_missing)
+            .map(|(number, (size, _))| (number, *size))
+            .collect();
+        if missing.len() == there.len() {
+            let bytes = self.fetch(id, Vec::new(), spec.size_bytes).await?;
+            self.node.fragments.keep(id, &bytes)?;
+            return Ok(bytes);
+        }
+        let size = missing.iter().map(|(_, size)| size).sum();
+        let numbers = missing.iter().map(|(number, _)| *number).collect();
+        let mut fetched = if missing.is_empty() {
+            Bytes::new()
+        } else {
+            self.fetch(id, numbers, size).await?
+        };
+        let mut whole = BytesMut::new();
+        for (size, piece) in there {
+            let size = usize::try_from(size)
+                .unwrap_or(usize::MAX)
+                .min(fetched.len());
+            whole.extend_from_slice(&piece.unwrap_or_else(|| fetched.split_to(size)));
+        }
+        let whole = whole.freeze();
+        self.node.fragments.keep(id, &whole)?;
+        Ok(whole)
+    }
+
+    /// The pieces of a fragment with their sizes, and those that are on disk from other fragments; none when there is
+    /// nothing to be gained.
+    async fn pieces(&mut self, spec: &FragmentSpec, id: FragmentId) -> Vec<(u64, Option<Bytes>)> {
+        if self.node.fragments.cache().is_none() {
+            return Vec::new();
+        }
+        let request = PiecesRequest {
+            id: id.0.to_vec().into(),
+        };
+        let Ok(list) = self.client.pieces(request).await else {
+            return Vec::new();
+        };
+        let list = list.into_inner().pieces;
+        let sizes = list.iter().map(|piece| piece.size_bytes);
+        let total = sizes.fold(0, u64::saturating_add);
+        if cache::PIECES < list.len() || total != spec.size_bytes {
+            return Vec::new();
+        }
+        let node = Arc::clone(&self.node);
+        let look = move || -> Vec<(u64, Option<Bytes>)> {
+            let pieces = list.into_iter().map(|piece| {
+                let hash = <[u8; 32]>::try_from(&piece.hash[..]).ok();
+                let known = hash.and_then(|hash| node.fragments.cache()?.piece(hash));
+                let known = known.filter(|known| known.len() as u64 == piece.size_bytes);
+                (piece.size_bytes, known)
+            });
+            pieces.collect()
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+
+    /// So many bytes of a fragment: the numbered pieces, or all of it.
+    async fn fetch(
+        &mut self,
+        id: FragmentId,
+        pieces: Vec<u32>,
+        size_bytes: u64,
+    ) -> Result<Bytes, String> {
         let failed = |status: tonic::Status| format!("fragment {id}: {}", status.message());
         let request = FetchRequest {
             id: id.0.to_vec().into(),
+            pieces,
         };
         let mut chunks = self
             .client
@@ -677,14 +767,23 @@ impl Loader {
             .into_inner();
         let mut bytes = BytesMut::new();
         while let Some(chunk) = chunks.message().await.map_err(failed)? {
-            if spec.size_bytes < (bytes.len() + chunk.data.len()) as u64 {
+            if size_bytes < (bytes.len() + chunk.data.len()) as u64 {
                 return Err(format!("fragment {id} is larger than announced"));
             }
             bytes.extend_from_slice(&chunk.data);
         }
-        let bytes = bytes.freeze();
-        self.node.fragments.keep(id, &bytes)?;
-        Ok(bytes)
+        Ok(bytes.freeze())
+    }
+}
+
+fn shape_of(shape: control::LinkShape) -> LinkShape {
+    LinkShape {
+        rate_bytes_per_second: match shape.rate_bytes_per_second {
+            rate if rate > 0.0 => rate,
+            _ => f64::INFINITY,
+        },
+        delay: Duration::from_micros(shape.delay_us),
+        jitter: Duration::from_micros(shape.jitter_us),
     }
 }
 

@@ -7,6 +7,7 @@ mod exits;
 mod line;
 mod live;
 mod placement;
+mod resplit;
 mod sources;
 
 use std::process::ExitCode;
@@ -21,6 +22,8 @@ pub(crate) enum LabCommand {
     Placement(placement::Placement),
     /// How much less is lost when fragments are placed anew, by who judges the places.
     Chainnet(chainnet::Chainnet),
+    /// An uplink falls and comes back under load: how soon the split follows, and what that costs.
+    Resplit(Box<resplit::Resplit>),
 }
 
 pub(crate) async fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
@@ -28,6 +31,7 @@ pub(crate) async fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
         LabCommand::Exits(args) => exits::run(&args).await,
         LabCommand::Placement(args) => placement::run(&args),
         LabCommand::Chainnet(args) => chainnet::run(&args),
+        LabCommand::Resplit(args) => resplit::run(&args).await,
     }
 }
 
