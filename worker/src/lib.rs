@@ -19,6 +19,7 @@ mod exits;
 mod fragments;
 pub mod memory;
 mod metrics;
+mod news;
 mod node;
 mod routes;
 mod session;

@@ -9,7 +9,8 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use splitplace_codec::Codec;
 use splitplace_link::{
-    Events, Failure, Frame, HopTiming, Reason, SendError, Sender, Sink, Tensor, sender::unix_us,
+    Backlog, Events, Failure, Frame, HopTiming, Reason, SendError, Sender, Sink, Tensor,
+    sender::unix_us,
 };
 use splitplace_onnx::Value;
 use splitplace_plan::{FragmentId, Generation};
@@ -415,6 +416,11 @@ impl Sink for Arrivals {
     fn frame(&self, _peer: &str, frame: Frame) {
         self.0.arrive(frame);
     }
+
+    async fn news(&self, peer: &str) -> Vec<Backlog> {
+        let news = Arc::clone(&self.0.routes.read().news);
+        news.next(peer).await
+    }
 }
 
 struct Lost(Arc<Node>);
@@ -428,6 +434,14 @@ impl Events for Lost {
             let message = format!("the stream from node {} to node {peer} broke", self.0.name);
             self.0.fail(frame, Failure::new(Reason::PeerLost, message));
         }
+    }
+
+    fn heard(&self, peer: &str, backlogs: &[Backlog]) {
+        self.0.routes.read().hear(peer, backlogs);
+    }
+
+    fn broke(&self, peer: &str) {
+        self.0.routes.read().unhear(peer);
     }
 }
 
