@@ -9,10 +9,12 @@
 //! translated plan by rules of its own, sharing nothing with the strategies.
 //!
 //! Reading order: [`value`], [`problem`], [`bounds`], [`strategy`], [`joint`] (all arms judged together), [`lint`].
+//! Beside them stands [`partition`]: where to part one network, layer by layer.
 
 pub mod bounds;
 pub mod joint;
 pub mod lint;
+pub mod partition;
 pub mod problem;
 pub mod strategy;
 pub mod value;
