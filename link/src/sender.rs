@@ -26,7 +26,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tonic::{body::Body, transport::Endpoint};
 use tower::{Service, ServiceExt as _};
 
-use crate::{Frame, LinkShape, Security, Shaper, wire};
+use crate::{Backlog, Frame, LinkShape, Security, Shaper, receipt::Receipts, wire};
 
 /// Metadata that names the sender.
 pub(crate) const PEER_HEADER: &str = "splitplace-peer";
@@ -54,6 +54,16 @@ pub struct SenderConfig {
 pub trait Events: Send + Sync + 'static {
     /// Frames that were not handed over when the stream broke.
     fn lost(&self, peer: &str, frames: Vec<Frame>);
+
+    /// The peer said how many requests are present there.
+    fn heard(&self, peer: &str, backlogs: &[Backlog]) {
+        let _ = (peer, backlogs);
+    }
+
+    /// The stream broke: what was heard holds no longer.
+    fn broke(&self, peer: &str) {
+        let _ = peer;
+    }
 }
 
 /// Why a frame was not taken; it is handed back.
@@ -260,6 +270,7 @@ impl Stream {
                 }
             }
             self.is_lost.store(true, Ordering::Relaxed);
+            self.events.broke(&self.peer);
             self.hand_back();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(self.pause_max);
@@ -289,8 +300,13 @@ impl Stream {
         self.is_lost.store(false, Ordering::Relaxed);
         let response = channel.ready().await?.call(request).await?;
         let mut body = response.into_body();
+        let mut receipts = Receipts::default();
         while let Some(frame) = body.frame().await {
             let frame = frame?;
+            if let Some(piece) = frame.data_ref() {
+                let backlogs = receipts.push(piece)?;
+                self.events.heard(&self.peer, &backlogs);
+            }
             if let Some(status) = frame.trailers_ref().and_then(|map| map.get("grpc-status"))
                 && status != "0"
             {

@@ -20,6 +20,7 @@ mod exits;
 mod fragments;
 pub mod memory;
 mod metrics;
+mod news;
 mod node;
 mod probed;
 mod routes;

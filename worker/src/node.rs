@@ -9,7 +9,8 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use splitplace_codec::Codec;
 use splitplace_link::{
-    Events, Failure, Frame, HopTiming, LinkShape, Reason, SendError, Sender, Sink, Tensor, probe,
+    Backlog, Events, Failure, Frame, HopTiming, LinkShape, Reason, SendError, Sender, Sink, Tensor,
+    probe,
     sender::unix_us,
 };
 use splitplace_onnx::Value;
@@ -442,6 +443,11 @@ impl Sink for Arrivals {
             self.0.arrive(frame);
         }
     }
+
+    async fn news(&self, peer: &str) -> Vec<Backlog> {
+        let news = Arc::clone(&self.0.routes.read().news);
+        news.next(peer).await
+    }
 }
 
 struct Lost(Arc<Node>);
@@ -455,6 +461,14 @@ impl Events for Lost {
             let message = format!("the stream from node {} to node {peer} broke", self.0.name);
             self.0.fail(frame, Failure::new(Reason::PeerLost, message));
         }
+    }
+
+    fn heard(&self, peer: &str, backlogs: &[Backlog]) {
+        self.0.routes.read().hear(peer, backlogs);
+    }
+
+    fn broke(&self, peer: &str) {
+        self.0.routes.read().unhear(peer);
     }
 }
 

@@ -9,11 +9,15 @@
 //! translated plan by rules of its own, sharing nothing with the strategies.
 //!
 //! Reading order: [`value`], [`diff`], [`problem`], [`bounds`], [`strategy`], [`joint`] (all arms judged together), [`lint`].
+//! Beside them stands [`partition`]: where to part one network, layer by layer; and
+//! [`predict`]: how long segments take that were never run.
 
 pub mod bounds;
 pub mod diff;
 pub mod joint;
 pub mod lint;
+pub mod partition;
+pub mod predict;
 pub mod problem;
 pub mod strategy;
 pub mod value;
