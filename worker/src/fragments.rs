@@ -179,7 +179,7 @@ impl Fragments {
             && let Err(error) = cache.put(id, bytes)
         {
             // It can be fetched again.
-            tracing::warn!(%error, fragment = %id, "cannot keep a fragment on disk");
+            tracing::warn!(code = "SP112", %error, fragment = %id, "cannot keep a fragment on disk");
         }
         Ok(())
     }
@@ -351,7 +351,7 @@ impl Cache {
         if found == id.0 {
             return Some(bytes);
         }
-        tracing::warn!(fragment = %id, "a fragment on disk is damaged; fetching it anew");
+        tracing::warn!(code = "SP113", fragment = %id, "a fragment on disk is damaged; fetching it anew");
         let _ = fs::remove_file(self.path(id));
         None
     }
