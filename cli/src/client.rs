@@ -60,6 +60,7 @@ impl Interceptor for Token {
                 .metadata_mut()
                 .insert("authorization", token.clone());
         }
+        crate::telemetry::inject(request.metadata_mut());
         Ok(request)
     }
 }

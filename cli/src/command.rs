@@ -75,7 +75,11 @@ pub(crate) struct OrchestratorArgs {
 
 impl OrchestratorArgs {
     /// The settings that result.
-    pub(crate) fn config(&self, fleet: Option<&PathBuf>) -> anyhow::Result<Config> {
+    pub(crate) fn config(
+        &self,
+        fleet: Option<&PathBuf>,
+        otlp: Option<String>,
+    ) -> anyhow::Result<Config> {
         let free = self
             .free_ports
             .then(|| SocketAddr::from(([127, 0, 0, 1], 0)));
@@ -90,6 +94,7 @@ impl OrchestratorArgs {
             .with("listen.http", self.http.or(free))?
             .with("listen.metrics", self.metrics.or(free))?
             .with("listen.workers", self.workers.or(free))?
+            .with("traces.endpoint", crate::telemetry::endpoint(otlp))?
             .with("insecure", self.insecure.then_some(true))?
             .with("seed", self.seed)?;
         settings::read(&self.sources, ENV, flags)

@@ -89,6 +89,7 @@ enum Worker {
 /// An orchestrator with its workers.
 pub(crate) struct Fleet {
     app: App,
+    traces: Option<crate::telemetry::Exporter>,
     workers: BTreeMap<String, Worker>,
 }
 
@@ -125,9 +126,11 @@ impl Fleet {
         let listeners = bind(&config.listen).await?;
         let registry = Arc::new(Mutex::new(Registry::default()));
         let seed = seed(&config);
+        let traces = config.traces.clone();
         let app = App::start(config, listeners, &registry, seed)?;
         app.center().set_foresight(Arc::new(crate::foresight::Twin));
         let mut fleet = Self {
+            traces: crate::telemetry::export(&app, &traces)?,
             app,
             workers: BTreeMap::new(),
         };
@@ -235,6 +238,9 @@ impl Fleet {
         for one in ending {
             let _ = one.await;
         }
+        if let Some(traces) = self.traces {
+            traces.flush().await;
+        }
     }
 }
 
@@ -247,8 +253,12 @@ async fn end(name: String, worker: Worker) {
             let _ = stop.send(());
             match ended.await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(node = name, %error, "a worker ended badly"),
-                Err(error) => tracing::error!(node = name, %error, "a worker panicked"),
+                Ok(Err(error)) => {
+                    tracing::warn!(code = "SP405", node = name, %error, "a worker ended badly")
+                }
+                Err(error) => {
+                    tracing::error!(code = "SP405", node = name, %error, "a worker panicked")
+                }
             }
         }
         Worker::Process(mut child) => {
@@ -256,7 +266,11 @@ async fn end(name: String, worker: Worker) {
                 terminate(id);
             }
             if tokio::time::timeout(LEAVE, child.wait()).await.is_err() {
-                tracing::warn!(node = name, "a worker did not leave in time and is killed");
+                tracing::warn!(
+                    code = "SP406",
+                    node = name,
+                    "a worker did not leave in time and is killed"
+                );
                 let _ = child.kill().await;
             }
         }

@@ -20,6 +20,7 @@ mod settings;
 mod shipped;
 mod standby;
 mod svg;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -43,9 +44,23 @@ struct Cli {
         value_name = "FILTER"
     )]
     log: String,
-    /// Log as JSON, one object a line.
-    #[arg(long, global = true, env = "SPLITPLACE_LOG_JSON")]
-    log_json: bool,
+    /// How a line of the log looks.
+    #[arg(
+        long,
+        global = true,
+        env = "SPLITPLACE_LOG_FORMAT",
+        default_value = "human",
+        value_name = "FORMAT"
+    )]
+    log_format: output::LogFormat,
+    /// Send traces to an OTLP collector that takes gRPC, as http://127.0.0.1:4317.
+    #[arg(
+        long,
+        global = true,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "URL"
+    )]
+    otlp: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -111,34 +126,56 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = output::start_logging(&cli.log, cli.log_json) {
-        return output::fail(&error);
+    let result = run(cli);
+    result.unwrap_or_else(|error| output::fail(&error))
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let inside = runtime.enter();
+    let endpoint = telemetry::endpoint(cli.otlp.clone());
+    let spans = output::start_logging(&cli.log, cli.log_format, endpoint.as_deref())?;
+    let result = command(cli, &runtime);
+    if let Some(spans) = spans {
+        runtime.block_on(spans.flush());
     }
-    let result = match cli.command {
-        Command::Demo(args) => serve(command::demo::run(args)),
-        Command::Up(args) => serve(command::up::run(*args)),
-        Command::Orchestrator(args) => serve(command::orchestrator::run(*args)),
-        Command::Worker(args) => serve(command::worker::run(*args)),
-        Command::Status(args) => serve(command::status::run(args)),
-        Command::Plan(command) => serve(command::plan::run(command)),
-        Command::Model(command) => serve(command::model::run(command)),
-        Command::Top(args) => serve(command::top::run(args)),
-        Command::Feedback(args) => serve(command::feedback::run(args)),
-        Command::Load(args) => serve(command::load::run(*args)),
-        Command::Infer(args) => serve(command::infer::run(args)),
+    drop(inside);
+    // Nothing that is still being computed is waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// Does what was asked, on the async runtime where it has to wait.
+fn command(cli: Cli, runtime: &tokio::runtime::Runtime) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Demo(args) => runtime.block_on(command::demo::run(args)),
+        Command::Up(args) => runtime.block_on(command::up::run(*args, cli.otlp)),
+        Command::Orchestrator(args) => {
+            runtime.block_on(command::orchestrator::run(*args, cli.otlp))
+        }
+        Command::Worker(args) => runtime.block_on(command::worker::run(*args)),
+        Command::Status(args) => runtime.block_on(command::status::run(args)),
+        Command::Plan(command) => runtime.block_on(command::plan::run(command)),
+        Command::Model(command) => runtime.block_on(command::model::run(command)),
+        Command::Top(args) => runtime.block_on(command::top::run(args)),
+        Command::Feedback(args) => runtime.block_on(command::feedback::run(args)),
+        Command::Load(args) => runtime.block_on(command::load::run(*args)),
+        Command::Infer(args) => runtime.block_on(command::infer::run(args)),
         Command::Twin(command::twin::TwinCommand::WhatIf(args)) => {
-            serve(command::twin::what_if(*args))
+            runtime.block_on(command::twin::what_if(*args))
         }
         Command::Twin(command) => command::twin::run(command),
-        Command::Lab(command) => serve(command::lab::run(command)),
+        Command::Lab(command) => runtime.block_on(command::lab::run(command)),
         Command::Reference(what) => command::reference::run(what),
-        Command::Doctor(args) => serve(command::doctor::run(args)),
-        Command::Health(args) => serve(command::health::run(args)),
-        Command::Certs(command) => serve(command::certs::run(command)),
+        Command::Doctor(args) => runtime.block_on(command::doctor::run(args)),
+        Command::Health(args) => runtime.block_on(command::health::run(args)),
+        Command::Certs(command) => runtime.block_on(command::certs::run(command)),
         Command::Packages(args) => command::packages::run(&args),
-        Command::Fetch(args) => serve(command::fetch::run(args)),
-        Command::Operator(args) => serve(command::operator::run(*args)),
-        Command::Elect(args) => serve(command::elect::run(args)),
+        Command::Fetch(args) => runtime.block_on(command::fetch::run(args)),
+        Command::Operator(args) => runtime.block_on(command::operator::run(*args)),
+        Command::Elect(args) => runtime.block_on(command::elect::run(args)),
         Command::Crds(args) => command::crds::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(
@@ -149,17 +186,5 @@ fn main() -> ExitCode {
             );
             Ok(ExitCode::SUCCESS)
         }
-    };
-    result.unwrap_or_else(|error| output::fail(&error))
-}
-
-/// Runs a command on the async runtime.
-fn serve(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    let result = runtime.block_on(command);
-    // Nothing that is still being computed is waited for.
-    runtime.shutdown_background();
-    result
+    }
 }

@@ -8,26 +8,58 @@ use anyhow::Context as _;
 use comfy_table::{ContentArrangement, Table, presets};
 use splitplace_orchestrator::app::Addresses;
 use splitplace_proto::center::{ExitControlStatus, RouteStatus, StatusResponse, TrafficStatus};
+use tracing::Metadata;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::filter_fn, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+use crate::telemetry::Exporter;
 
 /// Exit status of a command that did its work and found the answer to be "no".
 pub(crate) const NO: u8 = 1;
 /// Exit status of a command that could not do its work.
 pub(crate) const ERROR: u8 = 2;
 
-/// Sends logs to standard error as `filter` says.
-pub(crate) fn start_logging(filter: &str, json: bool) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Human,
+    /// One object a line.
+    Json,
+}
+
+/// Sends logs to standard error as `filter` says, and the program's own spans to a collector, if there is one.
+pub(crate) fn start_logging(
+    filter: &str,
+    format: LogFormat,
+    collector: Option<&str>,
+) -> anyhow::Result<Option<Exporter>> {
+    let filter = EnvFilter::try_new(filter)
         .with_context(|| format!("--log {filter:?} is not a filter; try `info`"))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(has_colours(std::io::stderr().is_terminal()));
-    let started = if json {
-        builder.json().try_init()
-    } else {
-        builder.try_init()
+    let lines = match format {
+        LogFormat::Human => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
     };
-    started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))
+    let exporter = collector.map(Exporter::own).transpose()?;
+    // The libraries' own spans tell nobody anything.
+    let is_ours =
+        |metadata: &Metadata<'_>| metadata.is_span() && metadata.target().starts_with("splitplace");
+    let spans = exporter.as_ref().map(|exporter| {
+        tracing_opentelemetry::layer()
+            .with_tracer(exporter.tracer())
+            .with_location(false)
+            .with_threads(false)
+            .with_filter(filter_fn(is_ours))
+    });
+    let registry = tracing_subscriber::registry().with(spans);
+    let started = registry.with(lines.with_filter(filter)).try_init();
+    started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))?;
+    Ok(exporter)
 }
 
 /// Prints an error with its causes; the exit status that goes with it.

@@ -333,6 +333,16 @@ async fn refusals(client: &mut Client) {
             "false",
             "{name}"
         );
+        let page = if *code == Code::NotFound {
+            "SP303"
+        } else {
+            "SP308"
+        };
+        assert_eq!(
+            status.metadata().get("splitplace-code").unwrap(),
+            page,
+            "{name}"
+        );
     }
     // Nothing of it did any harm.
     assert!(infer(client, good()).await.is_ok());
@@ -637,6 +647,7 @@ fn rest_answers_as_clients_expect() {
     assert_eq!(get("/v2/models/simple/ready").status, 200);
     assert_eq!(get("/v2/models/simple/versions/1/ready").status, 200);
     assert_eq!(get("/v2/models/x/ready").status, 404);
+    assert_eq!(get("/v2/models/x").json().unwrap()["code"], "SP303");
     assert_eq!(get("/nothing").status, 404);
     let metadata = get("/v2/models/fashion-mnist").json().unwrap();
     assert_eq!(metadata["inputs"][0]["shape"], json!([-1, 1, 28, 28]));

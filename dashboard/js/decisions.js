@@ -22,10 +22,28 @@ export function structure() {
   const sentences = split(told.explanation);
   const used = [...new Set(told.models.flatMap((model) => model.arms.flatMap((arm) => arm.branches.flatMap((hops) => hops.map((hop) => hop.node)))))].sort();
   fill(parts.plan,
-    h("p", { class: "soft" }, `Plan ${told.generation}. In the planner's own words:`),
-    h("ul", null, sentences.map((sentence) => h("li", null, sentence))),
+    explained(told.generation, sentences),
     h("p", null, "Arms move when a node joins, leaves or is lost, when models change, or when other places would make them clearly faster together. Ask the twin: ",
       used.slice(0, 12).flatMap((node, at) => [at ? ", " : "", h("a", { href: `#twin/${encodeURIComponent(node)}` }, `without ${node}`)]), "."));
+}
+
+const PLACED = /^(?:(\S+): )?(\S+) on (.+) in (.+?) \((.+?); without (.+?): (?:nowhere|on (.+) in (.+))\)$/;
+
+/** What the planner says of each arm as a table: where it runs, and the runner-up. What else it says in its words. */
+function explained(generation, sentences) {
+  const heads = [["model"], ["arm"], ["runs on"], ["forecast", "num"], ["by"], ["runner-up: without"], ["it would run on"], ["forecast", "num"]];
+  const [rows, rest] = [[], []];
+  let model = "";
+  for (const sentence of sentences) {
+    const found = PLACED.exec(sentence);
+    if (!found) { rest.push(sentence); continue; }
+    const [, of, arm, way, forecast, source, without, other, then] = found;
+    model = of ?? model;
+    rows.push(row(heads, [h("span", { class: "row" }, mark(model), model), h("strong", null, arm), way.replaceAll(" | ", "  ∥  "), forecast, source, without,
+      other ? other.replaceAll(" | ", "  ∥  ") : h("strong", { class: "worse" }, "nowhere"), then ?? "—"]));
+  }
+  return [rows.length ? table(`Plan ${generation}, by the planner's forecasts for one request alone`, heads, rows) : h("p", { class: "soft" }, `Plan ${generation}.`),
+    rest.length ? h("ul", null, rest.map((sentence) => h("li", null, sentence))) : null];
 }
 
 /** Sentences and their parts, but nothing within brackets is torn apart. */

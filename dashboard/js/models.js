@@ -108,7 +108,7 @@ function one(card, seen, points) {
     figure("median", time(seen.p50_us)), figure("95th", time(seen.p95_us)), figure("99th", time(seen.p99_us)),
     figure("accuracy, validated", percent(seen.accuracy_validated, 2)),
     figure("from feedback", percent(seen.accuracy_feedback, 2), seen.feedback_samples ? `of ${count(seen.feedback_samples)}` : ""),
-    figure("audited", percent(seen.accuracy_audited, 2)),
+    figure("as the network's end", percent(seen.accuracy_audited, 2), seen.audited ? `by ${count(seen.audited)} audited` : ""),
   ]);
   fill(card.losses, losses.length
     ? losses.map(([reason, number]) => h("span", { class: "chip bad" }, `${count(number)} ${LOSSES[reason] ?? reason}`))

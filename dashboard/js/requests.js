@@ -71,7 +71,7 @@ function outcome(one) {
 function detail() {
   if (!open) return fill(parts.one, h("header", null, h("h2", null, "One request")), h("p", { class: "soft" }, "Pick one, or look for the number that an answer names as splitplace_request."));
   if (open.unknown) return fill(parts.one, h("header", null, h("h2", null, "Not remembered")), h("p", null, open.unknown));
-  const facts = [["model", open.model], ["arm", open.arm || "—"], ["exit", open.exit || "—"], ["why", `${open.reason || "—"}, in context ${open.context || "—"}, with probability ${percent(open.propensity, 0)}`], ["plan", open.generation], ["attempts", open.attempts], ["promised", time(open.sla_us)], ["forecast", time(open.predicted_us)], ["took", time(open.response_us)]];
+  const facts = [["model", open.model], ["arm", open.arm || "—"], ["exit", open.exit || "—"], ["why", `${open.reason || "—"}, in context ${open.context || "—"}, with probability ${percent(open.propensity, 0)}`], ["plan", open.generation], ["attempts", open.attempts], ["promised", time(open.sla_us)], ["forecast", time(open.predicted_us)], ["took", time(open.response_us)], ...(open.trace ? [["trace", open.trace]] : [])];
   fill(parts.one,
     h("header", null, h("h2", null, `Request ${open.id}`), outcome(open)),
     h("dl", { class: "figures" }, facts.map(([name, value]) => h("div", { class: "figure" }, h("dt", null, name), h("dd", null, h("small", null, String(value)))))),

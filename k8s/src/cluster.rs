@@ -245,7 +245,7 @@ impl Cluster {
             secondary: None,
         };
         if let Err(error) = self.recorder.publish(&event, about).await {
-            tracing::warn!(%error, reason = happened.reason, "an event could not be told");
+            tracing::warn!(code = "SP501", %error, reason = happened.reason, "an event could not be told");
         }
     }
 

@@ -156,7 +156,7 @@ impl Elector {
         if spec.holder_identity.as_deref() == Some(&self.options.holder) {
             spec.holder_identity = None;
             if let Err(error) = self.api.replace(name, &PostParams::default(), &lease).await {
-                tracing::warn!(%error, "the Lease could not be given back; it runs out by itself");
+                tracing::warn!(code = "SP501", %error, "the Lease could not be given back; it runs out by itself");
             }
         }
     }
@@ -203,7 +203,7 @@ pub async fn elect(
             }
             Ok(Ok(false)) => Standing::Follows,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the Lease cannot be had");
+                tracing::warn!(code = "SP501", %error, "the Lease cannot be had");
                 doubted()
             }
             Err(_) => doubted(),

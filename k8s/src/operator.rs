@@ -276,7 +276,7 @@ async fn lead<C: Center>(
         for name in asked.unloads {
             if let Err(error) = center.unload(&name).await {
                 pulse.errors.fetch_add(1, Relaxed);
-                tracing::warn!(%error, model = name, "could not be unloaded; it is tried again");
+                tracing::warn!(code = "SP307", %error, model = name, "could not be unloaded; it is tried again");
             }
         }
         pulse.passes.fetch_add(1, Relaxed);

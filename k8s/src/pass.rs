@@ -244,7 +244,7 @@ impl Pass<'_> {
     fn note(&mut self, done: Result<(), Error>) {
         if let Err(error) = done {
             self.errors += 1;
-            tracing::warn!(%error, "it is tried again with the next pass");
+            tracing::warn!(code = "SP501", %error, "it is tried again with the next pass");
         }
     }
 }

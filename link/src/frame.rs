@@ -36,8 +36,6 @@ pub struct Frame {
     pub deadline: Duration,
     /// Left until nobody waits.
     pub expiry: Duration,
-    /// W3C trace context, or empty.
-    pub trace_parent: String,
     /// Sender's clock when the frame was handed to the link; filled in by the sender.
     pub sent_unix_us: i64,
     /// The tensors.
@@ -79,7 +77,6 @@ impl Frame {
             branch: self.branch,
             deadline_us: micros(self.deadline),
             expiry_us: micros(self.expiry),
-            trace_parent: self.trace_parent.clone(),
             sent_unix_us: self.sent_unix_us,
             tensors: tensors.collect(),
             trail: self.trail.clone(),

@@ -137,7 +137,7 @@ async fn read<S: Sink>(
                 Ok(Some(frame)) => sink.frame(peer, frame),
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::warn!(peer, %error, "closing the stream of a peer");
+                    tracing::warn!(code = "SP407", peer, %error, "closing the stream of a peer");
                     return (Code::InvalidArgument, error.to_string());
                 }
             }

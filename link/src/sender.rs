@@ -378,7 +378,7 @@ impl http_body::Body for Outgoing {
                 .fetch_add(waiting.frame.payload_bytes() as u64, Ordering::Relaxed);
             match wire::encode(&waiting.frame) {
                 Ok(pieces) => self.pieces = pieces.into_iter(),
-                Err(error) => tracing::error!(%error, "a frame cannot be sent"),
+                Err(error) => tracing::error!(code = "SP405", %error, "a frame cannot be sent"),
             }
         }
     }

@@ -293,7 +293,6 @@ impl Decoder {
             branch: header.branch,
             deadline: Duration::from_micros(header.deadline_us),
             expiry: Duration::from_micros(header.expiry_us),
-            trace_parent: header.trace_parent,
             sent_unix_us: header.sent_unix_us,
             tensors,
             trail: header.trail,
@@ -384,7 +383,7 @@ mod tests {
 
     use super::*;
 
-    fn frame(sizes: &[usize], trace: &str) -> Frame {
+    fn frame(sizes: &[usize], why: &str) -> Frame {
         let tensors = sizes
             .iter()
             .enumerate()
@@ -410,11 +409,10 @@ mod tests {
             hop: 1,
             deadline: Duration::from_micros(1500),
             expiry: Duration::from_secs(5),
-            trace_parent: trace.into(),
             sent_unix_us: -4,
             tensors,
             trail: vec![HopTiming::default()],
-            failure: Some(Failure::new(Reason::QueueFull, "full")),
+            failure: Some(Failure::new(Reason::QueueFull, why)),
             ..Frame::default()
         }
     }

@@ -231,7 +231,10 @@ async fn nonsense_ends_the_stream_with_a_status() {
     let (address, _frames, _server) = serve(limits).await;
     let mut client = stock(address).await;
     let big = data::Frame {
-        trace_parent: "x".repeat(200),
+        failure: Some(data::Failure {
+            message: "x".repeat(200),
+            ..data::Failure::default()
+        }),
         ..data::Frame::default()
     };
     let mut answers = client

@@ -85,7 +85,7 @@ pub fn grpc<F: Face>(face: &Arc<F>, settings: &Settings) -> Routes {
                 routes.add_service(v1).add_service(v1alpha);
             }
             (Err(error), _) | (_, Err(error)) => {
-                tracing::error!(%error, "reflection cannot be offered");
+                tracing::error!(code = "SP405", %error, "reflection cannot be offered");
             }
         }
     }
@@ -125,6 +125,6 @@ pub fn metrics(registry: Arc<Mutex<Registry>>) -> axum::Router {
 /// Serves routes on a listener, without certificates, until the process ends.
 pub async fn serve_plain(listener: tokio::net::TcpListener, routes: axum::Router) {
     if let Err(error) = axum::serve(listener, routes).await {
-        tracing::error!(%error, "a server stopped");
+        tracing::error!(code = "SP405", %error, "a server stopped");
     }
 }

@@ -251,6 +251,7 @@ impl App {
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             let left = self.center.in_flight();
             tracing::warn!(
+                code = "SP406",
                 left,
                 "requests were still in flight when the time to leave was over"
             );
@@ -430,6 +431,6 @@ async fn named<E: std::fmt::Display>(
     served: impl Future<Output = Result<(), E>>,
 ) {
     if let Err(error) = served.await {
-        tracing::error!(server = name, %error, "a server stopped");
+        tracing::error!(code = "SP405", server = name, %error, "a server stopped");
     }
 }

@@ -24,6 +24,7 @@ mod metrics;
 mod plans;
 mod roll_out;
 mod served;
+mod traced;
 mod triton;
 mod watching;
 
@@ -153,6 +154,7 @@ struct Inner {
     is_settled: AtomicBool,
     metrics: Metrics,
     steering: exits::Steering,
+    tracing: traced::Tracing,
 }
 
 /// Who waits for the policy's state to reach the disk: one write serves all who came before it.
@@ -270,6 +272,7 @@ impl Center {
             is_settled: AtomicBool::new(false),
             metrics: Metrics::register(registry),
             steering: exits::Steering::default(),
+            tracing: traced::Tracing::new(&config.traces, seed),
             config,
         });
         let center = Self { inner };
@@ -366,7 +369,8 @@ impl Inner {
             report,
             waiting,
         } = ended;
-        let unix_ms = u64::try_from(clock::unix_us() / 1000).unwrap_or(0);
+        let ended_us = clock::unix_us();
+        let unix_ms = u64::try_from(ended_us / 1000).unwrap_or(0);
         {
             let record = answer::record(request, &waiting, &report, unix_ms);
             let mut history = self.history.lock();
@@ -377,15 +381,16 @@ impl Inner {
             history.push_back(record);
         }
         let sessions = &self.sessions;
-        let outcome = answer::assemble(request, &waiting, &report, &|node: &str| {
+        let mut outcome = answer::assemble(request, &waiting, &report, &|node: &str| {
             sessions.clock_offset_us(node)
         });
         waiting
             .served
             .count(&outcome, report.response, waiting.samples, unix_ms);
-        self.metrics
-            .ended(&waiting.served.name, &report, &waiting.trace_parent);
-        self.note_ended(request, &waiting, &report, &outcome, unix_ms);
+        let mut view = watching::seen(request, &waiting, &report, &outcome, unix_ms);
+        let trace = self.traced(request, &waiting, &mut view, &mut outcome, ended_us);
+        self.metrics.ended(&waiting.served.name, &report, trace);
+        self.note_ended(&waiting.served.name, &report.ending, view, outcome.is_ok());
         let answered = outcome
             .is_ok()
             .then_some((report.response, report.sla_held));
@@ -401,6 +406,7 @@ impl Inner {
                     for part in parts.filter(|part| part.is_audited) {
                         let model = &waiting.served.name;
                         self.steering.audited(model, &answer.arm, part, *class);
+                        self.note_audited(model, &report, part, *class);
                     }
                 }
                 self.flow.lock().brain.classify(request, classes);

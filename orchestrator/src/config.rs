@@ -35,6 +35,8 @@ pub struct Config {
     pub exits: Exits,
     /// The inference API.
     pub api: Api,
+    /// Traces of requests.
+    pub traces: Traces,
     /// Certificates; without them only loopback addresses are allowed.
     pub tls: Option<Tls>,
     /// Allow addresses beyond loopback without certificates. For networks that are trusted otherwise.
@@ -171,6 +173,22 @@ pub struct Api {
     pub triton_metrics: bool,
 }
 
+/// Traces of requests (docs/tracing.md).
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Traces {
+    /// Where an OTLP collector takes gRPC, as `http://127.0.0.1:4317`. Without it, and without `--otlp` or its
+    /// variable, nothing is traced.
+    pub endpoint: Option<String>,
+    /// Share of the requests that are traced when their client says nothing about it. Those that are lost,
+    /// late or slow always are.
+    pub ratio: f64,
+    /// An answer that takes longer is slow, in milliseconds.
+    pub slow_ms: u64,
+    /// Traces that may wait for the collector; more are dropped, and counted.
+    pub queue: usize,
+}
+
 /// Certificate files, in PEM.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -271,6 +289,17 @@ impl Default for Api {
     }
 }
 
+impl Default for Traces {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            ratio: 0.01,
+            slow_ms: 1000,
+            queue: 4096,
+        }
+    }
+}
+
 impl Config {
     /// Every mistake, in words for the person who wrote it; none when it can be used.
     #[must_use]
@@ -308,6 +337,7 @@ impl Config {
             ("workers.max-nodes", self.workers.max_nodes),
             ("workers.queue-limit", self.workers.queue_limit as usize),
             ("planning.max-parts", self.planning.max_parts),
+            ("traces.queue", self.traces.queue),
         ] {
             if value == 0 {
                 wrong.push(format!("{name} must be at least 1"));
@@ -323,6 +353,12 @@ impl Config {
         if !rate.is_finite() || rate < 0.0 {
             wrong.push(format!(
                 "planning.rate-per-second = {rate} must be a number of requests, 0 or above"
+            ));
+        }
+        let ratio = self.traces.ratio;
+        if !(0.0..=1.0).contains(&ratio) {
+            wrong.push(format!(
+                "traces.ratio = {ratio} must be a share of requests, between 0 and 1"
             ));
         }
         let exits = &self.exits;

@@ -9,7 +9,18 @@ use splitplace_link::Tensor;
 use splitplace_plan::ArmKind;
 use splitplace_proto::{center, data::DType};
 
-use crate::wishes::Wishes;
+use crate::{watch::trace::Context, wishes::Wishes};
+
+/// By which door a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// One call of gRPC.
+    Grpc,
+    /// A stream of gRPC.
+    Stream,
+    /// REST.
+    Rest,
+}
 
 /// One request for an answer, decoded and checked against nothing yet.
 #[derive(Clone, Debug)]
@@ -27,8 +38,10 @@ pub struct Ask {
     pub sla: Option<Duration>,
     /// After this long nobody waits any more (the gRPC deadline); `None` leaves it to the centre.
     pub patience: Option<Duration>,
-    /// W3C trace context of the caller.
-    pub trace_parent: Option<String>,
+    /// The caller's place in a trace (W3C `traceparent`).
+    pub caller: Option<Context>,
+    /// How it came.
+    pub via: Via,
     /// Least share of correct answers (`splitplace_min_accuracy`); 0 asks for nothing.
     pub min_accuracy: f64,
 }
@@ -98,6 +111,8 @@ pub struct Answer {
     pub missing: Vec<u32>,
     /// The hop trail, by branch and hop.
     pub hops: Vec<HopRecord>,
+    /// The trace that is kept of it.
+    pub trace: Option<u128>,
 }
 
 /// Why there is no answer.
@@ -175,6 +190,22 @@ pub enum AskError {
     /// The centre is leaving.
     #[error("the server is shutting down")]
     Draining,
+}
+
+impl AskError {
+    /// Its page in `docs/errors/`.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownModel { .. } | Self::UnknownVersion { .. } => "SP303",
+            Self::NotReady { .. } | Self::Draining => "SP304",
+            Self::Overloaded { .. } => "SP305",
+            Self::Hopeless { .. } | Self::Expired { .. } => "SP306",
+            Self::Invalid(_) => "SP308",
+            Self::Failed(_) => "SP309",
+            Self::Inaccurate { .. } => "SP310",
+        }
+    }
 }
 
 /// A tensor as the model's interface declares it.
@@ -288,6 +319,17 @@ pub enum LoadError {
         /// Why, with the arithmetic, and what to try.
         reason: String,
     },
+}
+
+impl LoadError {
+    /// Its page in `docs/errors/`.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown { .. } => "SP303",
+            _ => "SP307",
+        }
+    }
 }
 
 /// Everything that the API servers need.

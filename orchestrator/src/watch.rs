@@ -5,12 +5,15 @@
 //! [`OTHER`].
 //!
 //! Reading order: [`histogram`], [`traffic`] (one model by the second), [`bandit`] (what decisions were
-//! worth), [`requests`] (single ones), [`nodes`] (the fleet), [`view`] (all of it as JSON).
+//! worth), [`requests`] (single ones), [`nodes`] (the fleet), [`view`] (all of it as JSON); [`trace`] (which
+//! requests leave a trace) and [`spans`] (what it looks like).
 
 pub mod bandit;
 pub mod histogram;
 pub mod nodes;
 pub mod requests;
+pub mod spans;
+pub mod trace;
 pub mod traffic;
 pub mod view;
 

@@ -219,7 +219,7 @@ fn share(value: Value) -> Result<f64, Refusal> {
 pub(crate) fn stored(model: &ModelName, text: &str) -> Wishes {
     Wishes::parse(text).unwrap_or_else(|error| {
         // Written by a later version; serving without is better than not serving.
-        tracing::error!(%model, %error, "the wishes in the store are not carried out");
+        tracing::error!(code = "SP307", %model, %error, "the wishes in the store are not carried out");
         Wishes::default()
     })
 }

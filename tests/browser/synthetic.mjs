@@ -46,7 +46,7 @@ export function fake({ structure, history, pulses }) {
       const tell = (name, value) => this.dispatchEvent(new MessageEvent(name, { data: JSON.stringify(value) }));
       setTimeout(() => { tell("history", history); tell("structure", structure); tell("pulse", pulses[0]); }, 50);
       let at = 0;
-      setInterval(() => tell("pulse", pulses[(at += 1) % pulses.length]), 1000);
+      setInterval(() => { tell("pulse", pulses[(at += 1) % pulses.length]); dispatchEvent(new Event("made-up-pulse")); }, 1000);
     }
 
     close() {}

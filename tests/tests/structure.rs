@@ -287,6 +287,10 @@ fn libraries_are_named_in_their_own_place_only() {
         ("rcgen::", &["cli/src/certificates.rs"]),
         ("clap::", &["cli/"]),
         (
+            "opentelemetry",
+            &["cli/src/telemetry.rs", "cli/src/output.rs"],
+        ),
+        (
             "axum::",
             &["orchestrator/src/api", "orchestrator/src/app.rs"],
         ),
@@ -374,6 +378,68 @@ fn a_file_has_one_idea_and_says_it() {
         }
     }
     none(&found, "a file has one idea and a //! that says it");
+}
+
+/// Codes of errors that a text names between quotes.
+fn codes(text: &str) -> impl Iterator<Item = &str> {
+    let is_code = |word: &&str| {
+        word.len() == 5 && word.starts_with("SP") && word[2..].bytes().all(|b| b.is_ascii_digit())
+    };
+    text.split('"').filter(is_code)
+}
+
+#[test]
+fn every_warning_has_a_code_and_every_code_a_page() {
+    let sources = sources();
+    let served = |source: &&Source| source.served().next().is_some();
+    let mut named = std::collections::BTreeSet::new();
+    let mut found = Vec::new();
+    for source in sources.iter().filter(served) {
+        named.extend(codes(&source.raw));
+        let last = source.served().count();
+        let lines: Vec<&str> = source.raw.lines().take(last).collect();
+        for (at, line) in lines.iter().enumerate() {
+            let is_told = line.contains("tracing::warn!(") || line.contains("tracing::error!(");
+            let next = lines.get(at + 1).copied().unwrap_or_default();
+            if is_told && !line.contains("code = \"SP") && !next.contains("code = \"SP") {
+                found.push(format!("{}:{}: no code", source.path, at + 1));
+            }
+        }
+    }
+    let pages = root().join("docs/errors");
+    let index = fs::read_to_string(pages.join("README.md")).unwrap();
+    let mut written = Vec::new();
+    walk(&pages, ".md", &mut written);
+    let mut written: Vec<String> = written
+        .iter()
+        .map(|page| page.file_stem().unwrap().to_string_lossy().into_owned())
+        .filter(|name| name != "README")
+        .collect();
+    written.sort();
+    found.extend(
+        named
+            .iter()
+            .filter(|code| !written.iter().any(|page| page == *code))
+            .map(|code| format!("{code}: no page")),
+    );
+    for code in written {
+        let page = fs::read_to_string(pages.join(format!("{code}.md"))).unwrap();
+        let is_whole = page.starts_with(&format!("# {code}: "))
+            && page.contains("## What to do")
+            && index.contains(&format!("[{code}]({code}.md)"));
+        if !is_whole {
+            found.push(format!(
+                "docs/errors/{code}.md: no title, no advice, or not in the index"
+            ));
+        }
+        if !named.contains(&code[..]) {
+            found.push(format!("docs/errors/{code}.md: nobody says it"));
+        }
+    }
+    none(
+        &found,
+        "whoever reads a warning looks up its code: docs/errors/ says what to do",
+    );
 }
 
 #[test]

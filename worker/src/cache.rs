@@ -56,7 +56,7 @@ impl Cache {
         if found == id.0 {
             return Some(whole.into());
         }
-        tracing::warn!(fragment = %id, "a fragment on disk is damaged; fetching it anew");
+        tracing::warn!(code = "SP113", fragment = %id, "a fragment on disk is damaged; fetching it anew");
         let _ = fs::remove_file(self.list_path(id));
         None
     }
@@ -72,7 +72,7 @@ impl Cache {
             let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
             return Some(bytes.into());
         }
-        tracing::warn!("a piece on disk is damaged; fetching it anew");
+        tracing::warn!(code = "SP113", "a piece on disk is damaged; fetching it anew");
         let _ = fs::remove_file(path);
         None
     }

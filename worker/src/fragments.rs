@@ -178,7 +178,7 @@ impl Fragments {
             && let Err(error) = cache.put(id, bytes)
         {
             // It can be fetched again.
-            tracing::warn!(%error, fragment = %id, "cannot keep a fragment on disk");
+            tracing::warn!(code = "SP112", %error, fragment = %id, "cannot keep a fragment on disk");
         }
         Ok(())
     }

@@ -338,6 +338,7 @@ impl Node {
         };
         if let Err(why) = taken {
             tracing::warn!(
+                code = "SP404",
                 node = self.name,
                 generation = rules.generation,
                 route = rules.route,

@@ -167,7 +167,7 @@ pub async fn run(
     let joined = tokio::task::spawn_blocking(move || {
         for thread in threads {
             if thread.join().is_err() {
-                tracing::error!("a compute thread panicked");
+                tracing::error!(code = "SP405", "a compute thread panicked");
             }
         }
     });
@@ -218,7 +218,7 @@ fn serve(
     let router = server.add_service(receiver);
     Ok(tokio::spawn(async move {
         if let Err(error) = router.serve_with_incoming(nodelay(listener)).await {
-            tracing::error!(%error, "the data plane stopped");
+            tracing::error!(code = "SP405", %error, "the data plane stopped");
         }
     }))
 }
@@ -266,6 +266,7 @@ impl Worker {
                 End::Refused(reason) | End::Broken(reason) => reason,
             };
             tracing::warn!(
+                code = "SP401",
                 node = self.hello.node,
                 orchestrator = self.config.orchestrator,
                 reason,
@@ -475,6 +476,7 @@ impl Worker {
         let waited = tokio::task::spawn_blocking(move || node.queue.wait_for_rest(grace)).await;
         if !waited.unwrap_or(false) {
             tracing::warn!(
+                code = "SP406",
                 node = self.hello.node,
                 "left before everything was finished"
             );

@@ -114,8 +114,8 @@ localhost
 {{- define "splitplace.env" -}}
 - name: SPLITPLACE_LOG
   value: {{ .Values.log | quote }}
-- name: SPLITPLACE_LOG_JSON
-  value: {{ .Values.logJson | quote }}
+- name: SPLITPLACE_LOG_FORMAT
+  value: {{ ternary "json" "human" .Values.logJson | quote }}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: POD_NAMESPACE

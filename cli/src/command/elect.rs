@@ -120,7 +120,7 @@ fn config(command: &[String]) -> Result<Config> {
     let matches = Orchestrator::augment_args(own).try_get_matches_from(arguments)?;
     let config = Orchestrator::from_arg_matches(&matches)?
         .args
-        .config(None)?;
+        .config(None, None)?;
     if config.store.is_none() {
         bail!("without a store (--store) nothing could be taken over");
     }

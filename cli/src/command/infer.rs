@@ -10,6 +10,8 @@ use splitplace_proto::inference::{
     model_metadata_response::TensorMetadata,
 };
 
+use tracing::Instrument as _;
+
 use crate::{
     client::{Client, Server},
     output, shipped,
@@ -108,7 +110,14 @@ pub(crate) async fn run(args: Infer) -> anyhow::Result<ExitCode> {
             .parameters
             .insert("splitplace_sla_ms".into(), parameter);
     }
-    let answer = inference.model_infer(request).await?.into_inner();
+    let span = tracing::info_span!(
+        "inference.GRPCInferenceService/ModelInfer",
+        otel.kind = "client",
+        rpc.system.name = "grpc",
+        splitplace.model = args.model,
+    );
+    let answer = inference.model_infer(request).instrument(span).await?;
+    let answer = answer.into_inner();
     if args.json {
         output::json(&answer_json(&answer, label))?;
     } else {

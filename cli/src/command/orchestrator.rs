@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use splitplace_orchestrator::app::App;
 
 use super::OrchestratorArgs;
-use crate::{fleet, foresight, output, settings};
+use crate::{fleet, foresight, output, settings, telemetry};
 
 #[derive(Debug, Args)]
 pub(crate) struct Orchestrator {
@@ -22,8 +22,8 @@ pub(crate) struct Orchestrator {
     die_with_parent: bool,
 }
 
-pub(crate) async fn run(args: Orchestrator) -> anyhow::Result<ExitCode> {
-    let config = args.args.config(None)?;
+pub(crate) async fn run(args: Orchestrator, otlp: Option<String>) -> anyhow::Result<ExitCode> {
+    let config = args.args.config(None, otlp)?;
     if args.args.sources.print_config {
         settings::print(&config)?;
         return Ok(ExitCode::SUCCESS);
@@ -35,7 +35,9 @@ pub(crate) async fn run(args: Orchestrator) -> anyhow::Result<ExitCode> {
     let listeners = fleet::bind(&config.listen).await?;
     let registry = Arc::new(Mutex::new(Registry::default()));
     let seed = fleet::seed(&config);
+    let traces = config.traces.clone();
     let app = App::start(config, listeners, &registry, seed)?;
+    let traces = telemetry::export(&app, &traces)?;
     app.center().set_foresight(Arc::new(foresight::Twin));
     let addresses = app.addresses();
     if args.json {
@@ -50,5 +52,8 @@ pub(crate) async fn run(args: Orchestrator) -> anyhow::Result<ExitCode> {
     fleet::asked_to_stop().await;
     eprintln!("leaving: nothing new is let in, what is in flight is finished");
     app.stop().await;
+    if let Some(traces) = traces {
+        traces.flush().await;
+    }
     Ok(ExitCode::SUCCESS)
 }

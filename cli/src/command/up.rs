@@ -37,7 +37,7 @@ pub(crate) struct Up {
     json: bool,
 }
 
-pub(crate) async fn run(args: Up) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: Up, otlp: Option<String>) -> anyhow::Result<ExitCode> {
     let scratch = tempfile::tempdir()?;
     let fleet_path = match &args.fleet {
         Some(name) if name.as_os_str() == "demo" && !name.exists() => {
@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<ExitCode> {
         }
         other => other.clone(),
     };
-    let mut config = args.args.config(fleet_path.as_ref())?;
+    let mut config = args.args.config(fleet_path.as_ref(), otlp)?;
     if args.args.sources.print_config {
         settings::print(&config)?;
         return Ok(ExitCode::SUCCESS);

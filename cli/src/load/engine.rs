@@ -229,7 +229,7 @@ async fn open(
             }
         });
     if let Err(error) = pacer {
-        tracing::error!(%error, "no thread can be started to keep the time");
+        tracing::error!(code = "SP405", %error, "no thread can be started to keep the time");
         return;
     }
     let places = Arc::new(Semaphore::new(in_flight.max(1)));

@@ -27,7 +27,7 @@ pub(crate) async fn serve(listener: TcpListener, pulse: Arc<Pulse>, part: &'stat
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be taken");
+                tracing::warn!(code = "SP405", %error, "a connection could not be taken");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

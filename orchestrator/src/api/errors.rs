@@ -8,6 +8,9 @@ use crate::face::{AskError, LoadError};
 /// Trailer of a failed inference: whether the request had been let in before it failed.
 pub(super) const ADMITTED: &str = "splitplace-admitted";
 
+/// Metadata of a refusal: its page in `docs/errors/`.
+pub(super) const CODE: &str = "splitplace-code";
+
 /// Whether the request had been let in.
 pub(super) const fn was_admitted(error: &AskError) -> bool {
     matches!(error, AskError::Expired { .. } | AskError::Failed(_))
@@ -30,9 +33,9 @@ pub(super) const fn code(error: &AskError) -> Code {
 pub(super) fn status(error: &AskError) -> Status {
     let mut status = Status::new(code(error), error.to_string());
     let admitted = if was_admitted(error) { "true" } else { "false" };
-    status
-        .metadata_mut()
-        .insert(ADMITTED, MetadataValue::from_static(admitted));
+    let metadata = status.metadata_mut();
+    metadata.insert(ADMITTED, MetadataValue::from_static(admitted));
+    metadata.insert(CODE, MetadataValue::from_static(error.code()));
     status
 }
 

@@ -23,7 +23,8 @@ use super::{
     tensors::{Header, word},
 };
 use crate::{
-    face::{Answer, Ask, AskError, Face, LoadError, ModelState},
+    face::{Answer, Ask, AskError, Face, LoadError, ModelState, Via},
+    watch::trace::Context,
     wishes::{PARAMETER, Wishes, WishesError},
 };
 
@@ -48,8 +49,10 @@ impl<F> Inference<F> {
 pub(super) struct CallFacts {
     /// The client's own deadline.
     pub(super) deadline: Option<Duration>,
-    /// Its trace.
-    pub(super) trace_parent: Option<String>,
+    /// Its place in a trace.
+    pub(super) caller: Option<Context>,
+    /// Whether it is one of a stream.
+    pub(super) is_streamed: bool,
 }
 
 impl CallFacts {
@@ -57,7 +60,8 @@ impl CallFacts {
         let text = |key| metadata.get(key).and_then(|value| value.to_str().ok());
         Self {
             deadline: text("grpc-timeout").and_then(sla::grpc_timeout),
-            trace_parent: text("traceparent").map(ToOwned::to_owned),
+            caller: text("traceparent").and_then(Context::parse),
+            is_streamed: false,
         }
     }
 }
@@ -142,7 +146,12 @@ fn decode(request: ModelInferRequest, call: CallFacts) -> Result<Ask, String> {
             .collect(),
         sla,
         patience: call.deadline,
-        trace_parent: call.trace_parent,
+        caller: call.caller,
+        via: if call.is_streamed {
+            Via::Stream
+        } else {
+            Via::Grpc
+        },
         min_accuracy,
     })
 }
@@ -297,10 +306,10 @@ impl<F: Face> GrpcInferenceService for Inference<F> {
         &self,
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Answered<Self::ModelStreamInferStream> {
-        let trace_parent = CallFacts::of(request.metadata()).trace_parent;
+        let caller = CallFacts::of(request.metadata()).caller;
         let face = Arc::clone(&self.face);
         let requests = request.into_inner();
-        let answers = stream::answers(face, requests, trace_parent, self.stream_in_flight);
+        let answers = stream::answers(face, requests, caller, self.stream_in_flight);
         Ok(Response::new(answers))
     }
 

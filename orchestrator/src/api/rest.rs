@@ -30,13 +30,25 @@ use body::{Wanted, decode};
 pub(super) const JSON_LENGTH: &str = "inference-header-content-length";
 
 /// Why a call failed, as REST says it.
-pub(super) struct Failed(StatusCode, String, Option<bool>);
+pub(super) struct Failed(StatusCode, String, Option<Said>);
+
+/// What is said of an error beside its words.
+pub(super) struct Said {
+    /// Its page in `docs/errors/`.
+    code: &'static str,
+    /// Whether the request had been let in, where there was one.
+    admitted: Option<bool>,
+}
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
-        let Self(status, error, admitted) = self;
-        let mut response = (status, Json(json!({ "error": error }))).into_response();
-        if let Some(admitted) = admitted {
+        let Self(status, error, said) = self;
+        let mut told = json!({ "error": error });
+        if let Some(said) = &said {
+            told["code"] = said.code.into();
+        }
+        let mut response = (status, Json(told)).into_response();
+        if let Some(admitted) = said.and_then(|said| said.admitted) {
             let text = if admitted { "true" } else { "false" };
             response
                 .headers_mut()
@@ -51,7 +63,10 @@ impl From<AskError> for Failed {
         Self(
             errors::http(&error),
             error.to_string(),
-            Some(errors::was_admitted(&error)),
+            Some(Said {
+                code: error.code(),
+                admitted: Some(errors::was_admitted(&error)),
+            }),
         )
     }
 }
@@ -116,7 +131,12 @@ async fn admit(State(tokens): State<Tokens>, request: Request, next: Next) -> Re
     if tokens.admits(authorization.map(HeaderValue::as_bytes)) {
         return next.run(request).await;
     }
-    Failed(StatusCode::UNAUTHORIZED, tokens::REFUSED.into(), None).into_response()
+    let said = Said {
+        code: tokens::CODE,
+        admitted: None,
+    };
+    let refused = tokens::REFUSED.into();
+    Failed(StatusCode::UNAUTHORIZED, refused, Some(said)).into_response()
 }
 
 /// The model and, where the path has one, the version.
@@ -354,7 +374,13 @@ async fn infer<F: Face>(
         }
     };
     let answer = face.ask(ask).await?;
-    encode(&answer, &wanted).map_err(|text| Failed(StatusCode::BAD_REQUEST, text, Some(true)))
+    encode(&answer, &wanted).map_err(|text| {
+        let said = Said {
+            code: "SP308",
+            admitted: Some(true),
+        };
+        Failed(StatusCode::BAD_REQUEST, text, Some(said))
+    })
 }
 
 fn encode(answer: &Answer, wanted: &Wanted) -> Result<Response, String> {

@@ -10,7 +10,7 @@ use super::sla::Value;
 pub(super) fn parameters(answer: &Answer) -> Vec<(&'static str, Value)> {
     let text = |text: &str| Value::Text(text.to_owned());
     let missing: Vec<String> = answer.missing.iter().map(ToString::to_string).collect();
-    vec![
+    let mut all = vec![
         // A text: the number uses all 64 bits, which JSON's readers and int64 do not.
         (
             "splitplace_request",
@@ -43,7 +43,11 @@ pub(super) fn parameters(answer: &Answer) -> Vec<(&'static str, Value)> {
             Value::Text(missing.join(",")),
         ),
         ("splitplace_hops", Value::Text(hops(answer))),
-    ]
+    ];
+    if let Some(trace) = answer.trace {
+        all.push(("splitplace_trace", Value::Text(format!("{trace:032x}"))));
+    }
+    all
 }
 
 fn micros(time: Duration) -> Value {

@@ -8,12 +8,13 @@ use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt as _};
 use splitplace_proto::inference::{
-    ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
+    InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
+    infer_parameter::ParameterChoice,
 };
 use tonic::{Status, Streaming};
 
 use super::grpc::{CallFacts, infer};
-use crate::face::Face;
+use crate::{face::Face, watch::trace::Context};
 
 /// Answers on their way to a client.
 pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -23,14 +24,15 @@ pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send
 pub(super) fn answers<F: Face>(
     face: Arc<F>,
     requests: Streaming<ModelInferRequest>,
-    trace_parent: Option<String>,
+    caller: Option<Context>,
     in_flight: usize,
 ) -> Answers<ModelStreamInferResponse> {
     let answers = requests.map(move |request| {
         let face = Arc::clone(&face);
         let call = CallFacts {
             deadline: None,
-            trace_parent: trace_parent.clone(),
+            caller,
+            is_streamed: true,
         };
         async move {
             let request = request?;
@@ -40,13 +42,19 @@ pub(super) fn answers<F: Face>(
                     error_message: String::new(),
                     infer_response: Some(response),
                 },
-                Err(error) => ModelStreamInferResponse {
-                    error_message: error.to_string(),
-                    infer_response: Some(ModelInferResponse {
-                        id,
-                        ..Default::default()
-                    }),
-                },
+                Err(error) => {
+                    let code = InferParameter {
+                        parameter_choice: Some(ParameterChoice::StringParam(error.code().into())),
+                    };
+                    ModelStreamInferResponse {
+                        error_message: error.to_string(),
+                        infer_response: Some(ModelInferResponse {
+                            id,
+                            parameters: [("splitplace_code".to_owned(), code)].into(),
+                            ..Default::default()
+                        }),
+                    }
+                }
             })
         }
     });

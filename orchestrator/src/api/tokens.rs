@@ -1,7 +1,7 @@
 //! Client tokens: who may ask.
 
 use sha2::{Digest as _, Sha256};
-use tonic::{Request, Status, service::Interceptor};
+use tonic::{Request, Status, metadata::MetadataValue, service::Interceptor};
 
 /// The tokens that are accepted; none means that no token is needed.
 ///
@@ -60,13 +60,19 @@ impl Tokens {
 pub(super) const REFUSED: &str =
     "a client token is needed: send `authorization: Bearer TOKEN` with one of the server's tokens";
 
+/// The page about that.
+pub(super) const CODE: &str = "SP302";
+
 impl Interceptor for Tokens {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let authorization = request.metadata().get("authorization");
         if self.admits(authorization.map(|value| value.as_bytes())) {
             Ok(request)
         } else {
-            Err(Status::unauthenticated(REFUSED))
+            let mut refused = Status::unauthenticated(REFUSED);
+            let code = MetadataValue::from_static(CODE);
+            refused.metadata_mut().insert(super::errors::CODE, code);
+            Err(refused)
         }
     }
 }

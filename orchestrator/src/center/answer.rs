@@ -106,6 +106,7 @@ pub(super) fn assemble(
         attempts: attempt + 1,
         missing: missing.clone(),
         hops: hops(arm, &parts, offset),
+        trace: None,
     })
 }
 

@@ -100,7 +100,7 @@ impl Inner {
             ask.inputs,
             ask.outputs,
             samples,
-            ask.trace_parent.unwrap_or_default(),
+            (ask.caller, ask.via),
             ask.min_accuracy,
         );
         let actions = {
@@ -160,10 +160,10 @@ impl Inner {
 
 impl Face for Center {
     async fn ask(&self, ask: Ask) -> Result<Answer, AskError> {
-        let model = ask.model.clone();
+        let (model, caller, via) = (ask.model.clone(), ask.caller, ask.via);
         let admitted = self.inner.admit(ask);
         let (request, answer) = admitted.inspect_err(|error| {
-            self.inner.note_refused(&model, error);
+            self.inner.note_refused(&model, error, (caller, via));
         })?;
         let mut asked = Asked {
             center: &self.inner,
@@ -192,7 +192,7 @@ impl Face for Center {
 
     fn models(&self) -> Vec<ModelFacts> {
         let listings = self.inner.catalog.list().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the repository cannot be listed");
+            tracing::warn!(code = "SP408", %error, "the repository cannot be listed");
             Vec::new()
         });
         let mut all: Vec<ModelFacts> = Vec::new();

@@ -91,7 +91,7 @@ impl Running {
     pub async fn stop(mut self) {
         let _ = self.stop.send(());
         if let Err(error) = self.control.await {
-            tracing::error!(%error, "the control loop ended badly");
+            tracing::error!(code = "SP405", %error, "the control loop ended badly");
         }
         self.beside.shutdown().await;
     }
@@ -223,7 +223,7 @@ async fn save_policy(inner: &Arc<Inner>) -> Option<BTreeMap<String, f64>> {
     match saved {
         Ok(Ok(())) => Some(state),
         Ok(Err(error)) => {
-            tracing::error!(%error, "the policy's state cannot be saved");
+            tracing::error!(code = "SP112", %error, "the policy's state cannot be saved");
             None
         }
         Err(_) => None,
@@ -388,7 +388,7 @@ impl Control {
                 if known.session != session {
                     return;
                 }
-                tracing::warn!(%node, why, "a node is lost");
+                tracing::warn!(code = "SP401", %node, why, "a node is lost");
                 known.node.state = NodeState::Lost;
                 known.is_settled = false;
                 self.inner.outlets.write().remove(&node);
@@ -459,7 +459,9 @@ impl Control {
                     .write()
                     .insert(node.clone(), Arc::new(sender));
             }
-            Err(error) => tracing::error!(%node, address, %error, "the node's address is none"),
+            Err(error) => {
+                tracing::error!(code = "SP401", %node, address, %error, "the node's address is none")
+            }
         }
     }
 
@@ -594,6 +596,7 @@ impl Control {
 
     fn failed(&mut self, reason: &str, refused_by: Option<NodeId>) {
         tracing::warn!(
+            code = "SP402",
             reason,
             "a plan could not be carried out; the one in force stays"
         );
@@ -769,8 +772,8 @@ impl Control {
         });
         match saved.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "history cannot be saved"),
-            Err(error) => tracing::error!(%error, "history cannot be saved"),
+            Ok(Err(error)) => tracing::error!(code = "SP112", %error, "history cannot be saved"),
+            Err(error) => tracing::error!(code = "SP112", %error, "history cannot be saved"),
         }
     }
 }

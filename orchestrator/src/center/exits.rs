@@ -149,7 +149,7 @@ impl Steering {
                         };
                         arms.insert(key, new);
                     }
-                    Err(why) => tracing::warn!(
+                    Err(why) => tracing::warn!(code = "SP404",
                         %model, arm = arm.name, %why,
                         "exits keep to their thresholds"
                     ),
@@ -217,7 +217,7 @@ impl Steering {
             .map(|said| (f64::from(said.confidence), said.class == class))
             .collect();
         if let Some(drift) = arm.governor.audited(&said) {
-            tracing::warn!(
+            tracing::warn!(code = "SP404",
                 %model, arm = key.1, exit = drift.exit + 1, promised = drift.promised,
                 came_true = drift.came_true,
                 "an exit no longer keeps what its confidence promises; it is believed less from now on"
@@ -239,7 +239,7 @@ impl Steering {
     /// What came of it, and what the nodes are to be told.
     fn solved(&self, key: &Key, solved: Result<Solved, ExitError>) -> Vec<(NodeId, ExitRules)> {
         if let Err(why) = &solved {
-            tracing::warn!(model = %key.0, arm = key.1, %why, "no rules for its exits; the old ones stay");
+            tracing::warn!(code = "SP404", model = %key.0, arm = key.1, %why, "no rules for its exits; the old ones stay");
         }
         let mut arms = self.arms.lock();
         let Some(arm) = arms.get_mut(key) else {

@@ -8,8 +8,11 @@ use splitplace_lifecycle::RequestId;
 use splitplace_link::{Frame, HopTiming, Tensor};
 use tokio::sync::oneshot;
 
-use super::served::Served;
-use crate::face::{Answer, AskError};
+use super::{clock::unix_us, served::Served};
+use crate::{
+    face::{Answer, AskError, Via},
+    watch::{spans::Sent, trace::Context},
+};
 
 /// A request that was let in and has not ended.
 #[derive(Debug)]
@@ -20,14 +23,34 @@ pub(super) struct Waiting {
     /// Outputs that the client named; all when empty.
     pub(super) outputs: Vec<String>,
     pub(super) samples: u32,
-    pub(super) trace_parent: String,
+    pub(super) caller: Option<Context>,
+    pub(super) via: Via,
     /// Least accuracy that the client asks for; 0 for none.
     pub(super) min_accuracy: f64,
-    attempt: u32,
+    pub(super) attempt: u32,
     /// What the branches of the running attempt sent back.
     pub(super) parts: Vec<Option<Part>>,
     /// The last thing that somebody said went wrong.
     pub(super) trouble: Option<String>,
+    /// Branches that were sent, and those that came back without an answer or in an attempt that is over: at
+    /// most [`REMEMBERED`] of each.
+    pub(super) sent: Vec<Sent>,
+    pub(super) earlier: Vec<Earlier>,
+}
+
+/// Hand-overs of one request that its trace tells of.
+const REMEMBERED: usize = 64;
+
+/// A branch that is done with.
+#[derive(Debug)]
+pub(super) struct Earlier {
+    pub(super) attempt: u32,
+    pub(super) branch: u32,
+    pub(super) came_us: i64,
+    pub(super) left_us: i64,
+    pub(super) trail: Vec<HopTiming>,
+    /// Why it gave no answer.
+    pub(super) why: Option<String>,
 }
 
 /// What one branch sent back.
@@ -51,7 +74,7 @@ impl Waiting {
         inputs: Vec<Tensor>,
         outputs: Vec<String>,
         samples: u32,
-        trace_parent: String,
+        (caller, via): (Option<Context>, Via),
         min_accuracy: f64,
     ) -> Self {
         Self {
@@ -60,11 +83,41 @@ impl Waiting {
             inputs,
             outputs,
             samples,
-            trace_parent,
+            caller,
+            via,
             min_accuracy,
             attempt: 0,
             parts: Vec::new(),
             trouble: None,
+            sent: Vec::new(),
+            earlier: Vec::new(),
+        }
+    }
+}
+
+impl Waiting {
+    /// What came back in the attempt before counts no more.
+    fn begin(&mut self, attempt: u32) {
+        let before = std::mem::replace(&mut self.attempt, attempt);
+        if before == attempt {
+            return;
+        }
+        for (branch, part) in (0u32..).zip(std::mem::take(&mut self.parts)) {
+            let Some(part) = part else { continue };
+            self.done_with(Earlier {
+                attempt: before,
+                branch,
+                came_us: part.came_unix_us,
+                left_us: part.sent_unix_us,
+                trail: part.trail,
+                why: None,
+            });
+        }
+    }
+
+    fn done_with(&mut self, branch: Earlier) {
+        if self.earlier.len() < REMEMBERED {
+            self.earlier.push(branch);
         }
     }
 }
@@ -129,9 +182,13 @@ impl Flow {
                     let Some(waiting) = self.waiting.get_mut(&request) else {
                         continue;
                     };
-                    if waiting.attempt != attempt {
-                        waiting.attempt = attempt;
-                        waiting.parts.clear();
+                    waiting.begin(attempt);
+                    if waiting.sent.len() < REMEMBERED {
+                        waiting.sent.push(Sent {
+                            attempt,
+                            branch,
+                            at_us: unix_us(),
+                        });
                     }
                     let frame = Frame {
                         request: request.0,
@@ -141,7 +198,6 @@ impl Flow {
                         branch,
                         deadline: slack,
                         expiry: patience,
-                        trace_parent: waiting.trace_parent.clone(),
                         tensors: waiting.inputs.clone(),
                         min_accuracy: waiting.min_accuracy as f32,
                         ..Frame::default()
@@ -192,6 +248,14 @@ impl Flow {
     /// Remembers what somebody said went wrong with a frame.
     pub(super) fn note(&mut self, frame: &Frame, trouble: String) {
         if let Some(waiting) = self.waiting.get_mut(&RequestId(frame.request)) {
+            waiting.done_with(Earlier {
+                attempt: frame.attempt,
+                branch: frame.branch,
+                came_us: unix_us(),
+                left_us: frame.sent_unix_us,
+                trail: frame.trail.clone(),
+                why: Some(trouble.clone()),
+            });
             waiting.trouble = Some(trouble);
         }
     }

@@ -28,7 +28,7 @@ use splitplace_policy::exit::govern::GovernorView;
 use super::{answer, exits};
 use crate::{
     face::{Answer, LAST_EXIT},
-    watch::{Loss, MODELS, OTHER, traffic::NAMES as ARMS},
+    watch::{Loss, MODELS, OTHER, trace::Kept, traffic::NAMES as ARMS},
 };
 
 /// What an ended request is counted under. Bounded: models, arms and endings are few.
@@ -80,13 +80,18 @@ impl Known {
     }
 }
 
-/// The trace id of a W3C trace context that is sampled.
-fn trace_id(parent: &str) -> Option<String> {
-    let mut fields = parent.split('-');
-    let (_, id) = (fields.next()?, fields.next()?);
-    let flags = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
-    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (is_id && flags & 1 == 1).then(|| id.to_owned())
+impl Trace {
+    fn new(trace: u128) -> Self {
+        Self {
+            trace_id: format!("{trace:032x}"),
+        }
+    }
+}
+
+/// Why a trace was kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Why {
+    kept: &'static str,
 }
 
 /// Which exit of which variant answered: `last` where nothing left early.
@@ -129,6 +134,8 @@ pub(super) struct Metrics {
     known: Arc<Mutex<Known>>,
     retries: Family<Arm, Counter>,
     losses: Family<Lost, Counter>,
+    traces: Family<Why, Counter>,
+    traces_dropped: Counter,
     pub(super) stale: Counter,
     pub(super) forgotten: Counter,
     pub(super) in_flight: Gauge,
@@ -174,6 +181,8 @@ impl Metrics {
             known: Arc::default(),
             retries: Family::default(),
             losses: Family::default(),
+            traces: Family::default(),
+            traces_dropped: Counter::default(),
             stale: Counter::default(),
             forgotten: Counter::default(),
             in_flight: Gauge::default(),
@@ -227,6 +236,19 @@ impl Metrics {
             "Requests without an answer, refused ones included, by reason",
             metrics.losses.clone(),
         );
+        registry.register(
+            "traces",
+            "Traces handed to the exporter, by why they are kept",
+            metrics.traces.clone(),
+        );
+        registry.register(
+            "traces_dropped",
+            "Traces that were to be kept and found too many waiting for the collector",
+            metrics.traces_dropped.clone(),
+        );
+        for kept in Kept::ALL {
+            drop(metrics.traces.get_or_create(&Why { kept: kept.label() }));
+        }
         registry.register(
             "stale_answers",
             "Answers nobody waited for",
@@ -406,7 +428,18 @@ impl Metrics {
         self.losses.get_or_create(&lost).inc();
     }
 
-    pub(super) fn ended(&self, model: &ModelName, report: &Report, trace_parent: &str) {
+    /// A trace was to be kept.
+    pub(super) fn traced(&self, kept: Kept, is_taken: bool) {
+        if is_taken {
+            let kept = kept.label();
+            self.traces.get_or_create(&Why { kept }).inc();
+        } else {
+            self.traces_dropped.inc();
+        }
+    }
+
+    /// A request ended. `trace` is what its time may point to.
+    pub(super) fn ended(&self, model: &ModelName, report: &Report, trace: Option<u128>) {
         let decision = report.decision.as_ref();
         let arm = decision.map_or("", |decision| &decision.arm.name);
         let context = decision.map_or("", |decision| decision.context);
@@ -423,7 +456,7 @@ impl Metrics {
                 model: model.clone(),
                 arm: arm.clone(),
             };
-            let trace = trace_id(trace_parent).map(|trace_id| Trace { trace_id });
+            let trace = trace.map(Trace::new);
             self.response
                 .get_or_create(&of)
                 .observe(report.response.as_secs_f64(), trace, None);
@@ -484,33 +517,18 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         metrics.begin("m", "base/chain");
-        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let of = Arm {
             model: "m".into(),
             arm: "base/chain".into(),
         };
-        let label = trace_id(trace).map(|trace_id| Trace { trace_id });
+        let trace = Trace::new(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
         let response = metrics.response.get_or_create(&of);
-        response.observe(0.2, label, None);
+        response.observe(0.2, Some(trace), None);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let zero = "splitplace_losses_total{model=\"m\",reason=\"expired\"} 0";
         assert!(text.contains(zero), "{text}");
         let exemplar = "# {trace_id=\"0af7651916cd43dd8448eb211c80319c\"} 0.2";
         assert!(text.contains(exemplar), "{text}");
-    }
-
-    #[test]
-    fn only_a_sampled_trace_of_the_right_form_is_pointed_to() {
-        let sampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert!(trace_id(sampled).is_some());
-        for other in [
-            "",
-            "00",
-            "00-xyz-b7ad6b7169203331-01",
-            &sampled.replace("-01", "-00"),
-        ] {
-            assert_eq!(trace_id(other), None, "{other}");
-        }
     }
 }

@@ -89,6 +89,7 @@ pub(super) struct Outcome {
 type Held = BTreeMap<FragmentId, Arc<Fragment>>;
 
 /// Measures what was never measured, plans, and has the nodes load it.
+#[tracing::instrument(skip_all, name = "roll_out")]
 pub(super) async fn roll_out(inner: Arc<Inner>, mut start: Start) -> Outcome {
     let mut observations = profile(&inner, &mut start).await;
     let mut planned_in = Duration::ZERO;
@@ -294,6 +295,7 @@ fn controlled(config: &crate::config::Exits, served: &Served) -> BTreeSet<String
 }
 
 /// Has every node load its part of a plan.
+#[tracing::instrument(skip_all, name = "load")]
 async fn load(
     inner: &Arc<Inner>,
     start: &Start,
@@ -370,6 +372,7 @@ async fn load(
 }
 
 /// Runs every segment of models that were never measured, one after another, on the fastest node.
+#[tracing::instrument(skip_all, name = "measure")]
 async fn profile(inner: &Arc<Inner>, start: &mut Start) -> Vec<Observation> {
     let runs = inner.config.planning.profile_runs;
     let mut observations = Vec::new();
@@ -388,11 +391,11 @@ async fn profile(inner: &Arc<Inner>, start: &mut Start) -> Vec<Observation> {
             Ok(Ok(wanted)) if !wanted.is_empty() => wanted,
             Ok(Ok(_)) => continue,
             Ok(Err(error)) => {
-                tracing::warn!(model = %served.name, %error, "cannot be measured; estimates are computed");
+                tracing::warn!(code = "SP403", model = %served.name, %error, "cannot be measured; estimates are computed");
                 continue;
             }
             Err(error) => {
-                tracing::warn!(model = %served.name, %error, "cannot be measured; estimates are computed");
+                tracing::warn!(code = "SP403", model = %served.name, %error, "cannot be measured; estimates are computed");
                 continue;
             }
         };
@@ -434,10 +437,10 @@ async fn profile(inner: &Arc<Inner>, start: &mut Start) -> Vec<Observation> {
             }
             Ok(Ok(Err(refused))) => {
                 let reason = refused.reason;
-                tracing::warn!(model = %served.name, node = %node.id, reason, "could not be measured");
+                tracing::warn!(code = "SP403", model = %served.name, node = %node.id, reason, "could not be measured");
             }
             Ok(Err(_)) | Err(_) => {
-                tracing::warn!(model = %served.name, node = %node.id, "measuring did not end");
+                tracing::warn!(code = "SP403", model = %served.name, node = %node.id, "measuring did not end");
             }
         }
         let in_force: BTreeSet<FragmentId> = start

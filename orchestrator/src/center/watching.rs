@@ -24,14 +24,17 @@ use tokio::sync::{Semaphore, oneshot};
 use super::{
     Center, Inner, answer,
     control::{Basis, Command},
-    flow::Waiting,
+    flow::{Part, Waiting},
     roll_out,
 };
 use crate::{
-    face::{Answer, AskError, Face as _, LAST_EXIT},
+    face::{Answer, AskError, Face as _, LAST_EXIT, Via},
     foresight::{Foresight, Question, SeenLoad, Situation, WhatIf, moves},
     planning::{PlanningInput, plan},
-    watch::{Book, HopView, Loss, RequestView, Traffic, requests::Order, traffic::slowest, view},
+    watch::{
+        Book, HopView, Loss, RequestView, Traffic, requests::Order, trace::Context,
+        traffic::slowest, view,
+    },
     watched::{Operation, Watched, WhatIfError},
 };
 
@@ -94,7 +97,7 @@ const fn loss(ending: &Ending, is_answer: bool) -> Option<Loss> {
     }
 }
 
-fn seen(
+pub(super) fn seen(
     request: RequestId,
     waiting: &Waiting,
     report: &Report,
@@ -186,26 +189,42 @@ impl Inner {
     /// Notes a request that has ended.
     pub(super) fn note_ended(
         &self,
-        request: RequestId,
-        waiting: &Waiting,
-        report: &Report,
-        outcome: &Result<Answer, AskError>,
-        unix_ms: u64,
+        model: &ModelName,
+        ending: &Ending,
+        view: RequestView,
+        is_answer: bool,
     ) {
-        let loss = loss(&report.ending, outcome.is_ok());
-        if let Some(loss) = loss {
-            self.metrics.lost(&waiting.served.name, loss);
-        }
-        let view = seen(request, waiting, report, outcome, unix_ms);
-        if loss.is_none() {
-            self.metrics.stages(&waiting.served.name, slowest(&view));
+        let loss = loss(ending, is_answer);
+        match loss {
+            Some(loss) => self.metrics.lost(model, loss),
+            None => self.metrics.stages(model, slowest(&view)),
         }
         let second = self.second();
         self.watching.book.lock().ended(second, view, loss);
     }
 
+    /// Notes what the exits of an audited request said, and whether the network's end agreed.
+    pub(super) fn note_audited(&self, model: &ModelName, report: &Report, part: &Part, class: u32) {
+        let Some(decision) = &report.decision else {
+            return;
+        };
+        let routes = decision.arm.branches.iter();
+        let exits: BTreeMap<u32, &str> = routes
+            .flat_map(|route| &route.hops)
+            .flat_map(|hop| &hop.exits)
+            .map(|exit| (exit.number, &exit.name[..]))
+            .collect();
+        let said = part.trail.iter().flat_map(|timing| &timing.exits);
+        let said = said.filter_map(|said| {
+            let exit = exits.get(&said.number)?;
+            Some((*exit, said.class == class))
+        });
+        let mut book = self.watching.book.lock();
+        book.model(model).audited(said);
+    }
+
     /// Notes a request that was not let in.
-    pub(super) fn note_refused(&self, model: &str, error: &AskError) {
+    pub(super) fn note_refused(&self, model: &str, error: &AskError, call: (Option<Context>, Via)) {
         let loss = match error {
             AskError::NotReady { .. } => Loss::NotReady,
             AskError::Hopeless { .. } => Loss::Hopeless,
@@ -218,6 +237,7 @@ impl Inner {
             | AskError::Expired { .. }
             | AskError::Failed(_) => return,
         };
+        self.traced_refusal(model, error, call);
         let model = ModelName::new(model);
         self.metrics.lost(&model, loss);
         let second = self.second();

@@ -73,6 +73,8 @@ pub struct RequestView {
     pub missing: Vec<u32>,
     /// Why there is no answer; empty when there is one.
     pub error: String,
+    /// Id of its trace, in hexadecimal digits; empty when none is kept.
+    pub trace: String,
     /// The trail of the attempt that answered.
     pub hops: Vec<HopView>,
 }

@@ -160,6 +160,31 @@ fn requests_are_found_by_number_and_listed_by_order() {
 }
 
 #[test]
+fn audits_tell_how_far_the_answers_are_those_of_the_networks_end() {
+    let mut book = Book::default();
+    for number in 0..8 {
+        let exit = if number < 6 { "early" } else { "last" };
+        let request = RequestView {
+            exit: exit.into(),
+            ..request(number)
+        };
+        book.ended(5, request, None);
+    }
+    let agreement = |book: &mut Book| {
+        let seen = book.model(&ModelName::new("m")).clone();
+        seen.agreement(&seen.window(6, 10))
+    };
+    assert_eq!(agreement(&mut book), None);
+    for agrees in [true, false, true] {
+        let seen = book.model(&ModelName::new("m"));
+        seen.audited([("early", agrees), ("never answers", false)]);
+    }
+    // Six answers agree in two of three cases, two always.
+    let told = agreement(&mut book).unwrap();
+    assert!((told - 0.75).abs() < 1e-12, "{told}");
+}
+
+#[test]
 fn a_node_is_as_busy_as_its_report_says() {
     use splitplace_proto::control::{FragmentReport, LinkReport, Report, ServiceTime};
     let report = |done: u64, bytes: u64| Report {

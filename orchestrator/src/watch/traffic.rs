@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::Serialize;
 
 use super::{Histogram, OTHER, RequestView};
+use crate::face::LAST_EXIT;
 
 /// Seconds that are remembered one by one.
 pub const SECONDS: usize = 120;
@@ -141,6 +142,9 @@ pub struct Traffic {
     slas: BTreeMap<u64, f64>,
     samples: (u64, u64),
     told: (u64, u64),
+    /// Audited requests, and by exit how often it said what the network's end said, of how many.
+    audited: u64,
+    agreed: BTreeMap<String, (u64, u64)>,
     total: (u64, u64),
     lost: [u64; Loss::ALL.len()],
 }
@@ -262,6 +266,46 @@ impl Traffic {
     #[must_use]
     pub const fn told(&self) -> (u64, u64) {
         self.told
+    }
+
+    /// Counts an audited request: for each exit on its way whether it named the class that the end named.
+    pub fn audited<'a>(&mut self, exits: impl IntoIterator<Item = (&'a str, bool)>) {
+        self.audited += 1;
+        for (exit, agrees) in exits {
+            let is_known = self.agreed.contains_key(exit) || self.agreed.len() < NAMES;
+            let name = if is_known { exit } else { OTHER };
+            let (agreed, of) = self.agreed.entry(name.to_owned()).or_default();
+            *agreed += u64::from(agrees);
+            *of += 1;
+        }
+    }
+
+    /// Audited requests.
+    #[must_use]
+    pub const fn audits(&self) -> u64 {
+        self.audited
+    }
+
+    /// Share of the answers within `window` that say what the network's end would have said, as audited
+    /// requests tell of each exit; the end agrees with itself. `None` while an exit that answers was never
+    /// audited, and without answers.
+    #[must_use]
+    pub fn agreement(&self, window: &Slot) -> Option<f64> {
+        let (mut answers, mut agreeing) = (0.0, 0.0);
+        for (exit, count) in self.exits.iter().zip(window.exits) {
+            if count == 0 {
+                continue;
+            }
+            let agrees = match self.agreed.get(exit) {
+                _ if exit == LAST_EXIT => 1.0,
+                #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+                Some((agreed, of)) => *agreed as f64 / *of as f64,
+                None => return None,
+            };
+            answers += f64::from(count);
+            agreeing += f64::from(count) * agrees;
+        }
+        (self.audited > 0 && answers > 0.0).then(|| agreeing / answers)
     }
 
     /// Answered and lost since the start.

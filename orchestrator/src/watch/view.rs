@@ -260,6 +260,8 @@ fn traffic(model: &ModelStatus, seen: Option<&Traffic>, now: u64) -> Value {
         "p99_us": micros(0.99),
         "accuracy_validated": (window.answered > 0)
             .then(|| window.accuracy / f64::from(window.answered)),
+        "accuracy_audited": seen.agreement(&window),
+        "audited": seen.audits(),
         "accuracy_feedback": feedback,
         "feedback_samples": told,
         "parts": parts(&window),

@@ -12,7 +12,8 @@ use crate::{
         sla::{self, Value},
         tensors::Header,
     },
-    face::Ask,
+    face::{Ask, Via},
+    watch::trace::Context,
 };
 
 #[derive(Debug, Deserialize)]
@@ -159,10 +160,10 @@ pub(super) fn decode(
             .collect(),
         sla,
         patience: None,
-        trace_parent: headers
+        caller: headers
             .get("traceparent")
-            .and_then(|value| value.to_str().ok())
-            .map(ToOwned::to_owned),
+            .and_then(|value| Context::parse(value.to_str().ok()?)),
+        via: Via::Rest,
         min_accuracy,
     };
     Ok((ask, wanted))

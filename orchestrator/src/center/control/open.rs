@@ -25,7 +25,7 @@ impl Control {
         let listings = match listed {
             Ok(Ok(listings)) => listings,
             Ok(Err(error)) => {
-                tracing::error!(%error, "the repository cannot be listed");
+                tracing::error!(code = "SP408", %error, "the repository cannot be listed");
                 Vec::new()
             }
             Err(_) => Vec::new(),
@@ -98,7 +98,7 @@ impl Control {
                 self.plan_within(Duration::ZERO);
             }
             Err(error) => {
-                tracing::error!(%model, %error, "a model cannot be loaded");
+                tracing::error!(code = "SP307", %model, %error, "a model cannot be loaded");
                 let reason = error.to_string();
                 let is_unknown = matches!(error, CatalogError::Unknown { .. });
                 if is_unknown {

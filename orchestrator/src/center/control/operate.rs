@@ -62,7 +62,7 @@ impl Orders {
     /// What the store has of them; nothing, and said so, when it cannot be read.
     pub(super) fn restore(text: &str) -> Self {
         let kept: Kept = serde_json::from_str(text).unwrap_or_else(|error| {
-            tracing::error!(%error, "what operators have pinned and drained cannot be read from the store");
+            tracing::error!(code = "SP405", %error, "what operators have pinned and drained cannot be read from the store");
             Kept::default()
         });
         let places = kept.places.into_iter().map(|place| {
