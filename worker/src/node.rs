@@ -10,8 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use splitplace_codec::Codec;
 use splitplace_link::{
     Backlog, Events, Failure, Frame, HopTiming, LinkShape, Reason, SendError, Sender, Sink, Tensor,
-    probe,
-    sender::unix_us,
+    probe, sender::unix_us,
 };
 use splitplace_onnx::Value;
 use splitplace_plan::{FragmentId, Generation};

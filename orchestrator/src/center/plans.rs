@@ -217,7 +217,11 @@ pub(super) fn operation(asked: ActRequest) -> Result<Operation, String> {
                 cuts.map(|cut| cut as usize).collect()
             }),
             nodes: {
-                let last = place.nodes.keys().max().map_or(0, |last| *last as usize + 1);
+                let last = place
+                    .nodes
+                    .keys()
+                    .max()
+                    .map_or(0, |last| *last as usize + 1);
                 // More than there can be is refused by whoever takes the order.
                 let mut nodes = vec![None; last.min(1 << 10)];
                 for (number, node) in place.nodes {
