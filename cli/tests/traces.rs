@@ -184,7 +184,8 @@ fn up(collector: &Listening, set: &[&str]) -> (Process, Value) {
         .args(["--processes", "--load", "fashion-mnist"])
         .args(["--set", "planning.arms=[\"chain\"]"])
         // A machine that is busy with other tests must not make workers fall silent.
-        .args(["--set", "workers.silence-ms=20000"]);
+        .args(["--set", "workers.silence-ms=20000", "--wait", "110"])
+        .args(["--set", "planning.profile-runs=0"]);
     for set in set {
         command.args(["--set", set]);
     }

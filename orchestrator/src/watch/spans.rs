@@ -462,10 +462,10 @@ mod tests {
 
     /// Each span as `node name start end`, by its way from the root.
     fn lines(tree: &Tree) -> Vec<String> {
-        let depth = |mut span: &Span| {
-            let mut depth = 0;
-            while let Some(above) = tree.spans.iter().find(|one| Some(one.id) == span.parent) {
-                span = above;
+        let depth = |span: &Span| {
+            let (mut parent, mut depth) = (span.parent, 0);
+            while let Some(above) = tree.spans.iter().find(|one| Some(one.id) == parent) {
+                parent = above.parent;
                 depth += 1;
             }
             depth
