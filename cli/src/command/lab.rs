@@ -3,11 +3,13 @@
 mod cells;
 mod chainnet;
 mod controllers;
+mod costs;
 mod exits;
 mod line;
 mod live;
 mod placement;
 mod sources;
+mod splits;
 
 use std::process::ExitCode;
 
@@ -21,6 +23,10 @@ pub(crate) enum LabCommand {
     Placement(placement::Placement),
     /// How much less is lost when fragments are placed anew, by who judges the places.
     Chainnet(chainnet::Chainnet),
+    /// Where each method parts networks between a device and a server, by uplink and by the device's speed.
+    Splits(splits::Splits),
+    /// What layers of each type cost, fitted on segments of networks, and how well that tells others.
+    Costs(costs::LabCosts),
 }
 
 pub(crate) async fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
@@ -28,6 +34,8 @@ pub(crate) async fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
         LabCommand::Exits(args) => exits::run(&args).await,
         LabCommand::Placement(args) => placement::run(&args),
         LabCommand::Chainnet(args) => chainnet::run(&args),
+        LabCommand::Splits(args) => splits::run(&args),
+        LabCommand::Costs(args) => costs::run(&args),
     }
 }
 
