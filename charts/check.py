@@ -12,12 +12,16 @@ import copy
 import json
 import os
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 
 import jsonschema
 import yaml
+
+from checklist import checklist
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts/splitplace"
@@ -325,27 +329,10 @@ def newer_helm():
         check(f"a newer Helm agrees: {case}", "\n".join(differ))
 
 
-ALERT_TEST = """
-rule_files: [rules.yaml]
-evaluation_interval: 1m
-tests:
-  - interval: 1m
-    input_series:
-      - {series: 'splitplace_promises_total{model="m",held="true",namespace="edge"}', values: '0+8x30'}
-      - {series: 'splitplace_promises_total{model="m",held="false",namespace="edge"}', values: '0+2x30'}
-      - {series: 'splitplace_plan_generation{namespace="edge"}', values: '1x30'}
-      - {series: 'splitplace_nodes{namespace="edge"}', values: '2x10 0x20'}
-    alert_rule_test:
-      - eval_time: 20m
-        alertname: SplitPlacePromisesMissed
-        exp_alerts:
-          - exp_labels: {severity: warning, model: m}
-            exp_annotations:
-              summary: "m: 20% of the promised times are missed"
-              description: Nodes or links are slower than the plan believes, or the load is higher than they bear. The dashboard shows where the time goes.
-      - {eval_time: 20m, alertname: SplitPlaceOrchestratorGone, exp_alerts: []}
-      - {eval_time: 20m, alertname: SplitPlaceRequestsLost, exp_alerts: []}
-"""
+def expectations():
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    for sentence, holds in checklist(ROOT, chart, CHART, lambda case, *more: objects(render(case, "1.33", *more))):
+        check(f"checklist: {sentence}", "" if holds else "it does not hold")
 
 
 def alerts():
@@ -354,7 +341,7 @@ def alerts():
     json.loads(board["data"]["splitplace.json"])
     source = "".join(p.read_text() for folder in ("orchestrator", "worker") for p in (ROOT / folder / "src").rglob("metrics.rs"))
     text = yaml.safe_dump(rule["spec"]) + board["data"]["splitplace.json"]
-    used = set(__import__("re").findall(r"splitplace_[a-z_]+", text))
+    used = set(re.findall(r"splitplace_[a-z_]+", text))
     unknown = []
     for name in sorted(used):
         base = name.removeprefix("splitplace_").removeprefix("worker_")
@@ -363,15 +350,21 @@ def alerts():
         if f'"{base}"' not in source and f'"{base}_seconds"' not in source and f'"{base}_bytes"' not in source:
             unknown.append(name)
     check("alerts and dashboard name numbers that exist", "\n".join(unknown))
-    from shutil import which
-
-    if not which("promtool"):
+    tests = (ROOT / "charts/alerts-test.yaml").read_text()
+    there = {one["alert"] for group in rule["spec"]["groups"] for one in group["rules"]}
+    all_tests = [one for test in yaml.safe_load(tests)["tests"] for one in test["alert_rule_test"]]
+    for what, tried in {
+        "fires": {one["alertname"] for one in all_tests if one["exp_alerts"]},
+        "stays silent": {one["alertname"] for one in all_tests if not one["exp_alerts"]},
+    }.items():
+        check(f"a test shows that each alert {what}", "\n".join(sorted(there ^ tried)))
+    if not shutil.which("promtool"):
         skipped.append("promtool: alerts were not tried on series")
         return
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         (folder / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
-        (folder / "test.yaml").write_text(ALERT_TEST)
+        (folder / "test.yaml").write_text(tests)
         for args in (["check", "rules", "rules.yaml"], ["test", "rules", "test.yaml"]):
             done = subprocess.run(["promtool", *args], cwd=folder, capture_output=True, text=True)
             check(f"promtool {' '.join(args)}", done.stdout + done.stderr if done.returncode else "")
@@ -388,6 +381,7 @@ def main():
     refusals()
     values_are_explained()
     custom_resources()
+    expectations()
     alerts()
     newer_helm()
     for one in skipped:

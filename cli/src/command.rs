@@ -15,6 +15,7 @@ pub(crate) mod model;
 pub(crate) mod operator;
 pub(crate) mod orchestrator;
 pub(crate) mod packages;
+pub(crate) mod plan;
 pub(crate) mod reference;
 pub(crate) mod status;
 pub(crate) mod top;

@@ -163,6 +163,11 @@ impl Fleet {
         )
     }
 
+    /// The centre itself.
+    pub(crate) fn center(&self) -> &splitplace_orchestrator::center::Center {
+        self.app.center()
+    }
+
     /// State of everything.
     pub(crate) fn status(&self) -> StatusResponse {
         self.app.center().status()

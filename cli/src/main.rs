@@ -62,6 +62,9 @@ enum Command {
     Worker(Box<command::worker::Worker>),
     /// Show nodes, models and where everything runs.
     Status(command::status::Status),
+    /// What runs and why, what changed, and what an operator wants of it.
+    #[command(subcommand)]
+    Plan(command::plan::PlanCommand),
     /// Watch fleet, models and decisions, once a second.
     Top(command::top::Top),
     /// Send one request and show the answer.
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
         Command::Orchestrator(args) => serve(command::orchestrator::run(*args)),
         Command::Worker(args) => serve(command::worker::run(*args)),
         Command::Status(args) => serve(command::status::run(args)),
+        Command::Plan(command) => serve(command::plan::run(command)),
         Command::Model(command) => serve(command::model::run(command)),
         Command::Top(args) => serve(command::top::run(args)),
         Command::Feedback(args) => serve(command::feedback::run(args)),

@@ -7,9 +7,12 @@
 //! kernel's on the way out, and the one into memory aligned for the engine on the way in.
 //!
 //! Reading order: [`tensor`], [`frame`] (the domain form), [`wire`] (frame to bytes and back),
-//! [`sender`], [`receiver`], [`shape`] (emulated links), [`security`].
+//! [`sender`], [`receiver`], [`receipt`] (what the receiver says back), [`shape`] (emulated links), [`probe`] (frames
+//! that only measure), [`security`].
 
 pub mod frame;
+pub mod probe;
+pub mod receipt;
 pub mod receiver;
 pub mod security;
 pub mod sender;
@@ -18,6 +21,7 @@ pub mod tensor;
 pub mod wire;
 
 pub use frame::{ExitSaid, Failure, Frame, HopTiming, Reason};
+pub use receipt::Backlog;
 pub use receiver::{Receiver, Sink};
 pub use security::Security;
 pub use sender::{Events, SendError, Sender, SenderConfig};

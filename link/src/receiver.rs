@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    future::{Future, Ready, pending, ready},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -12,12 +12,18 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tonic::{Code, body::Body, server::NamedService};
 use tower::Service;
 
-use crate::{Decoder, Frame, WireLimits, sender::PEER_HEADER};
+use crate::{Backlog, Decoder, Frame, WireLimits, receipt, sender::PEER_HEADER};
 
 /// Takes the frames of every peer.
 pub trait Sink: Send + Sync + 'static {
     /// A frame arrived. Must not block: it is called on the socket's own task.
     fn frame(&self, peer: &str, frame: Frame);
+
+    /// Waits for what the peer shall be told. It may be dropped while it waits, and loses nothing by that.
+    fn news(&self, peer: &str) -> impl Future<Output = Vec<Backlog>> + Send {
+        let _ = peer;
+        pending()
+    }
 }
 
 /// The service `splitplace.data.v1.DataPlane`. Mount it beside generated services.
@@ -64,12 +70,29 @@ impl<S: Sink> Service<Request<Body>> for Receiver<S> {
         }
         let sink = Arc::clone(&self.sink);
         let limits = self.limits;
-        // The response is opened at once and closed, with a status, when the stream of frames ends.
-        let closing = futures::stream::once(async move {
-            let (code, message) = read(request, &*sink, limits).await;
-            Ok::<_, tonic::Status>(http_body::Frame::trailers(trailers(code, &message)))
+        let peer = peer(&request);
+        // The response is opened at once, tells news while frames are read, and is closed, with a status, when
+        // the stream of frames ends.
+        let reading = {
+            let (sink, peer) = (Arc::clone(&sink), peer.clone());
+            Box::pin(async move { read(request, &peer, &*sink, limits).await })
+        };
+        let answers = futures::stream::unfold(Some(reading), move |reading| {
+            let (sink, peer) = (Arc::clone(&sink), peer.clone());
+            async move {
+                let mut reading = reading?;
+                let frame = tokio::select! {
+                    biased;
+                    (code, message) = &mut reading => {
+                        let end = http_body::Frame::trailers(trailers(code, &message));
+                        return Some((Ok::<_, tonic::Status>(end), None));
+                    }
+                    news = sink.news(&peer) => http_body::Frame::data(receipt::encode(&news)),
+                };
+                Some((Ok(frame), Some(reading)))
+            }
         });
-        let mut response = Response::new(Body::new(StreamBody::new(closing)));
+        let mut response = Response::new(Body::new(StreamBody::new(answers)));
         let grpc = HeaderValue::from_static("application/grpc");
         response
             .headers_mut()
@@ -78,14 +101,19 @@ impl<S: Sink> Service<Request<Body>> for Receiver<S> {
     }
 }
 
-async fn read<S: Sink>(request: Request<Body>, sink: &S, limits: WireLimits) -> (Code, String) {
-    let (head, mut body) = request.into_parts();
-    let peer = head
-        .headers
-        .get(PEER_HEADER)
-        .and_then(|name| name.to_str().ok())
-        .unwrap_or("unnamed")
-        .to_owned();
+fn peer(request: &Request<Body>) -> String {
+    let named = request.headers().get(PEER_HEADER);
+    let named = named.and_then(|name| name.to_str().ok());
+    named.unwrap_or("unnamed").to_owned()
+}
+
+async fn read<S: Sink>(
+    request: Request<Body>,
+    peer: &str,
+    sink: &S,
+    limits: WireLimits,
+) -> (Code, String) {
+    let mut body = request.into_body();
     let mut decoder = Decoder::new(limits);
     loop {
         match body.frame().await {
@@ -106,7 +134,7 @@ async fn read<S: Sink>(request: Request<Body>, sink: &S, limits: WireLimits) -> 
         }
         loop {
             match decoder.next_frame() {
-                Ok(Some(frame)) => sink.frame(&peer, frame),
+                Ok(Some(frame)) => sink.frame(peer, frame),
                 Ok(None) => break,
                 Err(error) => {
                     tracing::warn!(peer, %error, "closing the stream of a peer");

@@ -26,7 +26,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tonic::{body::Body, transport::Endpoint};
 use tower::{Service, ServiceExt as _};
 
-use crate::{Frame, LinkShape, Security, Shaper, wire};
+use crate::{Backlog, Frame, LinkShape, Security, Shaper, receipt::Receipts, wire};
 
 /// Metadata that names the sender.
 pub(crate) const PEER_HEADER: &str = "splitplace-peer";
@@ -54,6 +54,16 @@ pub struct SenderConfig {
 pub trait Events: Send + Sync + 'static {
     /// Frames that were not handed over when the stream broke.
     fn lost(&self, peer: &str, frames: Vec<Frame>);
+
+    /// The peer said how many requests are present there.
+    fn heard(&self, peer: &str, backlogs: &[Backlog]) {
+        let _ = (peer, backlogs);
+    }
+
+    /// The stream broke: what was heard holds no longer.
+    fn broke(&self, peer: &str) {
+        let _ = peer;
+    }
 }
 
 /// Why a frame was not taken; it is handed back.
@@ -89,8 +99,8 @@ pub struct Sender {
     is_lost: Arc<AtomicBool>,
     tallies: Arc<Tallies>,
     task: JoinHandle<()>,
-    /// How the link is slowed, to see whether it still is as wanted.
-    pub shape: Option<LinkShape>,
+    /// How the link is slowed; read for every frame.
+    shape: Option<Arc<Mutex<LinkShape>>>,
     /// Where it goes.
     pub address: String,
 }
@@ -121,12 +131,13 @@ impl Sender {
         let (queue, waiting) = mpsc::channel(config.queue_frames.max(1));
         let is_lost = Arc::new(AtomicBool::new(false));
         let tallies = Arc::new(Tallies::default());
-        let shaped = config.shape.map(|shape| {
+        let shape = config.shape.map(|shape| Arc::new(Mutex::new(shape)));
+        let shaped = shape.clone().map(|shape| {
             let (door, frames) = crossbeam_channel::bounded(config.queue_frames.max(1));
             let (out, seed) = (queue.clone(), config.seed);
             std::thread::Builder::new()
                 .name(format!("link to {peer}"))
-                .spawn(move || delay(&frames, &out, shape, seed))
+                .spawn(move || delay(&frames, &out, &shape, seed))
                 .expect("the system can start one more thread");
             door
         });
@@ -142,7 +153,7 @@ impl Sender {
             pause_max: config.pause_max,
         };
         let task = tokio::spawn(stream.run());
-        let (shape, address) = (config.shape, config.address);
+        let address = config.address;
         Ok(Self {
             queue,
             shaped,
@@ -178,6 +189,25 @@ impl Sender {
             mpsc::error::TrySendError::Full(waiting) => SendError::Full(Box::new(waiting.frame)),
             mpsc::error::TrySendError::Closed(waiting) => SendError::Lost(Box::new(waiting.frame)),
         })
+    }
+
+    /// How the link is slowed; `None` for the link as it is.
+    #[must_use]
+    pub fn shape(&self) -> Option<LinkShape> {
+        self.shape.as_ref().map(|shape| *shape.lock())
+    }
+
+    /// Slows an emulated link otherwise, from the next frame on. Says whether it could: a link that is left as it
+    /// is cannot become an emulated one, nor the other way round.
+    pub fn reshape(&self, shape: Option<LinkShape>) -> bool {
+        match (&self.shape, shape) {
+            (Some(known), Some(shape)) => {
+                *known.lock() = shape;
+                true
+            }
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
     }
 
     /// Whether the peer could not be reached when it was last tried.
@@ -240,6 +270,7 @@ impl Stream {
                 }
             }
             self.is_lost.store(true, Ordering::Relaxed);
+            self.events.broke(&self.peer);
             self.hand_back();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(self.pause_max);
@@ -269,8 +300,13 @@ impl Stream {
         self.is_lost.store(false, Ordering::Relaxed);
         let response = channel.ready().await?.call(request).await?;
         let mut body = response.into_body();
+        let mut receipts = Receipts::default();
         while let Some(frame) = body.frame().await {
             let frame = frame?;
+            if let Some(piece) = frame.data_ref() {
+                let backlogs = receipts.push(piece)?;
+                self.events.heard(&self.peer, &backlogs);
+            }
             if let Some(status) = frame.trailers_ref().and_then(|map| map.get("grpc-status"))
                 && status != "0"
             {
@@ -373,13 +409,13 @@ pub fn unix_us() -> i64 {
 fn delay(
     frames: &crossbeam_channel::Receiver<Waiting>,
     out: &mpsc::Sender<Waiting>,
-    shape: LinkShape,
+    shape: &Mutex<LinkShape>,
     seed: u64,
 ) {
     let origin = Instant::now();
     let now = || Timestamp::ZERO + origin.elapsed();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut shaper = Shaper::new(shape);
+    let mut shaper = Shaper::new(*shape.lock());
     let mut line: std::collections::VecDeque<(Timestamp, Waiting)> = Default::default();
     let bound = frames.capacity().unwrap_or(1);
     loop {
@@ -411,6 +447,7 @@ fn delay(
         let mut waiting = received;
         let entered = now();
         let deviate: f64 = StandardNormal.sample(&mut rng);
+        shaper.reshape(*shape.lock());
         let (start, arrival) = shaper.schedule(entered, waiting.frame.payload_bytes(), deviate);
         stamp(&mut waiting.frame, waiting.since.elapsed());
         // It leaves when the link is free: the wait before that is the sender's, not the link's.

@@ -44,6 +44,11 @@ impl Shaper {
         }
     }
 
+    /// From now on the link is slowed so; frames on their way arrive as was said.
+    pub const fn reshape(&mut self, shape: LinkShape) {
+        self.shape = shape;
+    }
+
     /// When a frame handed over at `now` begins to leave, and when it has arrived whole. `deviate` is
     /// a draw from the standard normal distribution.
     pub fn schedule(
@@ -85,6 +90,21 @@ mod tests {
         assert_eq!(link.schedule(at(0), 10_000, 0.0), (at(0), at(60)));
         assert_eq!(link.schedule(at(1), 10_000, 0.0), (at(10), at(70)));
         assert_eq!(link.schedule(at(100), 1000, 0.0), (at(100), at(151)));
+    }
+
+    #[test]
+    fn a_link_that_becomes_slower_keeps_its_order() {
+        let shape = |rate: f64| LinkShape {
+            rate_bytes_per_second: rate,
+            delay: Duration::from_millis(5),
+            jitter: Duration::ZERO,
+        };
+        let mut link = Shaper::new(shape(1e6));
+        assert_eq!(link.schedule(at(0), 10_000, 0.0), (at(0), at(15)));
+        link.reshape(shape(1e5));
+        assert_eq!(link.schedule(at(1), 10_000, 0.0), (at(10), at(115)));
+        link.reshape(shape(1e6));
+        assert_eq!(link.schedule(at(2), 10_000, 0.0), (at(110), at(125)));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use splitplace_link::{
-    Events, Frame, LinkShape, Receiver, SendError, Sender, SenderConfig, Sink, Tensor, WireLimits,
+    Backlog, Events, Frame, LinkShape, Receiver, SendError, Sender, SenderConfig, Sink, Tensor,
+    WireLimits,
 };
 use splitplace_proto::data::{self, DType, data_plane_client::DataPlaneClient};
 use tokio::{net::TcpListener, sync::mpsc};
@@ -35,10 +36,14 @@ impl Events for Lost {
 type Frames = mpsc::UnboundedReceiver<(String, Frame)>;
 
 async fn serve(limits: WireLimits) -> (SocketAddr, Frames, tokio::task::JoinHandle<()>) {
+    let (tx, rx) = mpsc::unbounded_channel();
+    let (address, server) = mount(Receiver::new(Arc::new(Into(tx)), limits)).await;
+    (address, rx, server)
+}
+
+async fn mount<S: Sink>(receiver: Receiver<S>) -> (SocketAddr, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (tx, rx) = mpsc::unbounded_channel();
-    let receiver = Receiver::new(Arc::new(Into(tx)), limits);
     let server = tokio::spawn(async move {
         tonic::transport::Server::builder()
             .max_frame_size(splitplace_link::HTTP2_FRAME_BYTES)
@@ -49,7 +54,7 @@ async fn serve(limits: WireLimits) -> (SocketAddr, Frames, tokio::task::JoinHand
             .await
             .unwrap();
     });
-    (address, rx, server)
+    (address, server)
 }
 
 fn config(address: SocketAddr) -> SenderConfig {
@@ -138,6 +143,83 @@ async fn a_stock_client_is_understood() {
             Bytes::from_static(&[1, 2, 3, 4, 5, 6, 7, 8])
         );
     }
+}
+
+/// Tells whoever sends what it is given.
+struct Telling(tokio::sync::Mutex<mpsc::UnboundedReceiver<Vec<Backlog>>>);
+
+impl Sink for Telling {
+    fn frame(&self, _: &str, _: Frame) {}
+
+    async fn news(&self, _: &str) -> Vec<Backlog> {
+        match self.0.lock().await.recv().await {
+            Some(news) => news,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct Hearing(mpsc::UnboundedSender<Option<Vec<Backlog>>>);
+
+impl Events for Hearing {
+    fn lost(&self, _: &str, _: Vec<Frame>) {}
+
+    fn heard(&self, _: &str, backlogs: &[Backlog]) {
+        let _ = self.0.send(Some(backlogs.to_vec()));
+    }
+
+    fn broke(&self, _: &str) {
+        let _ = self.0.send(None);
+    }
+}
+
+#[tokio::test]
+async fn the_receiver_tells_its_backlog_until_the_stream_breaks() {
+    let (news, telling) = mpsc::unbounded_channel();
+    let limits = WireLimits {
+        frame_bytes: 1_000,
+        ..WireLimits::default()
+    };
+    let telling = Receiver::new(Arc::new(Telling(telling.into())), limits);
+    let (address, _server) = mount(telling).await;
+    let (tx, mut heard) = mpsc::unbounded_channel();
+    let sender = Sender::open(config(address), "beta", Arc::new(Hearing(tx))).unwrap();
+    for present in [3, 0, 7] {
+        let backlog = Backlog {
+            generation: 5,
+            route: 2,
+            present,
+        };
+        news.send(vec![backlog]).unwrap();
+        assert_eq!(heard.recv().await.unwrap(), Some(vec![backlog]));
+        // Frames go the other way all the while.
+        sender.send(frame(u64::from(present), 100)).unwrap();
+    }
+    // Too large a frame: the receiver closes the stream.
+    sender.send(frame(8, 5_000)).unwrap();
+    assert_eq!(heard.recv().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_stock_client_reads_receipts() {
+    let (news, telling) = mpsc::unbounded_channel();
+    let telling = Receiver::new(Arc::new(Telling(telling.into())), WireLimits::default());
+    let (address, _server) = mount(telling).await;
+    let mut client = stock(address).await;
+    let (_frames, open) = mpsc::unbounded_channel::<data::Frame>();
+    let open = tokio_stream::wrappers::UnboundedReceiverStream::new(open);
+    let mut answers = client.stream(open).await.unwrap().into_inner();
+    let backlog = Backlog {
+        generation: 1,
+        route: 9,
+        present: 4,
+    };
+    news.send(vec![backlog]).unwrap();
+    let receipt = answers.next().await.unwrap().unwrap();
+    assert_eq!(
+        (receipt.backlogs[0].route, receipt.backlogs[0].present),
+        (9, 4)
+    );
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`model`] (a file, checked and made whole), [`shapes`] (what every tensor looks
 //! like), [`mod@import`] (the cost graph), [`cut`] (fragments as ONNX files of their own), [`engine`]
-//! (running one), [`package`] (a folder with several ways to run a network), [`tables`] (what was measured
+//! (running one), [`mod@pieces`] (what fragments share), [`package`] (a folder with several ways to run a network), [`tables`] (what was measured
 //! of one), [`costs`] (what layers of a type cost).
 //!
 //! The inference engine is named in `engine` and `shapes` only. Everything from outside is bounded
@@ -16,6 +16,7 @@ pub mod exits;
 pub mod import;
 pub mod model;
 pub mod package;
+pub mod pieces;
 pub mod shapes;
 pub mod speed;
 pub mod tables;
@@ -30,4 +31,5 @@ pub use package::{
     Accuracy, Exit, Merge, Package, Part, PictureLimits, Preprocess, Technique, TensorSpec,
     Variant, VariantKind,
 };
+pub use pieces::pieces;
 pub use tables::{ExitRecord, Tables};

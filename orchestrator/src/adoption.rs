@@ -9,12 +9,16 @@ use std::{
 };
 
 use splitplace_fleet::{Links, NodeId, Place};
-use splitplace_plan::{ArmPlan, FragmentId, Hop, ModelName, Plan, Route, RouteId};
+use splitplace_plan::{ArmPlan, FragmentId, Generation, Hop, ModelName, Plan, Route, RouteId};
 use splitplace_proto::control::{
     Assignment, ExitSpec, FragmentSpec, FragmentStatus, HopSpec, LinkShape, Peer, RouteSpec,
 };
 
 use crate::sessions::Sessions;
+
+/// In fleets of up to so many nodes every node keeps a stream to every other one, so that links are measured before
+/// they are used.
+pub const MESHED: usize = 8;
 
 /// What an assignment says of a fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +57,12 @@ pub struct AdoptError {
 /// The assignment of every node that has a part in the plan.
 ///
 /// `emulated` says how links are slowed; `None` leaves them as they are. `queue_limit` says how many requests may wait
-/// for a fragment of an arm.
+/// for a fragment of an arm. `in_force` is what requests are routed by while the plan is loaded: what nodes hold of
+/// plans in between, which some node could not take, they let go of first.
 #[must_use]
 pub fn assignments(
     plan: &Plan,
+    in_force: Generation,
     fragments: &BTreeMap<FragmentId, FragmentFacts>,
     interfaces: &BTreeMap<ModelName, Interface>,
     addresses: &BTreeMap<NodeId, String>,
@@ -94,6 +100,9 @@ pub fn assignments(
                     hops: hops(route, models.get(&route.id)),
                 });
             }
+            if addresses.len() <= MESHED {
+                peers.extend(addresses.keys().filter(|peer| *peer != node));
+            }
             let from = Place::from(node);
             let shape = |to: Place| emulated.map(|links| shape(links, &from, &to));
             let center = Peer {
@@ -121,6 +130,7 @@ pub fn assignments(
                 fragments: specs.collect(),
                 routes,
                 peers: std::iter::once(center).chain(others).collect(),
+                in_force: in_force.0,
             };
             (node.clone(), assignment)
         })

@@ -17,9 +17,11 @@ mod demand;
 mod exits;
 mod flow;
 mod ids;
+mod journal;
 mod look;
 mod merge;
 mod metrics;
+mod plans;
 mod roll_out;
 mod served;
 mod triton;
@@ -39,9 +41,9 @@ use prometheus_client::registry::Registry;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use splitplace_brain::{Brain, Order, Settings};
-use splitplace_fleet::{Links, NodeId, Snapshot};
+use splitplace_fleet::{Links, NodeId, Place, Snapshot, WatchSettings};
 use splitplace_lifecycle::{Event, Fault, Limits, RequestId};
-use splitplace_link::{Frame, Reason, Security, SendError, Sender, Sink};
+use splitplace_link::{Frame, Reason, Security, SendError, Sender, Sink, Tensor, probe};
 use splitplace_onnx::Fragment;
 use splitplace_plan::{ArmKind, FragmentId, Generation, ModelName, Plan, RouteId};
 use tokio::sync::{mpsc, watch};
@@ -49,7 +51,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     catalog::{Catalog, LoadSettings},
     config::Config,
-    measured::Transfers,
+    measured::{ProbeSettings, Roads, Transfers},
     sessions::{FragmentSource, Sessions, SessionsConfig},
     store::{DecisionRecord, Store, StoreError},
 };
@@ -62,6 +64,7 @@ use self::{
     clock::Clock,
     flow::{Action, Flow},
     ids::Ids,
+    journal::Journal,
     metrics::Metrics,
     served::Served,
 };
@@ -121,7 +124,14 @@ struct Inner {
     outlets: RwLock<BTreeMap<NodeId, Arc<Sender>>>,
     sessions: Sessions,
     security: Option<Security>,
+    /// Links of an emulated fleet, as whoever plans is told; none where links are real.
     links: Option<Links>,
+    /// How they are slowed now.
+    shapes: RwLock<Option<Links>>,
+    /// Links as they show themselves.
+    roads: Mutex<Roads>,
+    /// What became of plans.
+    journal: Mutex<Journal>,
     seed: u64,
     models: RwLock<BTreeMap<ModelName, Arc<Served>>>,
     /// Why models that are wanted are not there.
@@ -230,6 +240,16 @@ impl Center {
             outlets: RwLock::default(),
             sessions,
             security,
+            shapes: RwLock::new(links.clone()),
+            roads: Mutex::new(Roads::new(
+                links.clone().unwrap_or_default(),
+                WatchSettings::default(),
+                ProbeSettings {
+                    share: config.planning.probe_share,
+                    ..ProbeSettings::default()
+                },
+            )),
+            journal: Mutex::default(),
             links,
             seed,
             models: RwLock::default(),
@@ -373,7 +393,8 @@ impl Inner {
         waiting.served.demand.lock().ended(now, answered);
         if let Ok(answer) = &outcome {
             self.metrics.answered(answer);
-            look::learn(self, &report, answer, waiting.samples);
+            let sent: usize = waiting.inputs.iter().map(Tensor::len_bytes).sum();
+            look::learn(self, &report, answer, waiting.samples, sent);
             if let Some(classes) = answer::classes(answer) {
                 if let ([class], ArmKind::Exits) = (&classes[..], answer.kind) {
                     let parts = waiting.parts.iter().flatten();
@@ -388,6 +409,24 @@ impl Inner {
         // Whoever asked may have gone.
         let flow::Waiting { reply, outputs, .. } = waiting;
         let _ = reply.send(outcome.map(|answer| flow::Waiting::select_from(&outputs, answer)));
+    }
+
+    /// Takes in a probe that came here from a node.
+    fn probed(&self, peer: &str, frame: &Frame) {
+        if !self.outlets.read().contains_key(peer) {
+            return;
+        }
+        let ahead = self.sessions.clock_offset_us(peer);
+        let took = clock::unix_us().saturating_sub(frame.sent_unix_us);
+        #[expect(clippy::cast_precision_loss, reason = "a probe is small and short")]
+        let (bytes, seconds) = (
+            frame.payload_bytes() as f64,
+            took.saturating_add(ahead) as f64 * 1e-6,
+        );
+        let from = Place::Node(NodeId::new(peer));
+        let now = self.clock.now();
+        let mut roads = self.roads.lock();
+        roads.observe(now, (&from, &Place::Center), bytes, seconds);
     }
 
     /// Says that something changed that a watcher may want to see.
@@ -420,6 +459,10 @@ const fn fault(reason: Reason) -> Fault {
 
 impl Sink for Center {
     fn frame(&self, peer: &str, mut frame: Frame) {
+        if probe::is_probe(&frame) {
+            self.inner.probed(peer, &frame);
+            return;
+        }
         let request = RequestId(frame.request);
         let (attempt, branch) = (frame.attempt, frame.branch);
         let actions = {
@@ -455,7 +498,7 @@ impl Sink for Center {
 
 impl splitplace_link::Events for Inner {
     fn lost(&self, peer: &str, frames: Vec<Frame>) {
-        for frame in frames {
+        for frame in frames.into_iter().filter(|frame| !probe::is_probe(frame)) {
             self.flow
                 .lock()
                 .note(&frame, format!("the link to node {peer} broke"));

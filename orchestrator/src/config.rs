@@ -118,6 +118,8 @@ pub struct Planning {
     /// Most accuracy that coding tensors on one link may cost, as a share of answers. Only codings
     /// that were measured for a package are used; 0 allows those that cost nothing.
     pub codec_cost: f64,
+    /// Whether tensors may be coded on links at all.
+    pub codecs: bool,
     /// Requests a second that each way of running a model should be able to carry; 0 plans for the
     /// least latency of a single request. A chain is cut into more fragments where fewer could not
     /// keep up.
@@ -128,6 +130,13 @@ pub struct Planning {
     pub rejoin_ms: u64,
     /// Runs of each segment when a model is first measured on the fleet; 0 trusts the cost model.
     pub profile_runs: u32,
+    /// Shortest time between two plans that are made because links or load have moved, in milliseconds; 0 makes none
+    /// for that alone.
+    pub drift_ms: u64,
+    /// Plan for the load that is seen, where it keeps nodes busy. What an operator has said of a load goes before it.
+    pub follow_load: bool,
+    /// Share of each link's time that probes may take while nothing else measures it; 0 sends none.
+    pub probe_share: f64,
 }
 
 /// When early exits answer.
@@ -228,10 +237,14 @@ impl Default for Planning {
             max_parts: 4,
             arms: ArmKind::ALL.map(|kind| kind.label().to_owned()).to_vec(),
             codec_cost: 0.002,
+            codecs: true,
             rate_per_second: 0.0,
             settle_ms: 150,
             rejoin_ms: 3000,
             profile_runs: 5,
+            drift_ms: 1000,
+            follow_load: true,
+            probe_share: 0.02,
         }
     }
 }
@@ -331,6 +344,9 @@ impl Config {
         if !(0.0..=0.5).contains(&exits.audit_share) {
             wrong.push("exits.audit-share must be a share of requests, at most a half".into());
         }
+        if !(0.0..=0.2).contains(&self.planning.probe_share) {
+            wrong.push("planning.probe-share must be a share of links' time, at most 0.2".into());
+        }
         for arm in &self.planning.arms {
             if ArmKind::from_label(arm).is_none() {
                 let known = ArmKind::ALL.map(ArmKind::label).join(", ");
@@ -370,6 +386,7 @@ mod tests {
         config.exits.places = 0;
         config.exits.audit_share = f64::NAN;
         config.exits.loss_target = Some(1.0);
-        assert_eq!(config.check().len(), 8);
+        config.planning.probe_share = f64::NAN;
+        assert_eq!(config.check().len(), 9);
     }
 }

@@ -333,6 +333,28 @@ pub trait Face: Send + Sync + 'static {
     /// What the digital twin starts from; `None` while the centre is going down.
     fn snapshot(&self) -> impl Future<Output = Option<center::SnapshotResponse>> + Send;
 
+    /// What runs, why, and what became of the last plans; with runners-up if that is asked for.
+    ///
+    /// # Errors
+    /// Why it cannot be said here.
+    fn plan(
+        &self,
+        explain: bool,
+    ) -> impl Future<Output = Result<center::PlanResponse, String>> + Send;
+
+    /// What differs between two plans that are remembered.
+    ///
+    /// # Errors
+    /// Which plan is not.
+    fn plan_diff(&self, asked: center::PlanDiffRequest)
+    -> Result<center::PlanDiffResponse, String>;
+
+    /// Lays down what an operator wants of plans; says what will follow.
+    ///
+    /// # Errors
+    /// Why not, and what to try.
+    fn act(&self, what: center::ActRequest) -> impl Future<Output = Result<String, String>> + Send;
+
     /// Changes whenever the running plan, the nodes or the models change.
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
 }

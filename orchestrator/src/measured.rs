@@ -16,6 +16,7 @@
 //! Values in, values out: no clock, and the same observations in the same order give the same table.
 
 mod estimate;
+mod roads;
 mod transfers;
 
 use std::{
@@ -28,6 +29,7 @@ use splitplace_plan::FragmentId;
 
 pub use self::{
     estimate::{Atom, Estimate, OnNode, PartFacts, Source},
+    roads::{Moved, Probe, ProbeSettings, Roads, told},
     transfers::Transfers,
 };
 use crate::store::MeasurementRecord;

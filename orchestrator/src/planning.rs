@@ -10,8 +10,8 @@
 //!    [`PlanningSettings::resilience`] allows (`spread`): losing one node then leaves an arm that
 //!    answers while the next plan is made. Beyond that, disjointness is a tie-break: the problem counts
 //!    a node that another arm uses a little slower;
-//! 4. keeps the parent's places unless the new ones are better by [`PlanningSettings::inertia`]
-//!    (`keep`): moving costs loading, and measurements are noisy. New fragments are loaded while the
+//! 4. keeps each arm where the parent has it unless its new place is better by
+//!    [`PlanningSettings::inertia`] (`keep`): moving costs loading, and measurements are noisy. New fragments are loaded while the
 //!    parent's still run, so places are sought beside those first;
 //! 5. cuts, numbers the routes, says why (`explain`), and has the result judged by the linter, which
 //!    shares nothing with the strategy. A plan with findings is not handed out.
@@ -22,12 +22,17 @@ mod keep;
 mod solve;
 mod spread;
 mod translate;
+mod why;
 
-pub use self::candidates::is_cut;
+pub use self::{
+    candidates::{arms_of, is_cut},
+    why::{Alternative, Switch, Why, why},
+};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use splitplace_fleet::{NodeId, Snapshot};
@@ -56,8 +61,10 @@ pub struct PlanningSettings {
     pub resilience: f64,
     /// Most accuracy, as a share of answers, that coding tensors on one link may cost.
     pub codec_cost: f64,
-    /// Share of their latency by which arms must get faster together before running ones are moved.
+    /// Share of its latency by which an arm must get faster before it is moved.
     pub inertia: f64,
+    /// Time by which it must get faster as well: what is measured is not known better.
+    pub least_gain: Duration,
 }
 
 impl Default for PlanningSettings {
@@ -68,6 +75,7 @@ impl Default for PlanningSettings {
             resilience: 1.5,
             codec_cost: 0.002,
             inertia: 0.1,
+            least_gain: Duration::ZERO,
         }
     }
 }
@@ -85,6 +93,17 @@ pub struct Wish {
     pub rate_per_second: f64,
     /// Variants whose exits are controlled: each of them may answer, whatever its threshold.
     pub controlled: BTreeSet<String>,
+    /// What an operator has laid down of arms, by name.
+    pub pins: BTreeMap<String, ArmPin>,
+}
+
+/// What an operator has laid down of an arm, beyond what is asked for of its model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ArmPin {
+    /// Segments before each cut, and no other cuts; of an empty set the arm is in one piece.
+    pub cuts: Option<BTreeSet<usize>>,
+    /// Nodes of fragments, by number from 0.
+    pub nodes: BTreeMap<usize, NodeId>,
 }
 
 impl Wish {
@@ -97,6 +116,7 @@ impl Wish {
             asked: Wishes::default(),
             rate_per_second: 0.0,
             controlled: BTreeSet::new(),
+            pins: BTreeMap::new(),
         }
     }
 }

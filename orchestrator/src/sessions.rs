@@ -9,14 +9,21 @@
 pub mod clock;
 mod serve;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use splitplace_fleet::{Node, NodeId};
 use splitplace_plan::{FragmentId, Generation};
 use splitplace_proto::control::{
-    Assignment, CenterMessage, FragmentStatus, Profile, Report, Retire, center_message,
+    Assignment, CenterMessage, FragmentStatus, ProbeSeen, Profile, Report, Retire, center_message,
     control_server::ControlServer,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -81,6 +88,13 @@ pub enum SessionEvent {
         /// Why.
         why: String,
     },
+    /// Probes came to it.
+    Probed {
+        /// Which.
+        node: NodeId,
+        /// What they took.
+        seen: Vec<ProbeSeen>,
+    },
     /// What it measured since the last time.
     Reported {
         /// Which.
@@ -125,6 +139,8 @@ struct Inner {
     events: mpsc::Sender<SessionEvent>,
     nodes: Mutex<BTreeMap<NodeId, Handle>>,
     next: Mutex<u64>,
+    /// Bytes of fragments that went to workers.
+    fetched: AtomicU64,
 }
 
 /// Every session. Cheap to clone.
@@ -165,6 +181,7 @@ impl Sessions {
             events,
             nodes: Mutex::default(),
             next: Mutex::default(),
+            fetched: AtomicU64::new(0),
         };
         (
             Self {
@@ -250,6 +267,12 @@ impl Sessions {
             .iter()
             .map(|(node, handle)| (node.clone(), handle.address.clone()))
             .collect()
+    }
+
+    /// Bytes of fragments that went to workers so far.
+    #[must_use]
+    pub fn fetched_bytes(&self) -> u64 {
+        self.inner.fetched.load(Ordering::Relaxed)
     }
 
     /// By how much a node's clock is ahead of the centre's, in microseconds; 0 when not known.

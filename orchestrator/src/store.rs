@@ -204,6 +204,18 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// See the trait.
     fn policy(&self, policy: &str) -> Result<Option<BTreeMap<String, f64>>, StoreError>;
 
+    /// Keeps what operators have pinned and drained, as one text in the place of the one before.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn put_orders(&self, orders: &str) -> Result<(), StoreError>;
+
+    /// What operators have pinned and drained.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn orders(&self) -> Result<Option<String>, StoreError>;
+
     /// Takes `count` numbers that were never handed out before and never will be again. The first
     /// number ever is 1.
     ///

@@ -31,10 +31,26 @@ pub enum Operation {
         /// The arm.
         arm: String,
     },
-    /// Leave the choice to the policy again.
+    /// Plan an arm with these cuts and no others, or with fragments on these nodes.
+    Place {
+        /// The model.
+        model: String,
+        /// The arm.
+        arm: String,
+        /// Segments before each cut; of an empty list the arm is in one piece.
+        #[serde(default)]
+        cuts: Option<Vec<usize>>,
+        /// Nodes of the fragments in order; none where the planner chooses.
+        #[serde(default)]
+        nodes: Vec<Option<String>>,
+    },
+    /// Leave the choice to the policy again, and places to the planner.
     Unpin {
         /// The model.
         model: String,
+        /// Only what was laid down of this arm's place.
+        #[serde(default)]
+        arm: Option<String>,
     },
     /// Serve a model of the repository.
     Load {

@@ -2,9 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,6 +15,8 @@ use sha2::{Digest, Sha256};
 use splitplace_onnx::{Limits, Prepared, prepare};
 use splitplace_plan::FragmentId;
 use splitplace_proto::control;
+
+use crate::cache::Cache;
 
 /// Count, mean and variance of service times, by Welford's recursion.
 #[derive(Clone, Copy, Debug, Default)]
@@ -161,9 +160,9 @@ impl Fragments {
             .sum()
     }
 
-    /// Bytes of a fragment from the disk, if they are there and unharmed.
-    pub(crate) fn cached(&self, id: FragmentId) -> Option<Bytes> {
-        self.cache.as_ref()?.get(id)
+    /// What is kept on disk, where something is.
+    pub(crate) const fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
     }
 
     /// Verifies fetched bytes and keeps them on disk.
@@ -325,67 +324,6 @@ pub(crate) fn thread_time() -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Fragments on disk, by hash, within a bound.
-#[derive(Debug)]
-pub(crate) struct Cache {
-    folder: PathBuf,
-    limit_bytes: u64,
-}
-
-impl Cache {
-    pub(crate) fn open(folder: &Path, limit_bytes: u64) -> std::io::Result<Self> {
-        fs::create_dir_all(folder)?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            limit_bytes,
-        })
-    }
-
-    fn path(&self, id: FragmentId) -> PathBuf {
-        self.folder.join(format!("{}.onnx", id.hex()))
-    }
-
-    fn get(&self, id: FragmentId) -> Option<Bytes> {
-        let bytes: Bytes = fs::read(self.path(id)).ok()?.into();
-        let found: [u8; 32] = Sha256::digest(&bytes).into();
-        if found == id.0 {
-            return Some(bytes);
-        }
-        tracing::warn!(fragment = %id, "a fragment on disk is damaged; fetching it anew");
-        let _ = fs::remove_file(self.path(id));
-        None
-    }
-
-    fn put(&self, id: FragmentId, bytes: &Bytes) -> std::io::Result<()> {
-        self.make_room(bytes.len() as u64)?;
-        let temporary = self.folder.join(format!("{}.part", id.hex()));
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(temporary, self.path(id))
-    }
-
-    /// Removes the fragments that were written longest ago until `needed` bytes fit.
-    fn make_room(&self, needed: u64) -> std::io::Result<()> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            let about = entry.metadata()?;
-            files.push((about.modified()?, about.len(), entry.path()));
-        }
-        files.sort();
-        let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
-        for (_, size, path) in files {
-            if total.saturating_add(needed) <= self.limit_bytes {
-                break;
-            }
-            fs::remove_file(path)?;
-            total -= size;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -411,23 +349,5 @@ mod tests {
         };
         // A lower bound only: a busy machine may take longer.
         assert!(stretched(0.25, work) >= Duration::from_millis(20));
-    }
-
-    #[test]
-    fn the_disk_keeps_what_it_was_given_and_notices_damage() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path(), 100).unwrap();
-        let bytes = Bytes::from(vec![7; 60]);
-        let id = FragmentId(Sha256::digest(&bytes).into());
-        cache.put(id, &bytes).unwrap();
-        assert_eq!(cache.get(id), Some(bytes));
-        fs::write(cache.path(id), [1, 2]).unwrap();
-        assert_eq!(cache.get(id), None);
-        let other = Bytes::from(vec![8; 60]);
-        let other_id = FragmentId(Sha256::digest(&other).into());
-        cache.put(id, &Bytes::from(vec![7; 60])).unwrap();
-        cache.put(other_id, &other).unwrap();
-        assert_eq!(cache.get(id), None, "it made room");
-        assert_eq!(cache.get(other_id), Some(other));
     }
 }

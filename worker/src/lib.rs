@@ -7,11 +7,12 @@
 //!
 //! Nothing is global: any number of workers live in one process.
 //!
-//! Reading order: [`config`], [`memory`] (what a node really has), `fragments` (held and measured),
+//! Reading order: [`config`], [`memory`] (what a node really has), `cache` (on disk), `fragments` (held and measured),
 //! `routes` (tables by generation), `compute` (queues and threads), `coding` (tensors as they cross
 //! links), `exits` (heads that may answer), `station` (who decides at them), `node` (frames in and out),
-//! `session` (the control plane).
+//! `probed` (frames that only measure links), `session` (the control plane).
 
+mod cache;
 mod coding;
 mod compute;
 pub mod config;
@@ -19,7 +20,9 @@ mod exits;
 mod fragments;
 pub mod memory;
 mod metrics;
+mod news;
 mod node;
+mod probed;
 mod routes;
 mod session;
 mod station;

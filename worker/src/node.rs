@@ -9,7 +9,9 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use splitplace_codec::Codec;
 use splitplace_link::{
-    Events, Failure, Frame, HopTiming, Reason, SendError, Sender, Sink, Tensor, sender::unix_us,
+    Backlog, Events, Failure, Frame, HopTiming, LinkShape, Reason, SendError, Sender, Sink, Tensor,
+    probe,
+    sender::unix_us,
 };
 use splitplace_onnx::Value;
 use splitplace_plan::{FragmentId, Generation};
@@ -20,6 +22,7 @@ use crate::{
     compute::{Item, Queue},
     fragments::{Fragments, Loaded, stretched},
     metrics::Metrics,
+    probed::Probed,
     routes::{Hop, Routes, Way},
     station::Visit,
 };
@@ -39,6 +42,7 @@ pub(crate) struct Node {
     pub(crate) queue: Queue,
     pub(crate) metrics: Metrics,
     pub(crate) speed_share: f64,
+    probed: Probed,
     own: Weak<Self>,
 }
 
@@ -58,6 +62,7 @@ impl Node {
             queue: Queue::default(),
             metrics,
             speed_share,
+            probed: Probed::default(),
             own: own.clone(),
         })
     }
@@ -304,6 +309,25 @@ impl Node {
         })
     }
 
+    /// Slows an emulated link otherwise.
+    pub(crate) fn reshape(&self, peer: &str, shape: Option<LinkShape>) {
+        if let Some(sender) = self.peers.read().get(peer) {
+            sender.reshape(shape);
+        }
+    }
+
+    /// Sends a peer a frame that carries nothing. One that cannot leave tells nobody anything.
+    pub(crate) fn probe(&self, peer: &str, bytes: u32) {
+        if let Some(sender) = self.peers.read().get(peer) {
+            let _ = sender.send(probe::frame(bytes));
+        }
+    }
+
+    /// What probes took that came here since the last time.
+    pub(crate) fn probed(&self) -> Vec<control::ProbeSeen> {
+        self.probed.drain()
+    }
+
     /// Takes rules for the exits of a route.
     pub(crate) fn control(&self, rules: &control::ExitRules) {
         let routes = self.routes.read();
@@ -412,8 +436,17 @@ fn onward(
 pub(crate) struct Arrivals(pub(crate) Arc<Node>);
 
 impl Sink for Arrivals {
-    fn frame(&self, _peer: &str, frame: Frame) {
-        self.0.arrive(frame);
+    fn frame(&self, peer: &str, frame: Frame) {
+        if probe::is_probe(&frame) {
+            self.0.probed.take(peer, &frame);
+        } else {
+            self.0.arrive(frame);
+        }
+    }
+
+    async fn news(&self, peer: &str) -> Vec<Backlog> {
+        let news = Arc::clone(&self.0.routes.read().news);
+        news.next(peer).await
     }
 }
 
@@ -424,10 +457,18 @@ impl Events for Lost {
         if peer == CENTER {
             return;
         }
-        for frame in frames {
+        for frame in frames.into_iter().filter(|frame| !probe::is_probe(frame)) {
             let message = format!("the stream from node {} to node {peer} broke", self.0.name);
             self.0.fail(frame, Failure::new(Reason::PeerLost, message));
         }
+    }
+
+    fn heard(&self, peer: &str, backlogs: &[Backlog]) {
+        self.0.routes.read().hear(peer, backlogs);
+    }
+
+    fn broke(&self, peer: &str) {
+        self.0.routes.read().unhear(peer);
     }
 }
 

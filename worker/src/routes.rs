@@ -6,11 +6,16 @@ use std::{
 };
 
 use splitplace_codec::Codec;
+use splitplace_link::Backlog;
 use splitplace_onnx::Preprocess;
 use splitplace_plan::{FragmentId, Generation};
 use splitplace_proto::control;
 
-use crate::{exits::Exit, station::Station};
+use crate::{
+    exits::Exit,
+    news::News,
+    station::{Around, Station},
+};
 
 /// One step of a route.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +70,8 @@ pub(crate) struct Way {
 pub(crate) struct Routes {
     tables: BTreeMap<Generation, BTreeMap<u32, Arc<Way>>>,
     newest: Generation,
+    /// What the nodes before this one are told.
+    pub(crate) news: Arc<News>,
 }
 
 impl Routes {
@@ -98,7 +105,9 @@ impl Routes {
                 .fold(generation.0 << 20 ^ u64::from(route.route), |seed, byte| {
                     (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
                 });
-            let station = Arc::new(Station::new(generation, route.route, exits, seed));
+            let around = around(&hops, node, &self.news);
+            let station = Station::new(generation, route.route, exits, seed, around);
+            let station = Arc::new(station);
             table.insert(route.route, Arc::new(Way { hops, station }));
         }
         self.tables.insert(generation, table);
@@ -106,9 +115,34 @@ impl Routes {
         Ok(())
     }
 
+    /// The node behind this one on any route said how many are present there, or its stream broke.
+    pub(crate) fn hear(&self, peer: &str, backlogs: &[Backlog]) {
+        for backlog in backlogs {
+            if let Some(way) = self.get(Generation(backlog.generation), backlog.route) {
+                way.station.hear(peer, Some(backlog.present));
+            }
+        }
+    }
+
+    /// What the peer said of itself holds no longer.
+    pub(crate) fn unhear(&self, peer: &str) {
+        for way in self.tables.values().flat_map(BTreeMap::values) {
+            way.station.hear(peer, None);
+        }
+    }
+
     /// Forgets generations below `first`.
     pub(crate) fn retire(&mut self, first: Generation) {
         self.tables = self.tables.split_off(&first);
+    }
+
+    /// Forgets the generations that came after `in_force` and will never be routed by, now that `coming` is
+    /// assigned; all that are older than `coming` when nothing is in force.
+    pub(crate) fn abandon(&mut self, in_force: Generation, coming: Generation) {
+        self.tables.retain(|&generation, _| {
+            let may_run = generation <= in_force;
+            may_run || coming <= generation
+        });
     }
 
     /// The newest generation accepted.
@@ -135,6 +169,26 @@ impl Routes {
     /// Every route that is served.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Way>> {
         self.tables.values().flat_map(BTreeMap::values)
+    }
+}
+
+/// Who is beside `node` on a route: only where an exit asks.
+fn around(hops: &[Hop], node: &str, news: &News) -> Around {
+    let has_exits = |node: &str| {
+        hops.iter()
+            .any(|hop| hop.node == node && !hop.exits.is_empty())
+    };
+    let first = hops.iter().position(|hop| hop.node == node);
+    let last = hops.iter().rposition(|hop| hop.node == node);
+    let before = first.and_then(|first| hops.get(first.checked_sub(1)?));
+    let behind = last.and_then(|last| hops.get(last + 1));
+    Around {
+        before: before
+            .filter(|hop| has_exits(&hop.node))
+            .map(|hop| news.of(&hop.node)),
+        behind: behind
+            .filter(|_| has_exits(node))
+            .map(|hop| hop.node.clone()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The control plane: one session with the orchestrator, opened again whenever it breaks.
 
+mod fetch;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -10,15 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
 use splitplace_link::{
     LinkShape, Receiver, Security, Sender, SenderConfig, WireLimits,
     sender::{endpoint, unix_us},
 };
 use splitplace_plan::{FragmentId, Generation};
 use splitplace_proto::control::{
-    self, Assignment, Beat, CenterMessage, FetchRequest, FragmentSpec, Hello, Profile,
-    WorkerMessage, center_message, control_client::ControlClient, worker_message,
+    self, Assignment, Beat, CenterMessage, FragmentSpec, Hello, Profile, WorkerMessage,
+    center_message, control_client::ControlClient, worker_message,
 };
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -26,7 +27,8 @@ use tonic::transport::Channel;
 
 use crate::{
     Config,
-    fragments::{Cache, Fragments},
+    cache::Cache,
+    fragments::Fragments,
     memory,
     metrics::Families,
     node::{Arrivals, CENTER, Node},
@@ -405,6 +407,16 @@ impl Worker {
                                 self.retire(Generation(retire.below_generation));
                             }
                             center_message::Kind::Exits(rules) => self.node.control(&rules),
+                            center_message::Kind::Reshape(reshape) => {
+                                for peer in &reshape.peers {
+                                    self.node.reshape(&peer.node, peer.shape.map(shape_of));
+                                }
+                            }
+                            center_message::Kind::Probes(probes) => {
+                                for probe in &probes.probes {
+                                    self.node.probe(&probe.peer, probe.bytes);
+                                }
+                            }
                             center_message::Kind::Welcome(_) | center_message::Kind::Refusal(_) => {
                                 return End::Broken("it greeted twice".into());
                             }
@@ -421,6 +433,13 @@ impl Worker {
                         Beat { sent_unix_us: unix_us(), echo_sent_unix_us, echo_received_unix_us };
                     if outbox.try_send(message(worker_message::Kind::Beat(beat))).is_err() {
                         return End::Broken("it reads too slowly".into());
+                    }
+                    let seen = self.node.probed();
+                    if !seen.is_empty() {
+                        let probed = worker_message::Kind::Probed(control::Probed { seen });
+                        if outbox.try_send(message(probed)).is_err() {
+                            return End::Broken("it reads too slowly".into());
+                        }
                     }
                     if silence < heard.elapsed() {
                         return End::Broken(format!("it was silent for {silence:?}"));
@@ -523,6 +542,12 @@ impl Loader {
                 let ids = assignment.fragments.iter();
                 self.node
                     .expect(ids.filter_map(|spec| id_of(spec).ok()).collect());
+                // What a plan that came to nothing has left here must not take the room of this one.
+                self.node
+                    .routes
+                    .write()
+                    .abandon(Generation(assignment.in_force), Generation(generation));
+                self.node.fragments.retain(self.node.needed());
                 let outcome = self.assign(assignment, &mut fragments).await;
                 self.node.expect(BTreeSet::new());
                 if outcome.is_err() {
@@ -601,17 +626,10 @@ impl Loader {
             } else {
                 &peer.data_address
             };
-            let shape = peer.shape.map(|shape| LinkShape {
-                rate_bytes_per_second: match shape.rate_bytes_per_second {
-                    rate if rate > 0.0 => rate,
-                    _ => f64::INFINITY,
-                },
-                delay: Duration::from_micros(shape.delay_us),
-                jitter: Duration::from_micros(shape.jitter_us),
-            });
+            let shape = peer.shape.map(shape_of);
             let same = known
                 .get(&peer.node)
-                .filter(|sender| sender.address == *address && sender.shape == shape);
+                .filter(|sender| sender.address == *address && sender.reshape(shape));
             let sender = match same {
                 Some(sender) => Arc::clone(sender),
                 None => {
@@ -653,38 +671,16 @@ impl Loader {
         }
         Ok(statuses)
     }
+}
 
-    /// A fragment's bytes: from the disk, or fetched and verified.
-    async fn bytes(&mut self, spec: &FragmentSpec, id: FragmentId) -> Result<Bytes, String> {
-        if let Some(bytes) = self.node.fragments.cached(id) {
-            return Ok(bytes);
-        }
-        if self.max_fragment_bytes < spec.size_bytes {
-            return Err(format!(
-                "fragment {id} has {} bytes, this node takes at most {}",
-                spec.size_bytes, self.max_fragment_bytes
-            ));
-        }
-        let failed = |status: tonic::Status| format!("fragment {id}: {}", status.message());
-        let request = FetchRequest {
-            id: id.0.to_vec().into(),
-        };
-        let mut chunks = self
-            .client
-            .fetch(request)
-            .await
-            .map_err(failed)?
-            .into_inner();
-        let mut bytes = BytesMut::new();
-        while let Some(chunk) = chunks.message().await.map_err(failed)? {
-            if spec.size_bytes < (bytes.len() + chunk.data.len()) as u64 {
-                return Err(format!("fragment {id} is larger than announced"));
-            }
-            bytes.extend_from_slice(&chunk.data);
-        }
-        let bytes = bytes.freeze();
-        self.node.fragments.keep(id, &bytes)?;
-        Ok(bytes)
+fn shape_of(shape: control::LinkShape) -> LinkShape {
+    LinkShape {
+        rate_bytes_per_second: match shape.rate_bytes_per_second {
+            rate if rate > 0.0 => rate,
+            _ => f64::INFINITY,
+        },
+        delay: Duration::from_micros(shape.delay_us),
+        jitter: Duration::from_micros(shape.jitter_us),
     }
 }
 

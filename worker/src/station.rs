@@ -8,12 +8,12 @@ use rand_chacha::ChaCha8Rng;
 use splitplace_link::ExitSaid;
 use splitplace_plan::Generation;
 use splitplace_policy::exit::{
-    AdaEe, AdaEeSettings, At, ExitOutcome, ExitPolicy, Intent, Intents, Nested, NestedSettings,
-    Rule, RuleExit, audit, rule::Looks,
+    AdaEe, AdaEeSettings, At, ExitChoice, ExitOutcome, ExitPolicy, Intent, Intents, Nested,
+    NestedSettings, Rule, RuleExit, audit, rule::Looks,
 };
 use splitplace_proto::control;
 
-use crate::{exits::Exit, fragments::Service};
+use crate::{exits::Exit, fragments::Service, news::Told};
 
 /// Share of the places that may be taken when a request is audited: under load nobody is kept for calibration's sake.
 const AUDIT_BACKLOG: f64 = 0.5;
@@ -23,7 +23,17 @@ const AUDIT_BACKLOG: f64 = 0.5;
 pub(crate) struct Station {
     generation: Generation,
     route: u32,
+    around: Around,
     inner: Mutex<Inner>,
+}
+
+/// The nodes beside this one on the route, as far as exits look at them.
+#[derive(Debug, Default)]
+pub(crate) struct Around {
+    /// The node before has exits: it hears how many are present here.
+    pub(crate) before: Option<Arc<Told>>,
+    /// The node behind, if exits are here.
+    pub(crate) behind: Option<String>,
 }
 
 #[derive(Debug)]
@@ -31,6 +41,8 @@ struct Inner {
     control: Option<Control>,
     rng: ChaCha8Rng,
     present: u32,
+    /// How many are present at the node behind, as it was last heard.
+    behind: Option<u32>,
     arrived: u64,
     refused: u64,
     stages: Vec<Service>,
@@ -52,15 +64,30 @@ impl Control {
     fn policy(&self) -> &dyn ExitPolicy {
         self.learner.as_deref().unwrap_or(&self.rule)
     }
+
+    /// Probability of answering.
+    fn stop(&self, at: &At, behind: Option<u32>) -> f64 {
+        match &self.learner {
+            Some(learner) => learner.stop(at),
+            None => self.rule.stop(at, behind.map(|behind| behind as usize)),
+        }
+    }
 }
 
 impl Station {
     /// For a route with so many exits here. `seed` is that of the draws.
-    pub(crate) fn new(generation: Generation, route: u32, exits: usize, seed: u64) -> Self {
+    pub(crate) fn new(
+        generation: Generation,
+        route: u32,
+        exits: usize,
+        seed: u64,
+        around: Around,
+    ) -> Self {
         let inner = Inner {
             control: None,
             rng: ChaCha8Rng::seed_from_u64(seed),
             present: 0,
+            behind: None,
             arrived: 0,
             refused: 0,
             stages: vec![Service::default(); exits + 1],
@@ -69,6 +96,7 @@ impl Station {
         Self {
             generation,
             route,
+            around,
             inner: Mutex::new(inner),
         }
     }
@@ -120,6 +148,7 @@ impl Station {
         let mut inner = self.inner.lock();
         inner.arrived += 1;
         inner.present += 1;
+        self.say(inner.present);
     }
 
     /// One that had just come found no place after all.
@@ -127,6 +156,20 @@ impl Station {
         let mut inner = self.inner.lock();
         inner.refused += 1;
         inner.present = inner.present.saturating_sub(1);
+        self.say(inner.present);
+    }
+
+    fn say(&self, present: u32) {
+        if let Some(told) = &self.around.before {
+            told.say(self.generation, self.route, present);
+        }
+    }
+
+    /// The node behind said how many are present there; `None` when the link to it broke. Others are not heard.
+    pub(crate) fn hear(&self, peer: &str, present: Option<u32>) {
+        if self.around.behind.as_deref() == Some(peer) {
+            self.inner.lock().behind = present;
+        }
     }
 
     /// The service of a request that came begins.
@@ -217,8 +260,8 @@ impl Visit {
                         present: inner.present.max(1) as usize,
                         intent: self.intent,
                     };
-                    control.policy().choose(&at, &mut inner.rng).stop
-                        && promises(Some(&control.rule))
+                    let p = control.stop(&at, inner.behind);
+                    ExitChoice::drawn(p, &mut inner.rng).stop && promises(Some(&control.rule))
                 }
             };
         if stops {
@@ -258,6 +301,7 @@ impl Drop for Visit {
     fn drop(&mut self) {
         let mut inner = self.station.inner.lock();
         inner.present = inner.present.saturating_sub(1);
+        self.station.say(inner.present);
     }
 }
 
@@ -311,7 +355,7 @@ mod tests {
     }
 
     fn station(exits: usize) -> Arc<Station> {
-        Arc::new(Station::new(Generation(1), 7, exits, 1))
+        Arc::new(Station::new(Generation(1), 7, exits, 1, Around::default()))
     }
 
     /// Goes on while alone, answers from two present on.
@@ -402,6 +446,45 @@ mod tests {
         assert_eq!(learnt(&station), 50.0);
         station.control(&rules).unwrap();
         assert_eq!(learnt(&station), 50.0);
+    }
+
+    #[tokio::test]
+    async fn an_exit_at_the_border_looks_at_the_node_behind() {
+        let news = crate::news::News::default();
+        let around = Around {
+            before: Some(news.of("a")),
+            behind: Some("c".into()),
+        };
+        let station = Arc::new(Station::new(Generation(1), 7, 1, 1, around));
+        // Answers here when two or more are present behind, and while nothing is heard.
+        let rules = control::ExitRules {
+            policy: "joint".into(),
+            exits: vec![control::ExitRule {
+                looks: control::exit_rule::Looks::Behind.into(),
+                stop: vec![0.0, 0.0, 1.0],
+                unheard: vec![1.0],
+                calibrated: vec![0.5],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        station.control(&rules).unwrap();
+        let stops = || {
+            station.arrived();
+            let mut visit = station.begin(false);
+            visit.stops(&exit(1, 0.0), &said(1, 0.6), 0.0)
+        };
+        assert!(stops(), "nothing is heard");
+        station.hear("c", Some(1));
+        assert!(!stops());
+        station.hear("somebody", Some(9));
+        assert!(!stops(), "only the node behind is heard");
+        station.hear("c", Some(2));
+        assert!(stops());
+        station.hear("c", None);
+        assert!(stops(), "the link broke");
+        let told = news.next("a").await;
+        assert_eq!((told.len(), told[0].route, told[0].present), (1, 7, 0));
     }
 
     #[test]

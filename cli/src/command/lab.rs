@@ -8,6 +8,7 @@ mod exits;
 mod line;
 mod live;
 mod placement;
+mod resplit;
 mod sources;
 mod splits;
 
@@ -27,6 +28,8 @@ pub(crate) enum LabCommand {
     Splits(splits::Splits),
     /// What layers of each type cost, fitted on segments of networks, and how well that tells others.
     Costs(costs::LabCosts),
+    /// An uplink falls and comes back under load: how soon the split follows, and what that costs.
+    Resplit(Box<resplit::Resplit>),
 }
 
 pub(crate) async fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
@@ -36,6 +39,7 @@ pub(crate) async fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
         LabCommand::Chainnet(args) => chainnet::run(&args),
         LabCommand::Splits(args) => splits::run(&args),
         LabCommand::Costs(args) => costs::run(&args),
+        LabCommand::Resplit(args) => resplit::run(&args).await,
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Bounds {
     pub nodes: Option<BTreeSet<usize>>,
     /// Stages with a node of their own. A number that an arm does not have binds nothing.
     pub pins: BTreeMap<usize, usize>,
+    /// Boundaries, counted in segments before them, at which a chain may be cut; `None` for all.
+    pub cuts: Option<BTreeSet<usize>>,
     /// Whether every branch of a fan-out has a node for itself. Stages of a chain always have.
     pub apart: bool,
     /// Arms with a higher one are given memory before those with a lower one.
@@ -31,17 +33,35 @@ impl Bounds {
                 .is_none_or(|nodes| nodes.contains(&node))
     }
 
+    /// Whether a chain may be cut after so many segments.
+    #[must_use]
+    pub fn may_cut(&self, segments: usize) -> bool {
+        self.cuts
+            .as_ref()
+            .is_none_or(|cuts| cuts.contains(&segments))
+    }
+
     /// Whether a whole placement keeps within them.
     #[must_use]
     pub fn hold(&self, branches: &[Vec<Stage>]) -> bool {
         let mut used = BTreeSet::new();
-        branches.iter().enumerate().all(|(branch, stages)| {
-            stages.iter().enumerate().all(|(place, stage)| {
-                let number = if branches.len() > 1 { branch } else { place };
-                let is_free = used.insert(stage.node) || !self.apart;
-                is_free && self.allow(number, stage.node)
+        let are_cuts_allowed = match branches {
+            [stages] => {
+                let inner = stages.len().saturating_sub(1);
+                let mut ends = stages.iter().take(inner);
+                ends.all(|stage| self.may_cut(stage.segments.end))
+            }
+            // A fan-out is not cut.
+            _ => true,
+        };
+        are_cuts_allowed
+            && branches.iter().enumerate().all(|(branch, stages)| {
+                stages.iter().enumerate().all(|(place, stage)| {
+                    let number = if branches.len() > 1 { branch } else { place };
+                    let is_free = used.insert(stage.node) || !self.apart;
+                    is_free && self.allow(number, stage.node)
+                })
             })
-        })
     }
 }
 
@@ -74,5 +94,16 @@ mod tests {
         };
         assert!(!apart.hold(&[vec![stage(2)], vec![stage(2)]]));
         assert!(Bounds::default().hold(&[vec![stage(9)], vec![stage(9)]]));
+        let cut = Bounds {
+            cuts: Some(BTreeSet::from([1])),
+            ..Bounds::default()
+        };
+        assert!(cut.hold(&[vec![stage(0), stage(1)]]));
+        let elsewhere = Stage {
+            segments: 0..2,
+            node: 0,
+        };
+        assert!(!cut.hold(&[vec![elsewhere.clone(), stage(1)]]));
+        assert!(cut.hold(&[vec![elsewhere.clone()], vec![elsewhere]]));
     }
 }

@@ -8,11 +8,12 @@
 //! [`problem::Solution`]; the caller, who knows models and files, translates. [`lint`] checks the
 //! translated plan by rules of its own, sharing nothing with the strategies.
 //!
-//! Reading order: [`value`], [`problem`], [`bounds`], [`strategy`], [`joint`] (all arms judged together), [`lint`].
+//! Reading order: [`value`], [`diff`], [`problem`], [`bounds`], [`strategy`], [`joint`] (all arms judged together), [`lint`].
 //! Beside them stands [`partition`]: where to part one network, layer by layer; and
 //! [`predict`]: how long segments take that were never run.
 
 pub mod bounds;
+pub mod diff;
 pub mod joint;
 pub mod lint;
 pub mod partition;
@@ -22,6 +23,7 @@ pub mod strategy;
 pub mod value;
 
 pub use bounds::Bounds;
+pub use diff::{ArmChange, Diff, described, diff};
 pub use problem::{
     ArmProblem, ChainProblem, Crossing, NodeSpec, Outcome, Placed, Problem, SegmentSpec, Solution,
     Stage, Way,

@@ -198,6 +198,13 @@ impl Problem {
         delay + bytes / rate + way.encode * self.coding[from] + way.decode * self.coding[to]
     }
 
+    /// Expected seconds of one sample through an arm on these stages, waiting included; services of branches on one
+    /// node add up.
+    #[must_use]
+    pub fn latency(&self, arm: &ArmProblem, branches: &[Vec<Stage>]) -> f64 {
+        crate::strategy::cost(self, arm, branches).0
+    }
+
     /// Bytes that a fragment of these segments takes.
     #[must_use]
     pub fn memory(&self, chain: &ChainProblem, segments: Range<usize>) -> u64 {

@@ -288,6 +288,9 @@ fn line(
                 }
                 let arrive = spent + problem.transfer(from, node, &chain.boundaries[start]);
                 for end in start + 1..=reach[n][start] {
+                    if end < count && !arm.bounds.may_cut(end) {
+                        continue;
+                    }
                     let service = (sums[n][end] - sums[n][start]) * factor(node);
                     let total = arrive + problem.sojourn(arm, service);
                     let state = at(used | 1 << n, end, n);

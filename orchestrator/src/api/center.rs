@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use splitplace_proto::center::{
-    FeedbackRequest, FeedbackResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
-    StatusResponse, WatchPlanRequest, center_server::Center as Service,
+    ActRequest, ActResponse, FeedbackRequest, FeedbackResponse, PlanDiffRequest, PlanDiffResponse,
+    PlanRequest, PlanResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
+    WatchPlanRequest, center_server::Center as Service,
 };
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
@@ -55,6 +56,25 @@ impl<F: Face> Service for Center<F> {
         let snapshot = self.face.snapshot().await;
         let gone = || Status::unavailable("the server is shutting down");
         snapshot.map(Response::new).ok_or_else(gone)
+    }
+
+    async fn plan(&self, request: Request<PlanRequest>) -> Result<Response<PlanResponse>, Status> {
+        let plan = self.face.plan(request.into_inner().explain).await;
+        plan.map(Response::new).map_err(Status::unavailable)
+    }
+
+    async fn plan_diff(
+        &self,
+        request: Request<PlanDiffRequest>,
+    ) -> Result<Response<PlanDiffResponse>, Status> {
+        let found = self.face.plan_diff(request.into_inner());
+        found.map(Response::new).map_err(Status::not_found)
+    }
+
+    async fn act(&self, request: Request<ActRequest>) -> Result<Response<ActResponse>, Status> {
+        let told = self.face.act(request.into_inner()).await;
+        told.map(|told| Response::new(ActResponse { told }))
+            .map_err(Status::failed_precondition)
     }
 
     type WatchPlanStream = Answers<StatusResponse>;

@@ -179,6 +179,18 @@ impl Face for Standby {
         None
     }
 
+    async fn plan(&self, _: bool) -> Result<center::PlanResponse, String> {
+        Err(self.refusal())
+    }
+
+    fn plan_diff(&self, _: center::PlanDiffRequest) -> Result<center::PlanDiffResponse, String> {
+        Err(self.refusal())
+    }
+
+    async fn act(&self, _: center::ActRequest) -> Result<String, String> {
+        Err(self.refusal())
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

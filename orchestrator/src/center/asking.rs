@@ -11,9 +11,10 @@ use splitplace_plan::{ArmPlan, ModelName};
 use splitplace_proto::center;
 use tokio::sync::{oneshot, watch};
 
-use super::{Center, Inner, check, control::Command, flow::Waiting, look, served::Served};
+use super::{Center, Inner, check, control::Command, flow::Waiting, look, plans, served::Served};
 use crate::{
     face::{Answer, Ask, AskError, Face, LoadError, ModelFacts, ModelState, ModelTallies},
+    watched::Watched as _,
     wishes::{self, Wishes},
 };
 
@@ -332,6 +333,21 @@ impl Face for Center {
 
     async fn snapshot(&self) -> Option<center::SnapshotResponse> {
         look::look(&self.inner).await
+    }
+
+    async fn plan(&self, explain: bool) -> Result<center::PlanResponse, String> {
+        plans::plan(&self.inner, explain).await
+    }
+
+    fn plan_diff(
+        &self,
+        asked: center::PlanDiffRequest,
+    ) -> Result<center::PlanDiffResponse, String> {
+        plans::plan_diff(&self.inner, &asked)
+    }
+
+    async fn act(&self, what: center::ActRequest) -> Result<String, String> {
+        self.operate(plans::operation(what)?).await
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

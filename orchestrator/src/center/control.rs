@@ -3,6 +3,8 @@
 //! One loop owns all of it. Making a plan and loading it run beside the loop, one at a time; a node that
 //! is lost meanwhile is told to the brain at once.
 
+mod drift;
+mod open;
 mod operate;
 mod show;
 
@@ -12,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use splitplace_fleet::{Links, Node, NodeId, NodeState, Place, Snapshot};
+use splitplace_fleet::{Node, NodeId, NodeState, Place, Snapshot};
 use splitplace_link::{LinkShape, Sender, SenderConfig};
 use splitplace_plan::{FragmentId, Generation, ModelName, Plan};
 use tokio::{
@@ -22,7 +24,8 @@ use tokio::{
 };
 
 use super::{
-    Center, Inner, OUTLET_FRAMES, StartError, exits,
+    Center, Inner, OUTLET_FRAMES, StartError, clock, exits,
+    journal::{self, PlanEvent},
     roll_out::{self, End, Outcome, Start},
     served::Served,
 };
@@ -34,6 +37,7 @@ use crate::{
     watched::Operation,
     wishes::Wishes,
 };
+use drift::Drift;
 use operate::Orders;
 
 /// Between two looks at what may be retired and saved.
@@ -63,8 +67,15 @@ pub(super) enum Command {
 }
 
 /// Everything that a plan would be made from now.
+#[derive(Clone)]
 pub(super) struct Basis {
     pub(super) start: Start,
+    /// Arms that requests take by an operator's word.
+    pub(super) taken: BTreeMap<ModelName, String>,
+    /// What was laid down of arms' places, in words.
+    pub(super) pinned: BTreeMap<(ModelName, String), String>,
+    /// Nodes that plans do without.
+    pub(super) drained: Vec<String>,
 }
 
 /// The loops of a centre. Stopping it saves what is not saved yet.
@@ -102,7 +113,6 @@ struct Known {
 struct Control {
     inner: Arc<Inner>,
     nodes: BTreeMap<NodeId, Known>,
-    links: Links,
     measured: Measured,
     plan: Plan,
     stored: Option<Plan>,
@@ -122,6 +132,11 @@ struct Control {
     is_rolling: bool,
     /// What an operator wants of plans.
     orders: Orders,
+    /// Why the next plan is made, and the one under way.
+    causes: BTreeSet<String>,
+    under_way: String,
+    /// What plans were made from, to see it move.
+    drift: Drift,
 }
 
 type Opened = (ModelName, Result<(Loaded, Wishes), CatalogError>);
@@ -141,7 +156,6 @@ pub(super) fn start(
     });
     let control = Control {
         nodes: BTreeMap::new(),
-        links: inner.links.clone().unwrap_or_default(),
         measured,
         plan: plan.unwrap_or_default(),
         stored,
@@ -152,10 +166,14 @@ pub(super) fn start(
         loading: Vec::new(),
         retire_below: None,
         is_rolling: false,
-        orders: Orders::default(),
+        orders: Orders::restore(&inner.store.orders()?.unwrap_or_else(|| "{}".into())),
+        causes: BTreeSet::new(),
+        under_way: String::new(),
+        drift: Drift::new(inner.links.clone().unwrap_or_default()),
         saved_policy: inner.flow.lock().brain.policy().state(),
         inner: Arc::clone(&inner),
     };
+    control.take_orders();
     let (stop, stopped) = oneshot::channel();
     let mut beside = JoinSet::new();
     beside.spawn(ring(Arc::clone(&inner)));
@@ -274,108 +292,6 @@ impl Control {
         self.save().await;
     }
 
-    /// Loads what was served before, what the configuration names, and what is new in the repository.
-    async fn open_wanted(&mut self, openings: &mut JoinSet<Opened>) {
-        let catalog = Arc::clone(&self.inner.catalog);
-        let listed = tokio::task::spawn_blocking(move || catalog.list()).await;
-        let listings = match listed {
-            Ok(Ok(listings)) => listings,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the repository cannot be listed");
-                Vec::new()
-            }
-            Err(_) => Vec::new(),
-        };
-        let named: BTreeSet<ModelName> = self
-            .inner
-            .config
-            .load
-            .iter()
-            .map(|name| ModelName::new(name))
-            .collect();
-        let mut wanted: BTreeMap<ModelName, bool> = BTreeMap::new();
-        for listing in &listings {
-            if listing.is_wanted {
-                wanted.insert(listing.name.clone(), true);
-            } else if named.is_empty() && !listing.is_stored {
-                wanted.insert(listing.name.clone(), false);
-            }
-        }
-        for name in named {
-            wanted.entry(name).or_insert(false);
-        }
-        if wanted.is_empty() {
-            self.inner.is_settled.store(true, Ordering::Relaxed);
-        }
-        for (model, is_stored) in wanted {
-            self.open(model, is_stored, None, openings);
-        }
-    }
-
-    fn open(
-        &self,
-        model: ModelName,
-        from_store: bool,
-        wishes: Option<Wishes>,
-        openings: &mut JoinSet<Opened>,
-    ) {
-        self.inner
-            .problems
-            .write()
-            .insert(model.clone(), "it is being loaded".into());
-        let catalog = Arc::clone(&self.inner.catalog);
-        openings.spawn_blocking(move || {
-            let result = if from_store {
-                catalog.restore(&model)
-            } else {
-                catalog.load_as(&model, wishes.as_ref())
-            };
-            let result = result.and_then(|loaded| Ok((loaded, catalog.wishes(&model)?)));
-            (model, result)
-        });
-    }
-
-    fn opened(&mut self, model: &ModelName, result: Result<(Loaded, Wishes), CatalogError>) {
-        match result {
-            Ok((loaded, wishes)) => {
-                self.inner.problems.write().remove(model);
-                let served = Arc::new(Served::new(Arc::new(loaded), wishes));
-                self.inner
-                    .models
-                    .write()
-                    .insert(served.name.clone(), served);
-                self.plan_within(Duration::ZERO);
-            }
-            Err(error) => {
-                tracing::error!(%model, %error, "a model cannot be loaded");
-                let reason = error.to_string();
-                let is_unknown = matches!(error, CatalogError::Unknown { .. });
-                if is_unknown {
-                    self.inner.problems.write().remove(model);
-                } else {
-                    self.inner
-                        .problems
-                        .write()
-                        .insert(model.clone(), reason.clone());
-                }
-                let name = model.to_string();
-                self.tell(model, &|| {
-                    Err(if is_unknown {
-                        LoadError::Unknown {
-                            model: name.clone(),
-                        }
-                    } else {
-                        LoadError::Refused {
-                            model: name.clone(),
-                            reason: reason.clone(),
-                        }
-                    })
-                });
-            }
-        }
-        self.inner.changed();
-    }
-
     /// Tells those who wait for a model to be served.
     fn tell(&mut self, model: &ModelName, result: &dyn Fn() -> Result<(), LoadError>) {
         let (told, rest) = std::mem::take(&mut self.loading)
@@ -385,6 +301,14 @@ impl Control {
         let told: Vec<(ModelName, oneshot::Sender<_>)> = told;
         for (_, one) in told {
             let _ = one.send(result());
+        }
+    }
+
+    /// Notes why a plan is about to be made.
+    fn because(&mut self, cause: String) {
+        // Enough to be told; a thousand nodes may join at once.
+        if self.causes.len() < 8 {
+            self.causes.insert(cause);
         }
     }
 
@@ -412,6 +336,7 @@ impl Control {
                 if result.is_ok() {
                     self.inner.problems.write().remove(&model);
                     if self.inner.models.write().remove(&model).is_some() {
+                        self.because(format!("{model} is unloaded"));
                         self.plan_within(Duration::ZERO);
                     }
                 }
@@ -442,6 +367,7 @@ impl Control {
                     cores = node.cores, speed_share, "a node joined"
                 );
                 self.connect(&node.id, &address);
+                self.because(format!("node {} joined", node.id));
                 let known = Known {
                     session,
                     address,
@@ -467,6 +393,8 @@ impl Control {
                 known.is_settled = false;
                 self.inner.outlets.write().remove(&node);
                 self.inner.watching.book.lock().nodes.forget(node.as_str());
+                self.inner.roads.lock().forget(&Place::from(&node));
+                self.because(format!("node {node} is lost"));
                 self.plan_within(Duration::from_millis(10));
             }
             SessionEvent::Leaving { node, why } => {
@@ -475,7 +403,12 @@ impl Control {
                 };
                 tracing::info!(%node, why, "a node is leaving");
                 known.node.state = NodeState::Leaving;
+                self.because(format!("node {node} is leaving"));
                 self.plan_within(Duration::from_millis(10));
+            }
+            SessionEvent::Probed { node, seen } => {
+                self.probed(&node, &seen);
+                return;
             }
             SessionEvent::Reported { node, report } => {
                 let Some(known) = self.nodes.get_mut(&node) else {
@@ -505,7 +438,8 @@ impl Control {
     fn connect(&self, node: &NodeId, address: &str) {
         let shape = self
             .inner
-            .links
+            .shapes
+            .read()
             .as_ref()
             .map(|links| LinkShape::from(links.get(&Place::Center, &Place::from(node))));
         let config = SenderConfig {
@@ -555,7 +489,7 @@ impl Control {
     /// plans may count on them.
     fn snapshot(&self, for_requests: bool) -> Snapshot {
         let mut snapshot = Snapshot::empty(self.inner.clock.now());
-        snapshot.links = self.links.clone();
+        snapshot.links = self.inner.roads.lock().links(drift::QUANTILE);
         for (name, known) in &self.nodes {
             let mut node = known.node.clone();
             if for_requests && !known.is_settled && node.state == NodeState::Alive {
@@ -582,14 +516,20 @@ impl Control {
     fn begin(&mut self) -> Start {
         let start = self.start();
         self.is_rolling = true;
+        self.drift_begins(start.known_links.clone());
+        let causes: Vec<String> = std::mem::take(&mut self.causes).into_iter().collect();
+        self.under_way = causes.join(", ");
         self.planned_with = start.snapshot.alive().map(|node| node.id.clone()).collect();
         self.planned_for = self.inner.models.read().keys().cloned().collect();
         start
     }
 
     fn start(&self) -> Start {
+        // One lock after another: none is held while another is taken.
+        let models = self.inner.models.read().values().cloned().collect();
+        let known_links = self.inner.roads.lock().links(drift::QUANTILE);
         Start {
-            models: self.inner.models.read().values().cloned().collect(),
+            models,
             measured: self.measured.clone(),
             parent: self.plan.clone(),
             unsettled: self
@@ -599,7 +539,10 @@ impl Control {
                 .map(|(name, _)| name.clone())
                 .collect(),
             stored: self.stored.clone(),
-            rates: self.orders.rates(),
+            known_links,
+            rates: self.rates(),
+            told_rates: self.orders.rates(),
+            places: self.orders.places().clone(),
             snapshot: self.snapshot(false),
         }
     }
@@ -626,8 +569,13 @@ impl Control {
             }
         }
         match outcome.end {
-            End::Ready { plan, unplaced } => self.put_in_force(plan, &unplaced),
+            End::Ready { plan, unplaced } => {
+                let spent = (outcome.planned_in, outcome.loaded_in, outcome.sent_bytes);
+                self.drift_ended(true);
+                self.put_in_force(plan, &unplaced, spent);
+            }
             End::Same { unplaced } => {
+                self.drift_ended(false);
                 self.settle();
                 self.inner.observe(self.snapshot(true));
                 self.say(&unplaced);
@@ -670,12 +618,13 @@ impl Control {
     }
 
     /// Switches requests over to a plan that every node holds.
-    fn put_in_force(&mut self, plan: Plan, unplaced: &BTreeMap<ModelName, Vec<String>>) {
-        tracing::info!(
-            generation = plan.generation.0,
-            why = plan.explanation,
-            "a plan is in force"
-        );
+    fn put_in_force(
+        &mut self,
+        plan: Plan,
+        unplaced: &BTreeMap<ModelName, Vec<String>>,
+        spent: (Duration, Duration, u64),
+    ) {
+        self.note(&plan, spent);
         self.settle();
         let threads = |node: &NodeId| self.nodes.get(node).map_or(1, |known| known.node.cores);
         let models = self.inner.models.read().clone();
@@ -694,6 +643,39 @@ impl Control {
         self.plan = plan;
         *self.inner.plan.write() = Arc::new(self.plan.clone());
         self.say(unplaced);
+    }
+
+    /// Writes down why a plan comes into force and what it changes.
+    fn note(&self, plan: &Plan, (planned_in, loaded_in, sent_bytes): (Duration, Duration, u64)) {
+        let cause = if self.under_way.is_empty() {
+            "what is known has changed"
+        } else {
+            &self.under_way
+        };
+        let now = self.snapshot(false);
+        let (said, found) = journal::sentence(cause, &self.plan, plan, &now);
+        tracing::info!(
+            generation = plan.generation.0,
+            said,
+            sent_bytes,
+            why = plan.explanation,
+            "a plan is in force"
+        );
+        let unix_ms = u64::try_from(clock::unix_us() / 1000).unwrap_or(0);
+        let event = PlanEvent {
+            unix_ms,
+            generation: plan.generation.0,
+            parent: self.plan.generation.0,
+            cause: cause.to_owned(),
+            said,
+            loaded: found.loaded.len(),
+            kept: found.kept,
+            sent_bytes,
+            planned_in,
+            loaded_in,
+        };
+        let mut journal = self.inner.journal.lock();
+        journal.note(Arc::new(plan.clone()), event);
     }
 
     fn has_nodes(&self) -> bool {
@@ -762,6 +744,7 @@ impl Control {
                 }
             }
         }
+        self.drift();
         self.save().await;
     }
 

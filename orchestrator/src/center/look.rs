@@ -38,7 +38,7 @@ pub(super) async fn look(inner: &Arc<Inner>) -> Option<SnapshotResponse> {
 fn assemble(inner: &Inner, look: &Basis) -> SnapshotResponse {
     let served: Vec<Arc<Served>> = inner.models.read().values().cloned().collect();
     let (wishes, settings) = (
-        roll_out::wishes(inner, &look.start),
+        roll_out::wishes(inner, &look.start, &look.start.rates),
         roll_out::settings(inner),
     );
     let found = candidates(&PlanningInput {
@@ -247,8 +247,8 @@ fn chain(chain: &ChainProblem) -> SnapshotChain {
 }
 
 /// Takes in what the links took on the way of one answer. What no hop accounts for, scheduling at the
-/// centre, counts with the way back of the slowest branch.
-pub(super) fn learn(inner: &Inner, report: &Report, answer: &Answer, samples: u32) {
+/// centre, counts with the way back of the slowest branch. `sent` is what the client's tensors took, as they came.
+pub(super) fn learn(inner: &Inner, report: &Report, answer: &Answer, samples: u32, sent: usize) {
     let Some(decision) = &report.decision else {
         return;
     };
@@ -265,7 +265,8 @@ pub(super) fn learn(inner: &Inner, report: &Report, answer: &Answer, samples: u3
         return;
     };
     let rest = report.response.saturating_sub(longest);
-    let known = inner.links.clone().unwrap_or_default();
+    let now = inner.clock.now();
+    let mut roads = inner.roads.lock();
     let mut transfers = inner.transfers.lock();
     for hop in &answer.hops {
         let Some(route) = decision.arm.branches.get(hop.branch as usize) else {
@@ -294,8 +295,16 @@ pub(super) fn learn(inner: &Inner, report: &Report, answer: &Answer, samples: u3
             clippy::cast_precision_loss,
             reason = "a tensor is far below 2^53 bytes"
         )]
-        let bytes = bytes as f64 * f64::from(samples);
-        let link = known.get(&from, &to);
+        let bytes = if at == 0 && !is_back {
+            sent as f64
+        } else {
+            bytes as f64 * f64::from(samples)
+        };
+        let carried = hop.transfer.as_secs_f64();
+        if roads.observe(now, (&from, &to), bytes, carried) {
+            transfers.forget(&from, &to);
+        }
+        let link = roads.link(&from, &to, 0.5);
         // What the one before spent on coding and on the way out.
         let mut others = answer.hops.iter();
         let before = others.find(|one| one.branch == hop.branch && one.hop + 1 == hop.hop);

@@ -8,9 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use splitplace_fleet::{NodeId, Snapshot};
+use splitplace_fleet::{Links, NodeId, Snapshot};
 use splitplace_onnx::Fragment;
-use splitplace_plan::{ArmKind, Exact, FragmentId, Generation, Hop, ModelName, Plan};
+use splitplace_plan::{ArmKind, Exact, FragmentId, Generation, ModelName, Plan, diff};
 use splitplace_proto::control::{FragmentSpec, FragmentStatus, Profile, Retire, center_message};
 
 use super::{Inner, exits, served::Served};
@@ -18,11 +18,15 @@ use crate::{
     adoption::{self, AdoptError, FragmentFacts},
     catalog::profile_plan,
     measured::{Measured, ServiceTime},
-    planning::{PlanningInput, PlanningOutput, PlanningSettings, Wish, is_cut, plan},
+    planning::{ArmPin, PlanningInput, PlanningOutput, PlanningSettings, Wish, is_cut, plan},
     store::Counter,
 };
 
+/// Times of less are not known well enough to move an arm for them.
+const LEAST_GAIN: Duration = Duration::from_millis(1);
+
 /// What a roll-out starts from.
+#[derive(Clone)]
 pub(super) struct Start {
     pub(super) snapshot: Snapshot,
     pub(super) models: Vec<Arc<Served>>,
@@ -33,8 +37,14 @@ pub(super) struct Start {
     pub(super) unsettled: BTreeSet<NodeId>,
     /// A plan from before a restart, to be put in force as it is if everything is still there.
     pub(super) stored: Option<Plan>,
-    /// Requests a second that an operator wants planned for, instead of the configured ones.
+    /// Links as they show themselves, before an operator's assumptions.
+    pub(super) known_links: Links,
+    /// Requests a second to plan for, instead of the configured ones: what an operator says, else what is seen.
     pub(super) rates: BTreeMap<ModelName, f64>,
+    /// Of these, what an operator says.
+    pub(super) told_rates: BTreeMap<ModelName, f64>,
+    /// What an operator has laid down of arms.
+    pub(super) places: BTreeMap<(ModelName, String), ArmPin>,
 }
 
 /// Runs of a fragment on a node.
@@ -67,6 +77,10 @@ pub(super) enum End {
 pub(super) struct Outcome {
     pub(super) observations: Vec<Observation>,
     pub(super) planned_in: Duration,
+    /// From the plan to its last fragment loaded.
+    pub(super) loaded_in: Duration,
+    /// Bytes of fragments that were sent meanwhile.
+    pub(super) sent_bytes: u64,
     /// Nodes that had to let go of the parent.
     pub(super) emptied: BTreeSet<NodeId>,
     pub(super) end: End,
@@ -79,6 +93,7 @@ pub(super) async fn roll_out(inner: Arc<Inner>, mut start: Start) -> Outcome {
     let mut observations = profile(&inner, &mut start).await;
     let mut planned_in = Duration::ZERO;
     let mut emptied = BTreeSet::new();
+    let (began, fetched) = (Instant::now(), inner.sessions.fetched_bytes());
     let ended = attempt(
         &inner,
         &start,
@@ -93,7 +108,9 @@ pub(super) async fn roll_out(inner: Arc<Inner>, mut start: Start) -> Outcome {
     };
     Outcome {
         observations,
+        loaded_in: began.elapsed().saturating_sub(planned_in),
         planned_in,
+        sent_bytes: inner.sessions.fetched_bytes().saturating_sub(fetched),
         emptied,
         end,
     }
@@ -150,7 +167,9 @@ async fn attempt(
     let began = Instant::now();
     let output = {
         let store = Arc::clone(&inner.store);
-        let (settings, wishes) = (settings(inner), wishes(inner, start));
+        let (settings, wishes) = (settings(inner), wishes(inner, start, &start.rates));
+        let calm = self::wishes(inner, start, &start.told_rates);
+        let is_calm = start.rates == start.told_rates;
         let (snapshot, measured) = (start.snapshot.clone(), start.measured.clone());
         let (parent, seed) = (start.parent.clone(), inner.seed);
         let work = move || -> Result<PlanningOutput, String> {
@@ -167,7 +186,25 @@ async fn attempt(
                 settings,
                 seed,
             };
-            plan(&input).map_err(|error| error.to_string())
+            let made = plan(&input).map_err(|error| error.to_string())?;
+            if is_calm {
+                return Ok(made);
+            }
+            // A load that some arm cannot carry must not take its place: slow is better than none.
+            let input = PlanningInput {
+                wishes: &calm,
+                ..input
+            };
+            let arms = |output: &PlanningOutput| -> usize {
+                let models = output.plan.models.values();
+                models.map(|model| model.arms.len()).sum()
+            };
+            let idle = plan(&input).map_err(|error| error.to_string())?;
+            Ok(if arms(&made) < arms(&idle) {
+                idle
+            } else {
+                made
+            })
         };
         tokio::task::spawn_blocking(work)
             .await
@@ -203,23 +240,33 @@ async fn attempt(
 pub(super) fn settings(inner: &Inner) -> PlanningSettings {
     PlanningSettings {
         max_parts: inner.config.planning.max_parts,
-        codec_cost: inner.config.planning.codec_cost,
+        codec_cost: if inner.config.planning.codecs {
+            inner.config.planning.codec_cost
+        } else {
+            f64::NEG_INFINITY
+        },
+        least_gain: LEAST_GAIN,
         ..PlanningSettings::default()
     }
 }
 
 /// What is to be served, and how much of it.
-pub(super) fn wishes(inner: &Inner, start: &Start) -> Vec<Wish> {
+pub(super) fn wishes(inner: &Inner, start: &Start, rates: &BTreeMap<ModelName, f64>) -> Vec<Wish> {
     let arms = arms(&inner.config.planning.arms);
     let wish = |served: &Arc<Served>| Wish {
         arms: arms.clone(),
-        rate_per_second: start
-            .rates
+        rate_per_second: rates
             .get(&served.name)
             .copied()
             .unwrap_or(inner.config.planning.rate_per_second),
         controlled: controlled(&inner.config.exits, served),
         asked: served.wishes.clone(),
+        pins: start
+            .places
+            .iter()
+            .filter(|((model, _), _)| *model == served.name)
+            .map(|((_, arm), pin)| (arm.clone(), pin.clone()))
+            .collect(),
         ..Wish::new(Arc::clone(&served.loaded))
     };
     start.models.iter().map(wish).collect()
@@ -278,12 +325,15 @@ async fn load(
     inner.fragments.held.write().extend(fragments);
     let interfaces = start.models.iter();
     let interfaces = interfaces.map(|served| (served.name.clone(), served.interface()));
+    let shapes = inner.shapes.read().clone();
+    let in_force = inner.flow.lock().brain.generation();
     let assignments = adoption::assignments(
         plan,
+        in_force,
         &facts,
         &interfaces.collect(),
         &inner.sessions.addresses(),
-        inner.links.as_ref(),
+        shapes.as_ref(),
         &|model, arm| {
             let is_controlled = arm.kind == ArmKind::Exits
                 && start.models.iter().any(|served| {
@@ -430,25 +480,13 @@ fn arms(names: &[String]) -> BTreeSet<ArmKind> {
 /// Whether two plans run the same fragments at the same places by the same arms, with the same codecs
 /// and exits between them.
 fn same_places(a: &Plan, b: &Plan) -> bool {
-    let shape = |plan: &Plan| -> Vec<_> {
-        let hop = |hop: &Hop| (hop.fragment, hop.node.clone(), hop.codec, hop.exits.clone());
-        let arms = plan.models.iter().flat_map(|(model, planned)| {
-            planned.arms.iter().map(move |arm| {
-                let routes = arm.branches.iter();
-                let hops: Vec<Vec<_>> = routes
-                    .map(|route| route.hops.iter().map(hop).collect())
-                    .collect();
-                (
-                    model.clone(),
-                    planned.version.clone(),
-                    arm.name.clone(),
-                    hops,
-                )
-            })
-        });
-        arms.collect()
+    let versions = |plan: &Plan| -> Vec<_> {
+        let models = plan.models.iter();
+        models
+            .map(|(name, model)| (name.clone(), model.version.clone()))
+            .collect()
     };
-    a.models.keys().eq(b.models.keys()) && shape(a) == shape(b)
+    versions(a) == versions(b) && diff(a, b).changes.is_empty()
 }
 
 /// The fragments of a plan from before a restart, when models and nodes are all there and cutting

@@ -596,7 +596,7 @@ impl Watched for Center {
             for load in &mut after.loads {
                 load.rate_per_second *= question.load_factor(load.model.as_str());
             }
-            let mut wishes = roll_out::wishes(&center, &basis.start);
+            let mut wishes = roll_out::wishes(&center, &basis.start, &basis.start.rates);
             if let Question::Load { .. } = question {
                 for wish in &mut wishes {
                     let load = after

@@ -61,6 +61,11 @@ impl Transfers {
         }
     }
 
+    /// Forgets a pair: the link is known to be another now.
+    pub fn forget(&mut self, from: &Place, to: &Place) {
+        self.lines.remove(&(from.clone(), to.clone()));
+    }
+
     /// The link as it shows itself; as it is known where nothing was seen.
     #[must_use]
     pub fn link(&self, from: &Place, to: &Place, known: Link) -> Link {

@@ -1,6 +1,6 @@
 //! The arms that could be, with what they would cost on every node that may be given work.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use splitplace_fleet::{Node, NodeId, Place, Snapshot};
 use splitplace_onnx::VariantKind;
@@ -9,7 +9,7 @@ use splitplace_plan::{
     SegmentSpec, Way,
 };
 
-use super::{PlanningInput, Wish, translate};
+use super::{ArmPin, PlanningInput, Wish, translate};
 use crate::{
     catalog::{Loaded, LoadedExit, LoadedPart, LoadedVariant},
     measured::OnNode,
@@ -246,6 +246,22 @@ fn ways(wishes: &[Wish]) -> Vec<(&Wish, usize, ArmKind)> {
     ways.into_iter().map(|(_, way)| way).collect()
 }
 
+/// Every arm that a model could have, by name, with the number of its variant.
+#[must_use]
+pub fn arms_of(loaded: &Arc<Loaded>) -> Vec<(String, usize, ArmKind)> {
+    let wish = Wish {
+        controlled: loaded.variants().iter().map(|v| v.name.clone()).collect(),
+        ..Wish::new(Arc::clone(loaded))
+    };
+    let wishes = [wish];
+    let ways = ways(&wishes).into_iter();
+    ways.map(|(_, number, kind)| {
+        let name = arm_name(&loaded.variants()[number], kind);
+        (name, number, kind)
+    })
+    .collect()
+}
+
 /// Whether configuration and operator both allow arms of that kind.
 fn may(wish: &Wish, kind: ArmKind) -> bool {
     wish.arms.contains(&kind) && wish.asked.allow(kind)
@@ -296,6 +312,13 @@ fn refuse(
     {
         return Some(format!(
             "has fragment {number} pinned to {node}, which is not alive"
+        ));
+    }
+    let pin = wish.pins.get(&arm_name(variant, kind));
+    let mut pins = pin.into_iter().flat_map(|pin| &pin.nodes);
+    if let Some((number, node)) = pins.find(|(_, node)| fleet.find(node).is_none()) {
+        return Some(format!(
+            "has fragment {number} pinned to {node} by an operator, and that is not alive"
         ));
     }
     if let Some(least) = asked.min_accuracy {
@@ -354,8 +377,22 @@ fn bounds(wish: &Wish, fleet: &Fleet<'_>) -> Bounds {
         pins: pins
             .filter_map(|(number, node)| Some((*number, fleet.find(node)?)))
             .collect(),
+        cuts: None,
         apart: asked.apart,
         priority: asked.priority,
+    }
+}
+
+/// What an operator has pinned of an arm, on top of what is asked for of its model.
+fn pinned(bounds: &mut Bounds, parts: &mut (usize, usize), pin: &ArmPin, fleet: &Fleet<'_>) {
+    if let Some(cuts) = &pin.cuts {
+        *parts = (cuts.len() + 1, cuts.len() + 1);
+        bounds.cuts = Some(cuts.clone());
+    }
+    for (number, node) in &pin.nodes {
+        if let Some(node) = fleet.find(node) {
+            bounds.pins.insert(*number, node);
+        }
     }
 }
 
@@ -386,11 +423,15 @@ fn candidate<'a>(
         });
         estimates.push(on);
     }
-    let parts = match kind {
+    let mut parts = match kind {
         ArmKind::Chain => (2, input.settings.max_parts),
         ArmKind::Exits | ArmKind::Compressed => (1, input.settings.max_parts.max(1)),
         ArmKind::Whole | ArmKind::Semantic => (1, 1),
     };
+    let mut bounds = bounds(wish, fleet);
+    if let Some(pin) = wish.pins.get(&name) {
+        pinned(&mut bounds, &mut parts, pin, fleet);
+    }
     Candidate {
         wish,
         variant: number,
@@ -400,7 +441,7 @@ fn candidate<'a>(
             parts,
             chains,
             arrival_rate: wish.rate_per_second.max(0.0),
-            bounds: bounds(wish, fleet),
+            bounds,
         },
         estimates,
         enlarged: 0,

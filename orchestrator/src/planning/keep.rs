@@ -1,85 +1,143 @@
 //! Whether the arms stay where they are: moving costs loading, and measurements are noisy.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::{BTreeMap, BTreeSet};
 
 use splitplace_fleet::NodeId;
+use splitplace_plan::ArmPlan;
 
 use super::{
     PlanningError, PlanningInput,
     candidates::{Candidate, Fleet},
     spread,
-    translate::{self, Place},
+    translate::{self, Here, Place},
 };
 
-/// The new places, or the parent's; and whether it is the parent's.
+/// The new places, the parent's, or for each arm the better of both; and whether nothing moves.
 ///
-/// The parent's are kept when they still hold everything that the new ones hold, fit, leave no more
-/// models to the mercy of one node, and the new ones would not be faster by the share of
-/// [`inertia`](super::PlanningSettings::inertia), all arms together.
+/// An arm stays where it is unless another place makes it faster by the share of
+/// [`inertia`](super::PlanningSettings::inertia) and by [`least_gain`](super::PlanningSettings::least_gain): so
+/// a plan moves only what changes. Where the arms do not fit together so, or more models would be at the mercy
+/// of one node, all stay or all move, by what all together gain.
 pub(super) fn keep_or_move(
     input: &PlanningInput<'_>,
     fleet: &Fleet<'_>,
     candidates: &[Candidate<'_>],
     new: Vec<Place>,
 ) -> Result<(Vec<Place>, bool), PlanningError> {
-    let Some(old) = in_old_places(input, fleet, candidates, &new)? else {
+    let old = in_old_places(input, fleet, candidates, &new)?;
+    let rate = |arm: usize| candidates[arm].problem.arrival_rate;
+    let mut mixed = Vec::with_capacity(new.len());
+    let (mut stays, mut moves) = (0, 0);
+    let (mut before, mut after) = (0.0, 0.0);
+    for (arm, (old, new)) in old.iter().zip(&new).enumerate() {
+        let (Some(old), Place::Here(there)) = (old, new) else {
+            mixed.push(new.clone());
+            moves += usize::from(matches!(new, Place::Here(_)));
+            continue;
+        };
+        let is_same = old.stages == there.stages && old.plan.branches == there.plan.branches;
+        let (stay, go) = (
+            seconds(&old.plan, rate(arm)),
+            seconds(&there.plan, rate(arm)),
+        );
+        (before, after) = (before + stay, after + go);
+        if !is_same && is_worth_it(input, stay, go) {
+            moves += 1;
+            mixed.push(new.clone());
+        } else {
+            stays += 1;
+            mixed.push(Place::Here(old.clone()));
+        }
+    }
+    if stays == 0 {
         return Ok((new, false));
-    };
-    let fits = translate::memory(&old).iter().all(|(node, bytes)| {
-        let node = fleet.find(node).map(|number| fleet.nodes[number]);
-        node.is_some_and(|node| *bytes <= node.memory_bytes)
-    });
-    let is_as_safe = at_mercy(input, candidates, &old) <= at_mercy(input, candidates, &new);
-    let (before, after) = (together(&old), together(&new));
-    let is_worth_it = after.as_secs_f64() < before.as_secs_f64() * (1.0 - input.settings.inertia);
-    if fits && is_as_safe && !is_worth_it {
-        Ok((old, true))
-    } else {
-        Ok((new, false))
+    }
+    let most = at_mercy(input, candidates, &new);
+    let may = |placed: &[Place]| fits(fleet, placed) && at_mercy(input, candidates, placed) <= most;
+    if may(&mixed) {
+        return Ok((mixed, moves == 0));
+    }
+    let all: Option<Vec<Place>> = old
+        .into_iter()
+        .zip(&new)
+        .map(|(old, new)| match (old, new) {
+            (Some(old), _) => Some(Place::Here(old)),
+            (None, Place::Nowhere(why)) => Some(Place::Nowhere(why.clone())),
+            (None, Place::Here(_)) => None,
+        })
+        .collect();
+    match all.filter(|all| may(all) && !is_worth_it(input, before, after)) {
+        Some(all) => Ok((all, true)),
+        None => Ok((new, false)),
     }
 }
 
-/// Every arm that has a new place, in its old one; `None` when some cannot stay.
+/// Whether going from so many seconds to so many is worth the loading.
+fn is_worth_it(input: &PlanningInput<'_>, before: f64, after: f64) -> bool {
+    let settings = &input.settings;
+    after < before * (1.0 - settings.inertia) && after + settings.least_gain.as_secs_f64() <= before
+}
+
+/// Expected seconds of an arm that carries so many requests a second: the idle response, and the wait of an M/D/1
+/// queue at each of its nodes; more than a day when it cannot keep up.
+fn seconds(arm: &ArmPlan, rate: f64) -> f64 {
+    let mut work: BTreeMap<&NodeId, f64> = BTreeMap::new();
+    for hop in arm.branches.iter().flat_map(|route| &route.hops) {
+        *work.entry(&hop.node).or_default() += (hop.service + hop.coding).as_secs_f64() * hop.reach;
+    }
+    let wait = |service: f64| {
+        let load = rate * service;
+        if load < 1.0 {
+            rate * service * service / (2.0 * (1.0 - load))
+        } else {
+            // The one that falls behind less is the better one.
+            86_400.0 * load
+        }
+    };
+    arm.predicted.as_secs_f64() + work.into_values().map(wait).sum::<f64>()
+}
+
+fn fits(fleet: &Fleet<'_>, placed: &[Place]) -> bool {
+    translate::memory(placed).iter().all(|(node, bytes)| {
+        let node = fleet.find(node).map(|number| fleet.nodes[number]);
+        node.is_some_and(|node| *bytes <= node.memory_bytes)
+    })
+}
+
+/// Every arm that has a new place, in its old one; `None` for those that cannot stay.
 fn in_old_places(
     input: &PlanningInput<'_>,
     fleet: &Fleet<'_>,
     candidates: &[Candidate<'_>],
     new: &[Place],
-) -> Result<Option<Vec<Place>>, PlanningError> {
+) -> Result<Vec<Option<Box<Here>>>, PlanningError> {
     let mut old = Vec::with_capacity(new.len());
     for (candidate, new) in candidates.iter().zip(new) {
-        if let Place::Nowhere(why) = new {
-            old.push(Place::Nowhere(why.clone()));
-            continue;
-        }
         let model = input.parent.models.get(candidate.model());
         let model = model.filter(|model| model.version == candidate.loaded().version());
         let arm = model.and_then(|model| {
             let mut arms = model.arms.iter();
             arms.find(|arm| arm.name == candidate.problem.name)
         });
-        let Some(arm) = arm else {
-            return Ok(None);
-        };
         let max_parts = input.settings.max_parts;
-        let Some(stages) = translate::stages(fleet, candidate, arm, max_parts) else {
-            return Ok(None);
+        let stages = arm
+            .filter(|_| matches!(new, Place::Here(_)))
+            .and_then(|arm| Some((arm, translate::stages(fleet, candidate, arm, max_parts)?)));
+        let Some((arm, stages)) = stages else {
+            old.push(None);
+            continue;
         };
-        let place = translate::one(input, fleet, candidate, stages)?;
-        // The package may have changed under the same version.
-        let is_same = matches!(&place, Place::Here(here) if {
-            let hops = |plan: &splitplace_plan::ArmPlan| -> Vec<_> {
-                let hops = plan.branches.iter().flat_map(|route| &route.hops);
-                hops.map(|hop| hop.fragment).collect()
-            };
-            hops(&here.plan) == hops(arm)
+        let hops = |plan: &ArmPlan| -> Vec<_> {
+            let hops = plan.branches.iter().flat_map(|route| &route.hops);
+            hops.map(|hop| hop.fragment).collect()
+        };
+        old.push(match translate::one(input, fleet, candidate, stages)? {
+            // The package may have changed under the same version.
+            Place::Here(here) if hops(&here.plan) == hops(arm) => Some(here),
+            Place::Here(_) | Place::Nowhere(_) => None,
         });
-        if !is_same {
-            return Ok(None);
-        }
-        old.push(place);
     }
-    Ok(Some(old))
+    Ok(old)
 }
 
 /// Number of models of which the loss of one node takes every arm.
@@ -104,12 +162,4 @@ pub(super) fn critical(
         })
         .collect();
     spread::common(nodes.iter())
-}
-
-fn together(placed: &[Place]) -> Duration {
-    let predicted = placed.iter().map(|place| match place {
-        Place::Here(here) => here.plan.predicted,
-        Place::Nowhere(_) => Duration::ZERO,
-    });
-    predicted.fold(Duration::ZERO, Duration::saturating_add)
 }

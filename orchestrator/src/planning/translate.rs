@@ -21,6 +21,7 @@ use super::{
 use crate::{catalog::LoadedExit, measured::Source};
 
 /// What became of a candidate.
+#[derive(Clone)]
 pub(super) enum Place {
     Here(Box<Here>),
     /// Why it has no place.
@@ -28,6 +29,7 @@ pub(super) enum Place {
 }
 
 /// An arm with its place.
+#[derive(Clone)]
 pub(super) struct Here {
     pub(super) stages: Vec<Vec<Stage>>,
     /// Its routes are not numbered yet.
@@ -191,7 +193,9 @@ pub(super) fn stages(
             }
         }
         let most = if is_cut(arm.kind) { max_parts } else { 1 };
-        if at != chain.segments.len() || line.len() > most {
+        let (fewest, allowed) = candidate.problem.parts;
+        let is_many = line.len() < fewest || most.max(allowed) < line.len();
+        if at != chain.segments.len() || is_many {
             return None;
         }
         stages.push(line);

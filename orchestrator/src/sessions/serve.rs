@@ -1,13 +1,16 @@
 //! The gRPC service behind the sessions: one task for each.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use splitplace_fleet::{Node, NodeId, NodeState};
 use splitplace_link::sender::unix_us;
 use splitplace_plan::FragmentId;
 use splitplace_proto::control::{
-    Beat, CenterMessage, FetchChunk, FetchRequest, FragmentStatus, Hello, Refusal, Welcome,
-    WorkerMessage, center_message, control_server::Control, worker_message,
+    Beat, CenterMessage, FetchChunk, FetchRequest, FragmentStatus, Hello, Piece, PieceList,
+    PiecesRequest, Refusal, Welcome, WorkerMessage, center_message, control_server::Control,
+    worker_message,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,6 +22,8 @@ use super::{Handle, Loading, OUTBOX, Refused, SessionEvent, Sessions};
 const TEXT_BYTES: usize = 256;
 /// Most labels of a node.
 const LABELS: usize = 64;
+/// Most probes that are told at once.
+const PROBES: usize = 1024;
 /// Most entries of a report.
 const REPORT_ENTRIES: usize = 4096;
 /// Time for a worker to say who it is.
@@ -57,26 +62,73 @@ impl Control for Server {
         request: Request<FetchRequest>,
     ) -> Result<Response<Self::FetchStream>, Status> {
         let inner = &self.sessions.inner;
-        let id = FragmentId::from_slice(&request.into_inner().id)
-            .ok_or_else(|| Status::invalid_argument("a fragment is named by 32 bytes"))?;
-        let bytes = inner.fragments.bytes(id).ok_or_else(|| {
-            Status::not_found(format!(
-                "fragment {} is not part of any plan that is in force or being prepared",
-                id.hex()
-            ))
-        })?;
+        let request = request.into_inner();
+        let whole = self.fragment(&request.id)?;
+        let mut parts = Vec::new();
+        if request.pieces.is_empty() {
+            parts.push(whole);
+        } else {
+            let pieces = splitplace_onnx::pieces(&whole);
+            if pieces.len() < request.pieces.len() {
+                return Err(Status::invalid_argument(format!(
+                    "the fragment has {} pieces",
+                    pieces.len()
+                )));
+            }
+            for number in request.pieces {
+                let piece = pieces.get(number as usize);
+                let piece = piece.ok_or_else(|| {
+                    Status::invalid_argument(format!("the fragment has no piece {number}"))
+                })?;
+                parts.push(whole.slice(piece.clone()));
+            }
+        }
+        let size: usize = parts.iter().map(Bytes::len).sum();
+        inner.fetched.fetch_add(size as u64, Ordering::Relaxed);
         let (chunks, stream) = mpsc::channel(4);
         let size = inner.config.fetch_chunk_bytes.max(1);
         tokio::spawn(async move {
-            let mut rest = bytes;
-            while !rest.is_empty() {
-                let data = rest.split_to(size.min(rest.len()));
-                if chunks.send(Ok(FetchChunk { data })).await.is_err() {
-                    return;
+            for mut rest in parts {
+                while !rest.is_empty() {
+                    let data = rest.split_to(size.min(rest.len()));
+                    if chunks.send(Ok(FetchChunk { data })).await.is_err() {
+                        return;
+                    }
                 }
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn pieces(&self, request: Request<PiecesRequest>) -> Result<Response<PieceList>, Status> {
+        let whole = self.fragment(&request.into_inner().id)?;
+        let list = move || {
+            let pieces = splitplace_onnx::pieces(&whole).into_iter();
+            let pieces = pieces.map(|piece| Piece {
+                hash: Sha256::digest(&whole[piece.clone()]).to_vec().into(),
+                size_bytes: piece.len() as u64,
+            });
+            PieceList {
+                pieces: pieces.collect(),
+            }
+        };
+        // Hashing a large fragment takes a while.
+        let list = tokio::task::spawn_blocking(list).await;
+        list.map(Response::new)
+            .map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+impl Server {
+    fn fragment(&self, id: &[u8]) -> Result<Bytes, Status> {
+        let id = FragmentId::from_slice(id)
+            .ok_or_else(|| Status::invalid_argument("a fragment is named by 32 bytes"))?;
+        self.sessions.inner.fragments.bytes(id).ok_or_else(|| {
+            Status::not_found(format!(
+                "fragment {} is not part of any plan that is in force or being prepared",
+                id.hex()
+            ))
+        })
     }
 }
 
@@ -316,6 +368,15 @@ async fn take(
                 SessionEvent::Reported {
                     node: node.clone(),
                     report,
+                }
+            }
+            worker_message::Kind::Probed(probed) => {
+                if PROBES < probed.seen.len() {
+                    return Err("it tells of too many probes".into());
+                }
+                SessionEvent::Probed {
+                    node: node.clone(),
+                    seen: probed.seen,
                 }
             }
             worker_message::Kind::Leaving(leaving) => {

@@ -28,6 +28,7 @@ struct State {
     contents: BTreeMap<Digest, Bytes>,
     plan: Option<Plan>,
     policies: BTreeMap<String, BTreeMap<String, f64>>,
+    orders: Option<String>,
     counters: BTreeMap<Counter, u64>,
     measurements: BTreeMap<(FragmentId, NodeId), MeasurementRecord>,
     decisions: VecDeque<DecisionRecord>,
@@ -131,6 +132,15 @@ impl Store for MemoryStore {
         let mut state = self.state.lock();
         state.policies.insert(policy.to_owned(), values.clone());
         Ok(())
+    }
+
+    fn put_orders(&self, orders: &str) -> Result<(), StoreError> {
+        self.state.lock().orders = Some(orders.to_owned());
+        Ok(())
+    }
+
+    fn orders(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.state.lock().orders.clone())
     }
 
     fn policy(&self, policy: &str) -> Result<Option<BTreeMap<String, f64>>, StoreError> {

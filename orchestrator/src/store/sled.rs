@@ -46,6 +46,7 @@ const FORMAT: u64 = 1;
 const FORMAT_KEY: &[u8] = b"format";
 const CHANGES_KEY: &[u8] = b"changes";
 const PLAN_KEY: &[u8] = b"plan";
+const ORDERS_KEY: &[u8] = b"orders";
 const PACKAGES: &[u8] = b"package/";
 const POLICIES: &[u8] = b"policy/";
 const COUNTERS: &[u8] = b"counter/";
@@ -347,6 +348,21 @@ impl Store for SledStore {
         };
         let convert = |state| Ok::<_, String>(convert::policy_from_wire(state));
         self.decode(&value, convert).map(Some)
+    }
+
+    fn put_orders(&self, orders: &str) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        batch.insert(ORDERS_KEY, orders.as_bytes());
+        self.apply(&mut self.state.lock(), batch)
+    }
+
+    fn orders(&self) -> Result<Option<String>, StoreError> {
+        let Some(value) = self.get(ORDERS_KEY)? else {
+            return Ok(None);
+        };
+        let text = std::str::from_utf8(&value);
+        let text = text.map_err(|_| self.corrupt("what operators want is no text".into()))?;
+        Ok(Some(text.to_owned()))
     }
 
     fn reserve(&self, counter: Counter, count: u64) -> Result<Range<u64>, StoreError> {

@@ -73,11 +73,14 @@ fn problem(nodes: usize) -> impl proptest::strategy::Strategy<Value = Problem> {
     )
 }
 
-/// Mostly none, else a few: a node left out, the second stage pinned, branches apart.
+/// Mostly none, else a few: a node left out, the second stage pinned, some cuts only, branches apart.
 fn bounds(nodes: usize) -> impl proptest::strategy::Strategy<Value = Bounds> {
-    (0..2 * nodes, 0..2 * nodes, proptest::bool::ANY).prop_map(move |(out, pin, apart)| Bounds {
+    let cuts = proptest::option::weighted(0.3, proptest::collection::btree_set(1usize..5, 1..4));
+    let numbers = (0..2 * nodes, 0..2 * nodes, proptest::bool::ANY, cuts);
+    numbers.prop_map(move |(out, pin, apart, cuts)| Bounds {
         nodes: (out < nodes).then(|| (0..nodes).filter(|node| *node != out).collect()),
         pins: (pin < nodes).then_some((1, pin)).into_iter().collect(),
+        cuts,
         apart,
         priority: 0,
     })
@@ -90,7 +93,11 @@ fn keeps(bounds: &Bounds, branches: &[Vec<Stage>]) -> bool {
     let mut distinct = line.clone();
     distinct.sort_unstable();
     distinct.dedup();
-    line.iter().all(allowed)
+    let starts = branches.iter().flatten().map(|stage| stage.segments.start);
+    let mut inner = starts.filter(|start| *start > 0);
+    let may = |cut: usize| bounds.cuts.as_ref().is_none_or(|cuts| cuts.contains(&cut));
+    inner.all(may)
+        && line.iter().all(allowed)
         && (line.len() < 2 || bounds.pins.get(&1).is_none_or(|pin| line[1] == *pin))
         && (!bounds.apart || distinct.len() == line.len())
 }

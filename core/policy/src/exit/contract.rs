@@ -181,6 +181,25 @@ pub struct ExitChoice {
     pub reason: ExitReason,
 }
 
+impl ExitChoice {
+    /// Answers with probability `p`.
+    pub fn drawn(p: f64, rng: &mut dyn Rng) -> Self {
+        if p >= 1.0 || p <= 0.0 {
+            return Self {
+                stop: p >= 1.0,
+                propensity: 1.0,
+                reason: ExitReason::Certain,
+            };
+        }
+        let stop = unit(rng) < p;
+        Self {
+            stop,
+            propensity: if stop { p } else { 1.0 - p },
+            reason: ExitReason::Drawn,
+        }
+    }
+}
+
 /// How a served request turned out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExitOutcome<'a> {
@@ -235,19 +254,6 @@ pub trait ExitPolicy: Send + Sync + fmt::Debug {
 
     /// Decides whether to answer here.
     fn choose(&self, at: &At, rng: &mut dyn Rng) -> ExitChoice {
-        let p = self.stop(at);
-        if p >= 1.0 || p <= 0.0 {
-            return ExitChoice {
-                stop: p >= 1.0,
-                propensity: 1.0,
-                reason: ExitReason::Certain,
-            };
-        }
-        let stop = unit(rng) < p;
-        ExitChoice {
-            stop,
-            propensity: if stop { p } else { 1.0 - p },
-            reason: ExitReason::Drawn,
-        }
+        ExitChoice::drawn(self.stop(at), rng)
     }
 }

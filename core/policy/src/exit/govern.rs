@@ -28,16 +28,17 @@ use super::{
 
 /// Arrivals of the windows, and seconds after which they are too old.
 const SHORT: (usize, f64) = (128, 4.0);
-const LONG: (usize, f64) = (4096, 120.0);
+const LONG: (usize, f64) = (4096, 300.0);
 /// Standard errors between the windows that are no chance.
 const STEP_ERRORS: f64 = 3.5;
 /// Runs of a stage that count.
 const STAGE_MEMORY: f64 = 500.0;
 /// Offered load, if all ran to the end, that is assumed before anything has arrived.
 const QUIET_LOAD: f64 = 0.3;
-/// Seconds between two looks for bursts, and the mean length from which on one is a step that rules can follow.
+/// Seconds between two looks for bursts, and the mean length from which on one is a step that rules can follow:
+/// some seconds to notice, some to solve, and a good part of it must be left.
 const BURST_LOOK: f64 = 3.0;
-const BURST_LONG: f64 = 5.0;
+const BURST_LONG: f64 = 10.0;
 /// Relative change of bursts that is worth a new solution.
 const BURST_STEP: f64 = 0.5;
 /// Arrivals over which the loss is compared with the target.
@@ -288,9 +289,10 @@ impl Governor {
             let off = (short - burst).max(calm - short).max(0.0);
             let error = (short * short_error).hypot(long * long_error);
             if off > STEP_ERRORS * error && short_error < 0.25 {
+                // The record is kept: one of several bursts looks like a step, and they are known by several. A step
+                // is no burst that is over, so it does not fit as one.
                 self.bursts = None;
                 self.looked = now + BURST_LOOK;
-                self.all.forget();
                 self.long = RateWindow::sized(LONG.0, LONG.1);
                 for at in self.short.fresh(now) {
                     self.long.arrived(at);
@@ -537,6 +539,32 @@ mod tests {
             solve(&mut governor, now);
         }
         assert!(governor.solutions - before <= 2, "it must not flap");
+    }
+
+    #[test]
+    fn bursts_that_look_like_steps_are_known_once_there_were_several() {
+        let mut governor = governor("threshold");
+        let service = governor.busiest();
+        let rate = 1.5 / service;
+        // Two and a half times the rate for a fifth of the time, six seconds long.
+        let phases = [(0.625 * rate, 24.0), (2.5 * rate, 6.0)];
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let (mut now, mut phase, mut ends) = (0.0, 0, 24.0);
+        while now < 300.0 {
+            let until = (now + 0.5f64).min(ends);
+            arrive(&mut governor, &mut now, phases[phase].0, until, &mut rng);
+            if now >= ends {
+                phase = 1 - phase;
+                ends = now - phases[phase].1 * (-rng.random::<f64>()).ln_1p();
+            }
+            if let Some(task) = governor.due(now) {
+                assert!(governor.done(task.solve()));
+            }
+        }
+        let found = governor.bursts.unwrap();
+        assert!((3.0..10.0).contains(&found.stays[1]), "{found:?}");
+        let height = found.rates[1] / found.rate();
+        assert!((1.8..3.2).contains(&height), "{found:?}");
     }
 
     #[test]

@@ -36,11 +36,6 @@ impl RateWindow {
         }
     }
 
-    /// Begins anew.
-    pub fn forget(&mut self) {
-        self.instants.clear();
-    }
-
     /// The instants that are not too old, in order.
     pub fn fresh(&self, now: f64) -> impl Iterator<Item = f64> {
         let instants = self.instants.iter().copied();

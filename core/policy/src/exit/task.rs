@@ -219,7 +219,7 @@ impl Controller for Followed<'_> {
     fn stop(&mut self, moment: &super::simulate::Moment, rng: &mut dyn rand::Rng) -> bool {
         let behind = moment.is_border.then_some(moment.behind);
         let p = self.0[moment.node].stop(&moment.at, behind);
-        p >= 1.0 || p > 0.0 && crate::fixed::unit(rng) < p
+        super::ExitChoice::drawn(p, rng).stop
     }
 }
 

@@ -79,6 +79,18 @@ impl Face for Stub {
         None
     }
 
+    async fn plan(&self, _: bool) -> Result<center::PlanResponse, String> {
+        Err("a stub plans nothing".into())
+    }
+
+    fn plan_diff(&self, _: center::PlanDiffRequest) -> Result<center::PlanDiffResponse, String> {
+        Err("a stub plans nothing".into())
+    }
+
+    async fn act(&self, _: center::ActRequest) -> Result<String, String> {
+        Err("a stub plans nothing".into())
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

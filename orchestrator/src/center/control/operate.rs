@@ -1,23 +1,57 @@
-//! What an operator wants beyond what is known: nodes to be drained, loads and links to be planned for.
+//! What an operator wants beyond what is known: nodes to be drained, arms to be taken or placed, loads and links to be
+//! planned for.
 //!
-//! Kept in memory: a restarted centre plans by what it knows.
+//! What is drained and pinned is in the store before it is acknowledged, and holds after a restart. Loads and links
+//! that are assumed are not kept: a restarted centre plans by what it knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use splitplace_fleet::{NodeId, NodeState, Snapshot};
-use splitplace_plan::ModelName;
+use splitplace_plan::{ArmKind, ModelName};
 
 use super::{Basis, Control, Duration};
-use crate::{foresight::Question, watched::Operation};
+use crate::{
+    foresight::Question,
+    planning::{self, ArmPin},
+    watched::Operation,
+};
 
 /// Worlds that may be assumed at once.
 const ASSUMED: usize = 32;
+/// Fragments of one arm that can be given a node.
+const NODES: usize = 64;
+/// Pins and drained nodes together.
+const ORDERS: usize = 4096;
+
+/// What is kept of an operator's word, as JSON in the store. Fields are only ever added.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct Kept {
+    drained: BTreeSet<String>,
+    /// Arms that requests take, by model.
+    taken: BTreeMap<String, String>,
+    places: Vec<KeptPlace>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct KeptPlace {
+    model: String,
+    arm: String,
+    cuts: Option<BTreeSet<usize>>,
+    nodes: BTreeMap<usize, String>,
+}
 
 /// What plans are to count on beside what is known.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Orders {
     /// Nodes that plans do without.
     drained: BTreeSet<NodeId>,
+    /// Arms that requests take while they can answer.
+    taken: BTreeMap<ModelName, String>,
+    /// Where arms are cut and placed.
+    places: BTreeMap<(ModelName, String), ArmPin>,
     /// Requests a second to plan for.
     rates: BTreeMap<ModelName, f64>,
     /// Links to be planned as if they were so.
@@ -25,6 +59,65 @@ pub(super) struct Orders {
 }
 
 impl Orders {
+    /// What the store has of them; nothing, and said so, when it cannot be read.
+    pub(super) fn restore(text: &str) -> Self {
+        let kept: Kept = serde_json::from_str(text).unwrap_or_else(|error| {
+            tracing::error!(%error, "what operators have pinned and drained cannot be read from the store");
+            Kept::default()
+        });
+        let places = kept.places.into_iter().map(|place| {
+            let nodes = place.nodes.iter();
+            let pin = ArmPin {
+                cuts: place.cuts,
+                nodes: nodes
+                    .map(|(number, node)| (*number, NodeId::new(node)))
+                    .collect(),
+            };
+            ((ModelName::new(&place.model), place.arm), pin)
+        });
+        let taken = kept.taken.into_iter();
+        Self {
+            drained: kept.drained.iter().map(|node| NodeId::new(node)).collect(),
+            taken: taken
+                .map(|(model, arm)| (ModelName::new(&model), arm))
+                .collect(),
+            places: places.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// As the store keeps them.
+    fn text(&self) -> String {
+        let places = self.places.iter().map(|((model, arm), pin)| KeptPlace {
+            model: model.to_string(),
+            arm: arm.clone(),
+            cuts: pin.cuts.clone(),
+            nodes: pin
+                .nodes
+                .iter()
+                .map(|(number, node)| (*number, node.to_string()))
+                .collect(),
+        });
+        let taken = self.taken.iter();
+        let kept = Kept {
+            drained: self.drained.iter().map(ToString::to_string).collect(),
+            taken: taken
+                .map(|(model, arm)| (model.to_string(), arm.clone()))
+                .collect(),
+            places: places.collect(),
+        };
+        serde_json::to_string(&kept).expect("texts and numbers are JSON")
+    }
+
+    fn len(&self) -> usize {
+        self.drained.len() + self.taken.len() + self.places.len()
+    }
+
+    /// Where arms are cut and placed.
+    pub(super) const fn places(&self) -> &BTreeMap<(ModelName, String), ArmPin> {
+        &self.places
+    }
+
     /// Changes what the planner is told. Nodes that are drained finish what they have.
     pub(super) fn change(&self, snapshot: &mut Snapshot) {
         for node in &self.drained {
@@ -80,20 +173,67 @@ impl Orders {
 impl Control {
     /// A copy of everything that a plan would be made from.
     pub(super) fn basis(&self) -> Basis {
+        let places = self.orders.places.iter();
+        let drained = self.orders.drained.iter();
         Basis {
             start: self.start(),
+            taken: self.orders.taken.clone(),
+            pinned: places
+                .map(|(key, pin)| (key.clone(), pinned(pin)))
+                .collect(),
+            drained: drained.map(ToString::to_string).collect(),
         }
     }
 
-    /// Does what an operator wants; says what will follow.
+    /// Does what an operator wants; says what will follow. What has to outlive the process is in the store then.
     pub(super) fn operate(&mut self, what: Operation) -> Result<String, String> {
-        let told = match what {
-            Operation::Drain { node } => self.drain(&node)?,
+        let before = self.orders.clone();
+        let cause = cause(&what);
+        let told = self.order(what);
+        if told.is_err() {
+            self.orders = before;
+            return told;
+        }
+        if ORDERS < self.orders.len() {
+            self.orders = before;
+            return Err(format!(
+                "{ORDERS} pins and drained nodes are kept; take some away first"
+            ));
+        }
+        let text = self.orders.text();
+        if text != before.text()
+            && let Err(error) = self.inner.store.put_orders(&text)
+        {
+            self.orders = before;
+            return Err(error.to_string());
+        }
+        self.take_orders();
+        self.because(cause);
+        self.plan_within(Duration::ZERO);
+        self.show();
+        self.inner.changed();
+        told
+    }
+
+    /// Has requests take the arms that they are to take.
+    pub(super) fn take_orders(&self) {
+        let mut models: BTreeSet<ModelName> = self.inner.models.read().keys().cloned().collect();
+        models.extend(self.orders.taken.keys().cloned());
+        let mut flow = self.inner.flow.lock();
+        for model in models {
+            let arm = self.orders.taken.get(&model).cloned();
+            flow.brain.pin(model, arm);
+        }
+    }
+
+    fn order(&mut self, what: Operation) -> Result<String, String> {
+        match what {
+            Operation::Drain { node } => self.drain(&node),
             Operation::Undrain { node } => {
                 if !self.orders.drained.remove(&node[..]) {
                     return Err(format!("node {node} is not drained"));
                 }
-                format!("plans count on {node} again")
+                Ok(format!("plans count on {node} again"))
             }
             Operation::Pin { model, arm } => {
                 let planned = self.plan.models.get(&model[..]);
@@ -105,28 +245,109 @@ impl Control {
                         names.join(", ")
                     ));
                 }
-                let mut flow = self.inner.flow.lock();
-                flow.brain.pin(ModelName::new(&model), Some(arm.clone()));
-                format!("requests for {model} take {arm} while it can answer")
+                let told = format!("requests for {model} take {arm} while it can answer");
+                self.orders.taken.insert(ModelName::new(&model), arm);
+                Ok(told)
             }
-            Operation::Unpin { model } => {
-                let mut flow = self.inner.flow.lock();
-                flow.brain.pin(ModelName::new(&model), None);
-                format!("the policy chooses for {model}")
+            Operation::Place {
+                model,
+                arm,
+                cuts,
+                nodes,
+            } => self.place(&model, arm, cuts, &nodes),
+            Operation::Unpin { model, arm } => {
+                let name = ModelName::new(&model);
+                let of = |of: &String| arm.as_ref().is_none_or(|arm| arm == of);
+                let before = self.orders.len();
+                self.orders
+                    .places
+                    .retain(|(known, arm), _| *known != name || !of(arm));
+                if self.orders.taken.get(&name).is_some_and(of) {
+                    self.orders.taken.remove(&name);
+                }
+                if self.orders.len() == before && arm.is_some() {
+                    return Err(format!("nothing of {model} is pinned so"));
+                }
+                Ok(format!(
+                    "the policy chooses for {model}, and the planner where its arms are"
+                ))
             }
-            Operation::Apply { question } => self.apply(question)?,
+            Operation::Apply { question } => self.apply(question),
             Operation::Withdraw => {
                 self.orders.rates.clear();
                 self.orders.links.clear();
-                "plans go by what is known".to_owned()
+                Ok("plans go by what is known".to_owned())
             }
             Operation::Load { model } | Operation::Unload { model } => {
-                return Err(format!("{model} is loaded and unloaded by the repository"));
+                Err(format!("{model} is loaded and unloaded by the repository"))
             }
+        }
+    }
+
+    /// Lays down where an arm is cut and where its fragments are.
+    fn place(
+        &mut self,
+        model: &str,
+        arm: String,
+        cuts: Option<Vec<usize>>,
+        nodes: &[Option<String>],
+    ) -> Result<String, String> {
+        if NODES < nodes.len() {
+            return Err(format!("at most {NODES} fragments can be given a node"));
+        }
+        let nodes: BTreeMap<usize, &String> = nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(number, node)| Some((number, node.as_ref()?)))
+            .collect();
+        let served = self.inner.models.read().get(model).cloned();
+        let served = served.ok_or_else(|| format!("model '{model}' is not served"))?;
+        let ways = planning::arms_of(&served.loaded);
+        let Some((_, variant, kind)) = ways.iter().find(|(name, _, _)| *name == arm) else {
+            let names: Vec<&str> = ways.iter().map(|(name, _, _)| &name[..]).collect();
+            return Err(format!(
+                "{model} cannot run as '{arm}'; it can as: {}",
+                names.join(", ")
+            ));
         };
-        self.plan_within(Duration::ZERO);
-        self.show();
-        self.inner.changed();
+        if cuts.is_none() && nodes.is_empty() {
+            return Err("name cuts, nodes, or both".into());
+        }
+        let segments = served.loaded.variants()[*variant].parts[0].segments();
+        if let Some(cuts) = &cuts {
+            if !planning::is_cut(*kind) {
+                return Err(format!("{arm} runs in whole pieces and is not cut"));
+            }
+            let least = usize::from(*kind == ArmKind::Chain);
+            let most = self.inner.config.planning.max_parts.saturating_sub(1);
+            let is_rising = cuts.windows(2).all(|pair| pair[0] < pair[1]);
+            let is_inside = cuts.iter().all(|cut| (1..segments).contains(cut));
+            if !is_rising || !is_inside || !(least..=most).contains(&cuts.len()) {
+                return Err(format!(
+                    "{arm} has {segments} segments: {least} to {most} cuts, rising, each from 1 to {}",
+                    segments.saturating_sub(1)
+                ));
+            }
+        }
+        if let Some(unknown) = nodes
+            .values()
+            .find(|node| !self.nodes.contains_key(&node[..]))
+        {
+            let known: Vec<&str> = self.nodes.keys().map(NodeId::as_str).collect();
+            return Err(format!(
+                "there is no node '{unknown}'; there are: {}",
+                known.join(", ")
+            ));
+        }
+        let pin = ArmPin {
+            cuts: cuts.map(BTreeSet::from_iter),
+            nodes: nodes
+                .iter()
+                .map(|(number, node)| (*number, NodeId::new(node)))
+                .collect(),
+        };
+        let told = format!("{model}: {arm} is planned {}", pinned(&pin));
+        self.orders.places.insert((ModelName::new(model), arm), pin);
         Ok(told)
     }
 
@@ -191,5 +412,69 @@ impl Control {
                 Ok("plans are made as if the link were so".to_owned())
             }
         }
+    }
+}
+
+/// What was laid down of a place, in words.
+pub(super) fn pinned(pin: &ArmPin) -> String {
+    let mut what = Vec::new();
+    if let Some(cuts) = &pin.cuts {
+        let cuts: Vec<String> = cuts.iter().map(ToString::to_string).collect();
+        what.push(if cuts.is_empty() {
+            "in one piece".to_owned()
+        } else {
+            format!("cut after segment {}", cuts.join(" and "))
+        });
+    }
+    let nodes = pin.nodes.iter();
+    what.extend(nodes.map(|(number, node)| format!("fragment {number} on {node}")));
+    what.join(", ")
+}
+
+fn cause(what: &Operation) -> String {
+    match what {
+        Operation::Drain { node } => format!("an operator drains {node}"),
+        Operation::Undrain { node } => format!("an operator takes {node} back"),
+        Operation::Pin { model, arm } => format!("an operator pins {model} to {arm}"),
+        Operation::Place { model, arm, .. } => format!("an operator places {arm} of {model}"),
+        Operation::Unpin { model, .. } => format!("an operator unpins {model}"),
+        Operation::Apply { .. } => "an operator applies what was asked of the twin".into(),
+        Operation::Withdraw => "an operator withdraws what was assumed".into(),
+        Operation::Load { model } => format!("{model} is loaded"),
+        Operation::Unload { model } => format!("{model} is unloaded"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_comes_back_and_what_cannot_be_read_is_nothing() {
+        let pin = ArmPin {
+            cuts: Some(BTreeSet::from([3, 7])),
+            nodes: BTreeMap::from([(1, NodeId::new("cellar"))]),
+        };
+        assert_eq!(
+            pinned(&pin),
+            "cut after segment 3 and 7, fragment 1 on cellar"
+        );
+        let orders = Orders {
+            drained: BTreeSet::from([NodeId::new("attic")]),
+            taken: BTreeMap::from([(ModelName::new("m"), "base/chain".to_owned())]),
+            places: BTreeMap::from([((ModelName::new("m"), "base/chain".to_owned()), pin)]),
+            rates: BTreeMap::from([(ModelName::new("m"), 5.0)]),
+            links: Vec::new(),
+        };
+        let back = Orders::restore(&orders.text());
+        assert_eq!(back.text(), orders.text());
+        assert_eq!(
+            (&back.drained, &back.taken),
+            (&orders.drained, &orders.taken)
+        );
+        assert_eq!(back.places, orders.places);
+        assert!(back.rates.is_empty(), "what was assumed is not kept");
+        assert_eq!(Orders::restore("not JSON").len(), 0);
+        assert_eq!(Orders::restore("{}").len(), 0);
     }
 }

@@ -44,9 +44,10 @@ impl Control {
     fn links_of(&self, node: &NodeId) -> Vec<NodeLink> {
         let from = Place::from(node);
         let peers = self.nodes.keys().filter(|peer| *peer != node);
+        let roads = self.inner.roads.lock();
         peers
             .map(|peer| {
-                let link = self.links.get(&from, &Place::from(peer));
+                let link = roads.link(&from, &Place::from(peer), super::drift::QUANTILE);
                 NodeLink {
                     peer: peer.to_string(),
                     bytes_per_second: link.rate_bytes_per_second,

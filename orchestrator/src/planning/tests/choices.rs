@@ -415,3 +415,165 @@ fn a_plan_that_does_not_lint_is_not_handed_out() {
         "{stale:?}"
     );
 }
+
+/// A slow node beside the centre and a fast one behind an uplink.
+fn uplink(mbit: f64) -> World {
+    let mut world = World::new(&[("device", 20.0, 9_000), ("server", 400.0, 9_000)]);
+    world.wishes[0].arms = BTreeSet::from([ArmKind::Chain]);
+    let link = Link {
+        rate_bytes_per_second: mbit * 125_000.0,
+        delay: Duration::from_millis(2),
+        jitter: Duration::ZERO,
+    };
+    let (device, server) = (Place::Node("device".into()), Place::Node("server".into()));
+    for near in [Place::Center, device] {
+        world.snapshot.links.set(near.clone(), server.clone(), link);
+        world.snapshot.links.set(server.clone(), near, link);
+    }
+    world
+}
+
+/// Latencies of every chain of two fragments, by brute force over what the planner says of each.
+fn forced(world: &World, segments: usize) -> BTreeMap<(usize, bool), Duration> {
+    let mut all = BTreeMap::new();
+    for cut in 1..segments {
+        for is_device_first in [true, false] {
+            let mut pinned = World {
+                parent: Plan::default(),
+                snapshot: world.snapshot.clone(),
+                wishes: world.wishes.clone(),
+                measured: world.measured.clone(),
+                settings: world.settings,
+            };
+            let first = if is_device_first { "device" } else { "server" };
+            let pin = ArmPin {
+                cuts: Some(BTreeSet::from([cut])),
+                nodes: BTreeMap::from([(0, first.into())]),
+            };
+            pinned.wishes[0].pins = BTreeMap::from([("base/chain".to_owned(), pin)]);
+            let output = pinned.plan();
+            let planned = arm(&output, "base/chain").unwrap();
+            assert_eq!(planned.branches[0].hops[0].segments, 0..cut);
+            assert_eq!(nodes(planned)[0], first);
+            all.insert((cut, is_device_first), planned.predicted);
+        }
+    }
+    all
+}
+
+#[test]
+fn pins_hold_and_the_runner_up_is_the_best_of_the_rest() {
+    for mbit in [0.5, 4.0, 50.0] {
+        let mut world = uplink(mbit);
+        let segments = world.wishes[0].loaded.variants()[0].parts[0].segments();
+        let all = forced(&world, segments);
+        let output = world.plan();
+        let chosen = arm(&output, "base/chain").unwrap().clone();
+        let hops = &chosen.branches[0].hops;
+        let key = (hops[0].segments.end, hops[0].node == "device".into());
+        assert_eq!(all[&key], chosen.predicted);
+        let best = all.values().min().unwrap();
+        assert_eq!(chosen.predicted, *best, "at {mbit} Mbit/s: {all:?}");
+        let second = all.iter().filter(|(other, _)| **other != key);
+        let second = second.map(|(_, time)| time).min().unwrap();
+        world.parent = output.plan;
+        let input = PlanningInput {
+            parent: &world.parent,
+            generation: world.parent.generation.next(),
+            snapshot: &world.snapshot,
+            wishes: &world.wishes,
+            measured: &world.measured,
+            strategy: &Exact,
+            settings: world.settings,
+            seed: 7,
+        };
+        let told = why(&input);
+        let told = &told[&("sample".into(), "base/chain".to_owned())];
+        let seconds = |time: &Duration| time.as_secs_f64();
+        assert!(
+            (told.chosen.seconds - seconds(best)).abs() < 1e-6,
+            "{told:?}"
+        );
+        let runner_up = told.runner_up.as_ref().unwrap();
+        assert!(
+            (runner_up.seconds - seconds(second)).abs() < 1e-6,
+            "{told:?} {all:?}"
+        );
+    }
+}
+
+#[test]
+fn the_rates_at_which_the_choice_changes_are_where_it_does() {
+    let mut world = uplink(50.0);
+    let output = world.plan();
+    world.parent = output.plan;
+    let input = PlanningInput {
+        parent: &world.parent,
+        generation: world.parent.generation.next(),
+        snapshot: &world.snapshot,
+        wishes: &world.wishes,
+        measured: &world.measured,
+        strategy: &Exact,
+        settings: world.settings,
+        seed: 7,
+    };
+    let told = why(&input);
+    let told = &told[&("sample".into(), "base/chain".to_owned())];
+    assert!(!told.switches.is_empty(), "{told:?}");
+    for switch in &told.switches {
+        let way = |rate: f64| {
+            let mut other = uplink(50.0);
+            let mut link = other.snapshot.links.get(&switch.from, &switch.to);
+            link.rate_bytes_per_second = rate;
+            let (from, to) = (switch.from.clone(), switch.to.clone());
+            other.snapshot.links.set(from, to, link);
+            let output = other.plan();
+            let chosen = arm(&output, "base/chain").unwrap();
+            splitplace_plan::described(chosen)
+        };
+        // The last halving leaves less than a hundredth.
+        let back = if switch.at < switch.now { 1.01 } else { 0.99 };
+        assert_eq!(way(switch.at), switch.becomes, "{switch:?}");
+        assert_ne!(way(switch.at * back), switch.becomes, "{switch:?}");
+    }
+}
+
+#[test]
+fn only_the_arm_that_gains_moves() {
+    // Two models, each on a node of its own; one of the nodes becomes slow.
+    let mut world = World::new(&[
+        ("a", 500.0, 9_000),
+        ("b", 300.0, 9_000),
+        ("c", 290.0, 9_000),
+    ]);
+    world.wishes[0].arms = BTreeSet::from([ArmKind::Whole, ArmKind::Chain]);
+    world.settings.resilience = 1.0;
+    let first = world.plan();
+    world.parent = first.plan.clone();
+    let whole = arm(&first, "base/whole").unwrap().clone();
+    assert_eq!(nodes(&whole), ["a"]);
+    // The link to b becomes slow: the chain has to go elsewhere, the whole stays.
+    let slow = Link {
+        rate_bytes_per_second: 1e4,
+        delay: Duration::from_millis(200),
+        jitter: Duration::ZERO,
+    };
+    for other in [
+        Place::Center,
+        Place::Node("a".into()),
+        Place::Node("c".into()),
+    ] {
+        world
+            .snapshot
+            .links
+            .set(other.clone(), Place::Node("b".into()), slow);
+        world
+            .snapshot
+            .links
+            .set(Place::Node("b".into()), other, slow);
+    }
+    let second = world.plan();
+    let changes = splitplace_plan::diff(&first.plan, &second.plan).changes;
+    let moved: Vec<&str> = changes.iter().map(|change| &change.arm[..]).collect();
+    assert_eq!(moved, ["base/chain"]);
+}

@@ -44,6 +44,7 @@ fn an_empty_store_says_so(store: &dyn Store) {
     assert_eq!(store.content(&Digest::of(b"x")).unwrap(), None);
     assert_eq!(store.plan().unwrap(), None);
     assert_eq!(store.policy("ucb").unwrap(), None);
+    assert_eq!(store.orders().unwrap(), None);
     assert_eq!(store.measurements().unwrap(), []);
     assert_eq!(store.decisions(10).unwrap(), []);
     assert!(!store.remove_package(&"m".into()).unwrap());
@@ -180,6 +181,11 @@ fn policies_are_kept_apart_and_exactly(store: &dyn Store) {
     // Whole: a value that is not named any more is gone.
     store.put_policy("ucb", &BTreeMap::new()).unwrap();
     assert_eq!(store.policy("ucb").unwrap(), Some(BTreeMap::new()));
+    // Likewise what operators want.
+    for orders in ["{\"drained\":[\"é\"]}", "{}"] {
+        store.put_orders(orders).unwrap();
+        assert_eq!(store.orders().unwrap().as_deref(), Some(orders));
+    }
 }
 
 fn numbers_are_never_handed_out_twice(store: &dyn Store) {

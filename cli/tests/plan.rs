@@ -1,0 +1,239 @@
+//! The plan as operators meet it: shown, explained, compared, laid down; after a kill too. And a split that follows
+//! an uplink.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::process::Command;
+
+use serde_json::Value;
+use splitplace_tests::process::{Process, until};
+
+fn splitplace() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_splitplace"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SPLITPLACE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// An orchestrator with three nodes, on a store.
+struct Up {
+    process: Process,
+    server: String,
+}
+
+fn up(store: &std::path::Path) -> Up {
+    let mut command = splitplace();
+    command.args([
+        "up",
+        "--json",
+        "--free-ports",
+        "--seed",
+        "1",
+        "--nodes",
+        "3",
+    ]);
+    command.args(["--load", "fashion-mnist", "--set", "planning.drift-ms=0"]);
+    for set in [
+        "planning.follow-load=false",
+        "planning.profile-runs=0",
+        "planning.arms=[\"whole\",\"chain\"]",
+        // A busy machine must not make nodes look lost.
+        "workers.silence-ms=20000",
+    ] {
+        command.args(["--set", set]);
+    }
+    let mut process = Process::start(command.arg("--store").arg(store)).unwrap();
+    let told = process.json_line().unwrap();
+    Up {
+        process,
+        server: told["grpc"].as_str().unwrap().to_owned(),
+    }
+}
+
+impl Up {
+    /// Runs `plan`; what it printed as JSON, or its error.
+    fn plan(&self, arguments: &[&str]) -> Result<Value, String> {
+        let output = splitplace()
+            .arg("plan")
+            .args(arguments)
+            .args(["--server", &self.server, "--json"])
+            .output()
+            .unwrap();
+        if output.status.success() {
+            Ok(serde_json::from_slice(&output.stdout).unwrap())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    /// Waits until the plan is so.
+    fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        until(what, || {
+            self.plan(&["show"]).ok().filter(|plan| is_so(plan))
+        })
+        .unwrap()
+    }
+}
+
+fn arm<'a>(plan: &'a Value, name: &str) -> Option<&'a Value> {
+    let mut arms = plan["models"][0]["arms"].as_array()?.iter();
+    arms.find(|arm| arm["arm"] == name)
+}
+
+fn cuts(plan: &Value, name: &str) -> Option<Vec<u64>> {
+    let cuts = arm(plan, name)?["cuts"].as_array()?.iter();
+    cuts.map(Value::as_u64).collect()
+}
+
+#[test]
+fn what_operators_lay_down_holds_after_a_kill_and_is_explained() {
+    const CHAIN: &str = "base/chain";
+    let store = tempfile::tempdir().unwrap();
+    let up_first = up(store.path());
+    let shown = up_first.until("a chain", |plan| arm(plan, CHAIN).is_some());
+    let cut = if cuts(&shown, CHAIN).unwrap() == [3] {
+        4
+    } else {
+        3
+    };
+    // What cannot be is refused, and says what can.
+    for (wrong, why) in [
+        (vec!["pin", "nothing", CHAIN], "nothing"),
+        (vec!["pin", "fashion-mnist", "base/none"], "base/chain"),
+        (
+            vec!["pin", "fashion-mnist", CHAIN, "--cut", "0"],
+            "from 1 to",
+        ),
+        (vec!["pin", "fashion-mnist", CHAIN, "--cut", "none"], "cuts"),
+        (
+            vec!["pin", "fashion-mnist", "base/whole", "--cut", "3"],
+            "whole pieces",
+        ),
+        (
+            vec!["pin", "fashion-mnist", CHAIN, "--on", "attic"],
+            "node-1",
+        ),
+        (vec!["undrain", "node-3"], "not drained"),
+    ] {
+        let error = up_first.plan(&wrong).unwrap_err();
+        assert!(error.contains(why), "{wrong:?}: {error}");
+    }
+    let text = cut.to_string();
+    let pin = [
+        "pin",
+        "fashion-mnist",
+        CHAIN,
+        "--cut",
+        &text,
+        "--on",
+        "*,node-1",
+    ];
+    up_first.plan(&pin).unwrap();
+    up_first.plan(&["pin", "fashion-mnist", CHAIN]).unwrap();
+    up_first.plan(&["drain", "node-3"]).unwrap();
+    let is_so = |plan: &Value| {
+        let way = arm(plan, CHAIN).map(|arm| arm["way"].as_str().unwrap_or_default().to_owned());
+        cuts(plan, CHAIN) == Some(vec![cut])
+            && way.is_some_and(|way| way.contains("on node-1") && !way.contains("node-3"))
+            && plan["drained"] == serde_json::json!(["node-3"])
+            && plan["models"][0]["taken"] == CHAIN
+    };
+    let before = up_first.until("pins in force", is_so);
+    let generation = before["generation"].as_u64().unwrap();
+    // The journal says why, and what was changed; each arm knows its runner-up.
+    let told = up_first
+        .plan(&["explain", "fashion-mnist", "-n", "60"])
+        .unwrap();
+    let events = told["events"].as_array().unwrap();
+    assert!(
+        events.iter().any(|event| {
+            let said = event["said"].as_str().unwrap();
+            said.contains("an operator places base/chain") && said.contains("instead of")
+        }),
+        "{events:#?}"
+    );
+    let why = &arm(&told, CHAIN).unwrap()["why"];
+    // The cut and its second node are laid down: only the first node could be another.
+    assert_eq!(why["runner_up"], Value::from(""), "{why}");
+    let why = &arm(&told, "base/whole").unwrap()["why"];
+    assert!(
+        why["runner_up"].as_str().unwrap().starts_with("on node-"),
+        "{why}"
+    );
+    let known = told["remembered"].as_array().unwrap();
+    let first = known[0].as_u64().unwrap().to_string();
+    let found = up_first.plan(&["diff", &first]).unwrap();
+    assert!(found["after"].as_u64() >= Some(generation));
+    let changes = found["changes"].as_array().unwrap();
+    assert!(
+        changes
+            .iter()
+            .any(|change| change["arm"] == CHAIN && change["resplit"] == true)
+    );
+    let error = up_first.plan(&["diff", "999999"]).unwrap_err();
+    assert!(error.contains("not remembered"), "{error}");
+    // Dropped without a word, as by `kill -9`.
+    drop(up_first);
+
+    let again = up(store.path());
+    let after = again.until("pins after a kill", is_so);
+    let pinned = arm(&after, CHAIN).unwrap()["pinned"].as_str().unwrap();
+    assert!(
+        pinned.contains(&format!("segment {cut}")) && pinned.contains("node-1"),
+        "{pinned}"
+    );
+    again.plan(&["unpin", "fashion-mnist"]).unwrap();
+    again.plan(&["undrain", "node-3"]).unwrap();
+    let free = again.until("a free plan", |plan| {
+        plan["drained"] == serde_json::json!([]) && plan["models"][0]["taken"] == ""
+    });
+    assert_eq!(arm(&free, CHAIN).unwrap()["pinned"], "");
+    let (ended, errors) = again.process.terminate().unwrap();
+    assert!(ended.success(), "{errors}");
+}
+
+#[test]
+#[ignore = "takes minutes, and a machine that is busy with something else changes what is best"]
+fn the_split_follows_the_uplink_and_no_request_is_lost() {
+    let output = splitplace()
+        .args([
+            "lab",
+            "resplit",
+            "--follow",
+            "--json",
+            "--rates",
+            "100,0.1,100",
+            // Times that a busy machine keeps, too.
+            "--device-ms",
+            "600",
+            "--server-ms",
+            "60",
+            "--package",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../models/packages/cifar10"),
+        ])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{errors}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let phases = told["runs"][0]["phases"].as_array().unwrap();
+    let [fast, slow, back] = &phases[..] else {
+        panic!("{told:#}");
+    };
+    for phase in [fast, slow, back] {
+        assert_eq!(phase["lost"], 0, "{told:#}\n{errors}");
+        assert!(phase["requests"].as_u64().unwrap() > 0);
+        // No to and fro: a plan or two for each change.
+        assert!(phase["adopted"].as_u64().unwrap() <= 3, "{told:#}");
+    }
+    let bytes = |phase: &Value| phase["bytes_between"].as_u64().unwrap();
+    assert!(bytes(slow) < bytes(fast), "{told:#}");
+    assert_ne!(slow["cuts"], fast["cuts"], "{told:#}");
+    assert!(bytes(back) > bytes(slow), "{told:#}");
+    let said = slow["said"][0].as_str().unwrap();
+    assert!(
+        said.contains("Mbit/s") && said.contains("instead of"),
+        "{said}"
+    );
+}

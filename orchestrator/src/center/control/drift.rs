@@ -1,0 +1,310 @@
+//! What plans were made from has moved: links, by frames and probes, and load. Then a plan is made anew.
+//!
+//! Links are compared with what the last plan was made from, so what a plan has taken in moves nothing any more. Between
+//! two plans for drift alone there is a pause, longer each time that nothing came of one; a link that is found to have
+//! changed ends a long pause at once. Whether arms move then is the planner's decision, which asks for more than a
+//! little gain: both together keep a fleet from moving to and fro.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use splitplace_fleet::{Links, NodeId, NodeState, Place};
+use splitplace_link::{LinkShape, probe};
+use splitplace_plan::{ArmPlan, ModelName};
+use splitplace_proto::control::{self, ProbeSeen, center_message};
+use tokio::time::Instant;
+
+use super::Control;
+use crate::{adoption, measured};
+
+/// By how much, as a share of a node's time, what a load means for the busiest node has to change.
+const LOAD_STEP: f64 = 0.15;
+/// Share of a node's time below which load is nobody's concern.
+const LOAD_FLOOR: f64 = 0.3;
+/// What is planned for beyond the load that is seen: it is a mean, and the plan has to last.
+const HEADROOM: f64 = 1.2;
+/// The longest pause, as a multiple of the shortest.
+const LONGEST: u32 = 32;
+/// The quantile of frames' times by which plans are made.
+pub(super) const QUANTILE: f64 = 0.5;
+
+/// What the last plan was made from, and when the next may be made for drift alone.
+#[derive(Debug)]
+pub(super) struct Drift {
+    links: Links,
+    rates: BTreeMap<ModelName, f64>,
+    /// Links as requests are routed by them.
+    observed: Links,
+    pause: Duration,
+    not_before: Instant,
+    /// Whether the plan under way is made for drift alone.
+    is_alone: bool,
+}
+
+impl Drift {
+    /// Nothing planned yet.
+    pub(super) fn new(links: Links) -> Self {
+        Self {
+            observed: links.clone(),
+            links,
+            rates: BTreeMap::new(),
+            pause: Duration::ZERO,
+            not_before: Instant::now(),
+            is_alone: false,
+        }
+    }
+}
+
+impl Control {
+    /// Sends probes, and plans anew if what the last plan was made from has moved.
+    pub(super) fn drift(&mut self) {
+        self.send_probes();
+        let links = self.inner.roads.lock().links(QUANTILE);
+        if links != self.drift.observed {
+            self.drift.observed = links;
+            self.inner.observe(self.snapshot(true));
+            self.show();
+        }
+        let shortest = Duration::from_millis(self.inner.config.planning.drift_ms);
+        let is_idle = !self.is_rolling && self.due.is_none() && !self.plan.models.is_empty();
+        if shortest.is_zero() || !is_idle {
+            return;
+        }
+        let mut moved = self.inner.roads.lock().moved(&self.drift.links);
+        moved.retain(|link| {
+            [&link.from, &link.to]
+                .into_iter()
+                .all(|end| self.is_there(end))
+        });
+        let mut causes: Vec<String> = moved.iter().map(measured::told).collect();
+        let is_link = !causes.is_empty();
+        causes.extend(self.loads_moved());
+        let now = Instant::now();
+        let is_early = now < self.drift.not_before;
+        // A long pause is for what does not help; a link that changed may.
+        let is_new = is_link && now + shortest >= self.drift.not_before;
+        if causes.is_empty() || (is_early && !is_new) {
+            return;
+        }
+        for cause in causes {
+            self.because(cause);
+        }
+        self.drift.is_alone = true;
+        self.plan_within(Duration::ZERO);
+    }
+
+    fn is_there(&self, place: &Place) -> bool {
+        match place {
+            Place::Center => true,
+            Place::Node(node) => self
+                .nodes
+                .get(node)
+                .is_some_and(|known| known.node.state == NodeState::Alive),
+        }
+    }
+
+    /// Notes what the plan under way is made from.
+    pub(super) fn drift_begins(&mut self, links: Links) {
+        self.drift.links = links;
+        self.drift.rates = self.seen_rates();
+    }
+
+    /// Notes what came of a plan.
+    pub(super) fn drift_ended(&mut self, has_moved: bool) {
+        let shortest = Duration::from_millis(self.inner.config.planning.drift_ms);
+        let drift = &mut self.drift;
+        drift.pause = if has_moved || !drift.is_alone {
+            shortest
+        } else {
+            (drift.pause * 2).clamp(shortest, shortest * LONGEST)
+        };
+        drift.is_alone = false;
+        drift.not_before = Instant::now() + drift.pause;
+    }
+
+    /// Requests a second that are seen of each model.
+    fn seen_rates(&self) -> BTreeMap<ModelName, f64> {
+        let models = self.inner.models.read();
+        let now = self.inner.clock.now();
+        let seen = models.iter().filter_map(|(name, served)| {
+            let seen = served.demand.lock().seen(now)?;
+            Some((name.clone(), seen.rate * seen.samples.max(1.0)))
+        });
+        seen.collect()
+    }
+
+    /// Requests a second to plan for: an operator's word, else what is seen where it is enough to matter.
+    pub(super) fn rates(&self) -> BTreeMap<ModelName, f64> {
+        let mut rates = BTreeMap::new();
+        if self.inner.config.planning.follow_load {
+            for (model, rate) in self.seen_rates() {
+                if LOAD_FLOOR < rate * self.busiest(&model) {
+                    rates.insert(model, rate * HEADROOM);
+                }
+            }
+        }
+        rates.extend(self.orders.rates());
+        rates
+    }
+
+    /// Seconds that the busiest node of a model's lightest arm works for one request.
+    fn busiest(&self, model: &ModelName) -> f64 {
+        let busiest = |arm: &ArmPlan| {
+            let mut work: BTreeMap<&NodeId, f64> = BTreeMap::new();
+            for hop in arm.branches.iter().flat_map(|route| &route.hops) {
+                let cores = self
+                    .nodes
+                    .get(&hop.node)
+                    .map_or(1, |known| known.node.cores);
+                let seconds = (hop.service + hop.coding).as_secs_f64() * hop.reach;
+                *work.entry(&hop.node).or_default() += seconds / f64::from(cores.max(1));
+            }
+            work.into_values().fold(0.0, f64::max)
+        };
+        let arms = self.plan.models.get(model).map_or(&[][..], |m| &m.arms);
+        let least = arms.iter().map(busiest).min_by(f64::total_cmp);
+        least.unwrap_or(0.0)
+    }
+
+    /// The loads that are not any more what the last plan was made for, in words.
+    fn loads_moved(&self) -> Vec<String> {
+        if !self.inner.config.planning.follow_load {
+            return Vec::new();
+        }
+        let seen = self.seen_rates();
+        let models = self.plan.models.keys();
+        let moved = models.filter_map(|model| {
+            let now = seen.get(model).copied().unwrap_or(0.0);
+            let before = self.drift.rates.get(model).copied().unwrap_or(0.0);
+            let work = self.busiest(model);
+            let is_heavy = LOAD_FLOOR < now.max(before) * work;
+            let is_moved = LOAD_STEP < (now - before).abs() * work;
+            (is_heavy && is_moved && !self.orders.rates().contains_key(model)).then(|| {
+                format!("{model} is asked for {now:.1} times a second instead of {before:.1}")
+            })
+        });
+        moved.collect()
+    }
+
+    /// Has probes sent over links that nobody uses.
+    fn send_probes(&mut self) {
+        let alive = self
+            .nodes
+            .values()
+            .filter(|known| known.node.state == NodeState::Alive);
+        let mut places: Vec<Place> = alive.map(|known| Place::from(&known.node.id)).collect();
+        places.push(Place::Center);
+        let pairs: Vec<(Place, Place)> = if places.len() <= adoption::MESHED + 1 {
+            let of = |from: &Place| {
+                let others = places.iter().filter(move |to| *to != from);
+                others
+                    .map(|to| (from.clone(), to.clone()))
+                    .collect::<Vec<_>>()
+            };
+            places.iter().flat_map(of).collect()
+        } else {
+            self.used_links()
+        };
+        let now = self.inner.clock.now();
+        let due = self.inner.roads.lock().probes(now, pairs);
+        let mut asked: BTreeMap<NodeId, Vec<control::Probe>> = BTreeMap::new();
+        for one in due {
+            match (one.from, one.to) {
+                (Place::Center, Place::Node(node)) => {
+                    if let Some(outlet) = self.inner.outlets.read().get(&node) {
+                        // One that cannot leave measures nothing.
+                        let _ = outlet.send(probe::frame(one.bytes));
+                    }
+                }
+                (Place::Node(from), to) => {
+                    let peer = match to {
+                        Place::Center => String::new(),
+                        Place::Node(node) => node.to_string(),
+                    };
+                    let bytes = one.bytes;
+                    asked
+                        .entry(from)
+                        .or_default()
+                        .push(control::Probe { peer, bytes });
+                }
+                (Place::Center, Place::Center) => {}
+            }
+        }
+        for (node, probes) in asked {
+            let probes = center_message::Kind::Probes(control::Probes { probes });
+            let _ = self.inner.sessions.send(&node, probes);
+        }
+    }
+
+    /// The links between the places of the plan in force.
+    fn used_links(&self) -> Vec<(Place, Place)> {
+        let mut used = Vec::new();
+        for route in self.plan.routes() {
+            let mut from = Place::Center;
+            for hop in &route.hops {
+                let to = Place::from(&hop.node);
+                used.push((std::mem::replace(&mut from, to.clone()), to));
+            }
+            used.push((from, Place::Center));
+        }
+        used.retain(|(from, to)| from != to);
+        used.sort();
+        used.dedup();
+        used
+    }
+
+    /// Takes in what probes took that came to a node.
+    pub(super) fn probed(&self, node: &NodeId, seen: &[ProbeSeen]) {
+        let now = self.inner.clock.now();
+        let offset = |node: &str| self.inner.sessions.clock_offset_us(node);
+        let to = Place::from(node);
+        let mut roads = self.inner.roads.lock();
+        for one in seen {
+            let from = match &one.from[..] {
+                "" => Place::Center,
+                name if self.nodes.contains_key(name) => Place::Node(NodeId::new(name)),
+                _ => continue,
+            };
+            let ahead = if one.from.is_empty() {
+                0
+            } else {
+                offset(&one.from)
+            };
+            let took = one.transfer_us - (offset(node.as_str()) - ahead);
+            #[expect(clippy::cast_precision_loss, reason = "a probe is small and short")]
+            let (bytes, seconds) = (one.bytes as f64, took as f64 * 1e-6);
+            roads.observe(now, (&from, &to), bytes, seconds);
+        }
+    }
+}
+
+impl super::super::Center {
+    /// Slows an emulated fleet's links otherwise, from the next frame on, without telling whoever plans: that has to be
+    /// found out, as with real links. Links that were not emulated when they were opened stay as they are.
+    pub fn reshape(&self, links: Links) {
+        let inner = &self.inner;
+        for (node, outlet) in inner.outlets.read().iter() {
+            let link = links.get(&Place::Center, &Place::from(node));
+            outlet.reshape(Some(LinkShape::from(link)));
+        }
+        let nodes: Vec<NodeId> = inner.sessions.addresses().into_keys().collect();
+        for node in &nodes {
+            let from = Place::from(node);
+            let peer = |name: String, to: &Place| control::Peer {
+                node: name,
+                data_address: String::new(),
+                shape: Some(adoption::shape(&links, &from, to)),
+            };
+            let others = nodes.iter().filter(|other| *other != node);
+            let peers = others
+                .map(|other| peer(other.to_string(), &Place::from(other)))
+                .chain([peer(String::new(), &Place::Center)]);
+            let reshape = control::Reshape {
+                peers: peers.collect(),
+            };
+            let _ = inner
+                .sessions
+                .send(node, center_message::Kind::Reshape(reshape));
+        }
+        *inner.shapes.write() = Some(links);
+    }
+}
