@@ -42,7 +42,23 @@ pub(crate) struct Plot {
 impl Plot {
     /// The plot as a document.
     pub(crate) fn draw(&self) -> String {
+        self.document(false)
+    }
+
+    /// The same with x by its logarithm.
+    pub(crate) fn draw_log_x(&self) -> String {
+        self.document(true)
+    }
+
+    fn document(&self, log_x: bool) -> String {
         let points = || self.series.iter().flat_map(|series| &series.points);
+        let x = |value: f64| {
+            if log_x {
+                value.max(1e-5).log10()
+            } else {
+                value
+            }
+        };
         let y = |value: f64| {
             if self.log {
                 value.max(1e-5).log10()
@@ -59,9 +75,9 @@ impl Plot {
                 _ => (0.0, 1.0),
             }
         };
-        let (x0, x1) = bounds(&mut points().map(|p| p.0));
+        let (x0, x1) = bounds(&mut points().map(|p| x(p.0)));
         let (y0, y1) = bounds(&mut points().map(|p| y(p.1)).chain(self.line.map(y)));
-        let at = |value: f64| LEFT + (value - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT);
+        let at = |value: f64| LEFT + (x(value) - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT);
         let up =
             |value: f64| HEIGHT - BOTTOM - (y(value) - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM);
         let mut text = format!(
@@ -81,14 +97,12 @@ impl Plot {
         say(middle, HEIGHT - 10.0, "middle", self.x);
         say(8.0, 30.0, "start", self.y);
         let mut lines = String::new();
-        for tick in ticks(x0, x1) {
+        let marks = if log_x { tens(x0, x1) } else { ticks(x0, x1) };
+        for tick in marks {
             say(at(tick), HEIGHT - BOTTOM + 16.0, "middle", &number(tick));
         }
         let levels: Vec<f64> = if self.log {
-            let tens = -5..=0;
-            tens.map(|e| 10f64.powi(e))
-                .filter(|v| (y0..=y1).contains(&v.log10()))
-                .collect()
+            tens(y0, y1)
         } else {
             ticks(y0, y1)
         };
@@ -154,6 +168,14 @@ const fn number_of(count: usize) -> f64 {
     count as f64
 }
 
+/// Powers of ten between two exponents.
+fn tens(low: f64, high: f64) -> Vec<f64> {
+    let all = -5..=9;
+    all.filter(|e| (low..=high).contains(&f64::from(*e)))
+        .map(|e| 10f64.powi(e))
+        .collect()
+}
+
 /// Round numbers between two.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
     let span = (high - low).max(f64::MIN_POSITIVE);
@@ -199,6 +221,18 @@ mod tests {
         assert!(text.starts_with("<svg") && text.ends_with("</svg>\n"));
         assert!(text.contains("a &lt; b"));
         assert_eq!(text.matches("<circle").count(), 4);
+        // Half, one and two are evenly apart by their logarithms only.
+        let places = |text: &str| -> Vec<f64> {
+            let circles = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("<circle cx=\""));
+            circles
+                .map(|rest| rest[..rest.find('"').unwrap()].parse().unwrap())
+                .collect()
+        };
+        let (even, log) = (places(&text), places(&plot.draw_log_x()));
+        assert!(even[2] - even[1] > 1.5 * (even[1] - even[0]));
+        assert!((log[2] - 2.0 * log[1] + log[0]).abs() < 0.3);
         assert_eq!(
             ticks(0.0, 1.0),
             [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]

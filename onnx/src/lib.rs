@@ -3,11 +3,12 @@
 //! Reading order: [`model`] (a file, checked and made whole), [`shapes`] (what every tensor looks
 //! like), [`mod@import`] (the cost graph), [`cut`] (fragments as ONNX files of their own), [`engine`]
 //! (running one), [`mod@pieces`] (what fragments share), [`package`] (a folder with several ways to run a network), [`tables`] (what was measured
-//! of one).
+//! of one), [`costs`] (what layers of a type cost).
 //!
 //! The inference engine is named in `engine` and `shapes` only. Everything from outside is bounded
 //! before it is handed on: file sizes, tensor sizes, numbers of nodes, paths.
 
+pub mod costs;
 pub mod cut;
 pub mod engine;
 mod error;
@@ -20,6 +21,7 @@ pub mod shapes;
 pub mod speed;
 pub mod tables;
 
+pub use costs::Costs;
 pub use cut::{Fragment, Port, cut_layers, cut_many};
 pub use engine::{ENGINE, Prepared, Value, prepare};
 pub use error::{Error, Result};

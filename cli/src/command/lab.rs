@@ -3,12 +3,14 @@
 mod cells;
 mod chainnet;
 mod controllers;
+mod costs;
 mod exits;
 mod line;
 mod live;
 mod placement;
 mod resplit;
 mod sources;
+mod splits;
 
 use std::process::ExitCode;
 
@@ -22,6 +24,10 @@ pub(crate) enum LabCommand {
     Placement(placement::Placement),
     /// How much less is lost when fragments are placed anew, by who judges the places.
     Chainnet(chainnet::Chainnet),
+    /// Where each method parts networks between a device and a server, by uplink and by the device's speed.
+    Splits(splits::Splits),
+    /// What layers of each type cost, fitted on segments of networks, and how well that tells others.
+    Costs(costs::LabCosts),
     /// An uplink falls and comes back under load: how soon the split follows, and what that costs.
     Resplit(Box<resplit::Resplit>),
 }
@@ -31,6 +37,8 @@ pub(crate) async fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
         LabCommand::Exits(args) => exits::run(&args).await,
         LabCommand::Placement(args) => placement::run(&args),
         LabCommand::Chainnet(args) => chainnet::run(&args),
+        LabCommand::Splits(args) => splits::run(&args),
+        LabCommand::Costs(args) => costs::run(&args),
         LabCommand::Resplit(args) => resplit::run(&args).await,
     }
 }

@@ -15,6 +15,8 @@ mod plot;
 mod show;
 mod verify;
 
+pub(crate) use self::measure::thread_time;
+
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Context as _;

@@ -15,6 +15,7 @@ mod tables;
 mod thresholds;
 mod variant;
 
+pub(crate) use self::part::thread_time;
 pub(super) use self::variant::Answers;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -31,7 +32,7 @@ use splitplace_onnx::{
     tables::{DataSet as DataFacts, FILE, Machine, Tables, VariantTable},
 };
 
-use self::{part::thread_time, state::State, variant::VariantRun};
+use self::{state::State, variant::VariantRun};
 use super::{make, replace, show};
 use crate::{dataset::DataSet, output};
 

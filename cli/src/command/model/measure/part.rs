@@ -36,7 +36,7 @@ pub(super) struct PartRun {
 }
 
 /// Processor time of this thread: what a run costs, whatever else the machine does.
-pub(super) fn thread_time() -> Duration {
+pub(crate) fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }

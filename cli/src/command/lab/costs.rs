@@ -1,0 +1,263 @@
+//! `splitplace lab costs`: what layers of each type cost, fitted on segments of real networks, and how well that tells
+//! what it has not seen: other segments, other networks, and the cut that follows from it.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use serde_json::json;
+use splitplace_onnx::{Costs, ENGINE, speed, tables::Machine};
+use splitplace_plan::{
+    partition::{Choice, Light, Method as _, Objective, Scene},
+    predict::{Features, Predictor, Sample},
+};
+
+use super::splits::{Settings, Source, usual};
+use crate::{command::model::thread_time, output};
+
+#[derive(Debug, Args)]
+pub(crate) struct LabCosts {
+    /// Folders of packages and ONNX files, as for `lab splits`.
+    networks: Vec<PathBuf>,
+    /// Write the coefficients to this file; the shipped ones are onnx/src/costs.toml.
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// Parts of the segments of which each is predicted from the others.
+    #[arg(long, default_value_t = 5)]
+    folds: usize,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Uplinks in Mbit/s and ratios at which the cut is chosen by predicted times.
+const UPLINKS: [f64; 5] = [0.5, 2.0, 10.0, 50.0, 200.0];
+const RATIOS: [f64; 3] = [5.0, 10.0, 20.0];
+
+/// Relative errors of predictions.
+struct Errors(Vec<f64>);
+
+impl Errors {
+    fn of(predictor: &Predictor, samples: &[Sample]) -> Self {
+        let error = |sample: &Sample| {
+            (predictor.predict(&sample.features).mean / sample.seconds - 1.0).abs()
+        };
+        let mut errors: Vec<f64> = samples.iter().map(error).collect();
+        errors.sort_by(f64::total_cmp);
+        Self(errors)
+    }
+
+    fn quantile(&self, share: f64) -> f64 {
+        let at = (share * super::real(self.0.len())) as usize;
+        self.0
+            .get(at.min(self.0.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or(f64::NAN)
+    }
+
+    fn mean(&self) -> f64 {
+        self.0.iter().sum::<f64>() / super::real(self.0.len().max(1))
+    }
+
+    fn words(&self) -> String {
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        format!(
+            "{}, {}, {}",
+            percent(self.quantile(0.5)),
+            percent(self.mean()),
+            percent(self.quantile(0.95))
+        )
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({ "median": self.quantile(0.5), "mean": self.mean(), "p95": self.quantile(0.95) })
+    }
+}
+
+pub(super) fn run(args: &LabCosts) -> anyhow::Result<ExitCode> {
+    ensure!(
+        (2..=100).contains(&args.folds),
+        "--folds must lie in 2 to 100"
+    );
+    let paths = usual(&args.networks)?;
+    let settings = Settings {
+        codec_cost: 0.002,
+        picture_bytes: 108_101,
+    };
+    let macs_per_second = speed::macs_per_second(20, thread_time)?;
+    let mut sources = Vec::new();
+    for path in &paths {
+        let source = Source::open(path, settings).and_then(|mut source| {
+            source.lengthen()?;
+            Ok(source)
+        });
+        sources.push(source.with_context(|| format!("{} cannot be run", path.display()))?);
+    }
+    let samples: Vec<Vec<Sample>> = sources.iter().map(samples).collect();
+    let all: Vec<Sample> = samples.concat();
+    let predictor = Predictor::fit(&all)?;
+    let mut folds = Errors(Vec::new());
+    for fold in 0..args.folds {
+        let (held, rest): (Vec<_>, Vec<_>) = all
+            .iter()
+            .enumerate()
+            .partition(|(at, _)| at % args.folds == fold);
+        let of = |list: Vec<(usize, &Sample)>| -> Vec<Sample> {
+            list.into_iter().map(|(_, sample)| *sample).collect()
+        };
+        let fitted = Predictor::fit(&of(rest))?;
+        folds.0.extend(Errors::of(&fitted, &of(held)).0);
+    }
+    folds.0.sort_by(f64::total_cmp);
+    let mut rows = Vec::new();
+    for (number, source) in sources.iter().enumerate() {
+        let others = samples.iter().enumerate().filter(|(at, _)| *at != number);
+        let others: Vec<Sample> = others.flat_map(|(_, list)| list.clone()).collect();
+        // With one network there are no others.
+        let fitted = Predictor::fit(&others).unwrap_or_else(|_| predictor.clone());
+        let (mean, most) = regret(source, &fitted)?;
+        rows.push(Row {
+            name: source.name.clone(),
+            segments: samples[number].len(),
+            errors: Errors::of(&fitted, &samples[number]),
+            whole: guess(source, &fitted) / source.whole - 1.0,
+            regret: (mean, most),
+        });
+    }
+    let costs = Costs {
+        machine: Machine {
+            engine: ENGINE.into(),
+            cores: 1,
+            macs_per_second,
+        },
+        samples: all.len() as u64,
+        predictor,
+    };
+    if let Some(path) = &args.write {
+        std::fs::write(path, costs.to_text())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    tell(args, &costs, &folds, &rows)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How a network is told by the others.
+struct Row {
+    name: String,
+    segments: usize,
+    errors: Errors,
+    whole: f64,
+    regret: (f64, f64),
+}
+
+fn tell(args: &LabCosts, costs: &Costs, folds: &Errors, rows: &[Row]) -> anyhow::Result<()> {
+    if args.json {
+        let rows = rows.iter().map(|row| {
+            json!({
+                "network": row.name,
+                "segments": row.segments,
+                "error": row.errors.json(),
+                "whole": row.whole,
+                "regret": { "mean": row.regret.0, "largest": row.regret.1 },
+            })
+        });
+        return output::json(&json!({
+            "samples": costs.samples,
+            "macs_per_second": costs.machine.macs_per_second,
+            "relative_variance": costs.predictor.relative_variance,
+            "coefficients": costs.predictor.coefficients,
+            "held_out_segments": folds.json(),
+            "held_out_networks": rows.collect::<Vec<_>>(),
+        }));
+    }
+    let mut table = output::table([
+        "held out",
+        "segments",
+        "error: median, mean, 95 %",
+        "whole network",
+        "regret of the cut: mean, largest",
+    ]);
+    table.add_row([
+        format!("every {}th segment", args.folds),
+        costs.samples.to_string(),
+        folds.words(),
+        String::new(),
+        String::new(),
+    ]);
+    for row in rows {
+        let percent = |share: f64| format!("{:.1} %", share * 100.0);
+        table.add_row([
+            row.name.clone(),
+            row.segments.to_string(),
+            row.errors.words(),
+            format!("{:+.0} %", row.whole * 100.0),
+            format!("{}, {}", percent(row.regret.0), percent(row.regret.1)),
+        ]);
+    }
+    println!("{table}");
+    println!(
+        "each network predicted from all others; the cut is chosen by predicted times over {} uplinks and {} ratios \
+         and judged by measured ones",
+        UPLINKS.len(),
+        RATIOS.len()
+    );
+    Ok(())
+}
+
+fn samples(source: &Source) -> Vec<Sample> {
+    let graph = &source.imported.graph;
+    let segments = source.segments.iter();
+    let segments = segments.filter(|(_, seconds)| *seconds > 0.0);
+    let sample = |(layers, seconds): &(std::collections::BTreeSet<usize>, f64)| Sample {
+        features: Features::of(graph, layers.iter().copied()),
+        seconds: *seconds,
+    };
+    segments.map(sample).collect()
+}
+
+/// Predicted seconds of the whole network.
+fn guess(source: &Source, predictor: &Predictor) -> f64 {
+    let whole = source
+        .segments
+        .iter()
+        .max_by_key(|(layers, _)| layers.len());
+    let layers = whole
+        .into_iter()
+        .flat_map(|(layers, _)| layers.iter().copied());
+    predictor
+        .predict(&Features::of(&source.imported.graph, layers))
+        .mean
+}
+
+/// Mean and largest regret: what the cut chosen by predicted times takes by measured ones, over the best by measured
+/// ones, less 1.
+fn regret(source: &Source, predictor: &Predictor) -> anyhow::Result<(f64, f64)> {
+    let graph = &source.imported.graph;
+    let alone = |layer: usize| {
+        let mut features = Features::of(graph, [layer]);
+        // A call more is not what a layer costs.
+        features.0[0] = 0.0;
+        predictor.predict(&features).mean
+    };
+    let guessed: Vec<f64> = (0..graph.layers().len()).map(alone).collect();
+    let (mut sum, mut most, mut count) = (0.0, 0.0f64, 0usize);
+    for ratio in RATIOS {
+        let (predicted, _) = source.network_of(ratio, &guessed)?;
+        let (measured, _) = source.network(ratio)?;
+        for uplink in UPLINKS {
+            let scene = Scene {
+                rate: uplink * 1e6 / 8.0,
+                delay: 0.005,
+                load: 1.0,
+                objective: Objective::Latency,
+            };
+            let chosen = Light.choose(&predicted, &scene)?;
+            let own = Choice::at(&measured, &scene, chosen.first);
+            let own = own.context("both networks have the same cuts")?;
+            let best = Light.choose(&measured, &scene)?;
+            let regret = own.worth.cost / best.worth.cost - 1.0;
+            (sum, most, count) = (sum + regret, most.max(regret), count + 1);
+        }
+    }
+    Ok((sum / super::real(count), most))
+}
