@@ -9,7 +9,7 @@ use splitplace_link::Tensor;
 use splitplace_plan::ArmKind;
 use splitplace_proto::{center, data::DType};
 
-use crate::wishes::Wishes;
+use crate::wishes::{Wishes, WishesError};
 
 /// One request for an answer, decoded and checked against nothing yet.
 #[derive(Clone, Debug)]
@@ -288,6 +288,9 @@ pub enum LoadError {
         /// Why, with the arithmetic, and what to try.
         reason: String,
     },
+    /// It could be served, and not as it was asked for. Nothing was changed.
+    #[error(transparent)]
+    NotGranted(WishesError),
 }
 
 /// Everything that the API servers need.

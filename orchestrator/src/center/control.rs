@@ -348,29 +348,14 @@ impl Control {
             }
             Err(error) => {
                 tracing::error!(%model, %error, "a model cannot be loaded");
-                let reason = error.to_string();
-                let is_unknown = matches!(error, CatalogError::Unknown { .. });
-                if is_unknown {
+                if matches!(error, CatalogError::Unknown { .. }) {
                     self.inner.problems.write().remove(model);
                 } else {
-                    self.inner
-                        .problems
-                        .write()
-                        .insert(model.clone(), reason.clone());
+                    let mut problems = self.inner.problems.write();
+                    problems.insert(model.clone(), error.to_string());
                 }
-                let name = model.to_string();
-                self.tell(model, &|| {
-                    Err(if is_unknown {
-                        LoadError::Unknown {
-                            model: name.clone(),
-                        }
-                    } else {
-                        LoadError::Refused {
-                            model: name.clone(),
-                            reason: reason.clone(),
-                        }
-                    })
-                });
+                let error = error.of(model);
+                self.tell(model, &|| Err(error.clone()));
             }
         }
         self.inner.changed();
@@ -395,20 +380,15 @@ impl Control {
                 wishes,
                 told,
             } => {
+                // A plan on its way does not know of the new wishes: whoever waits hears of the next.
+                self.planned_for.remove(&model);
                 self.loading.push((model.clone(), told));
                 self.open(model, false, wishes, openings);
             }
             Command::Unload { model, told } => {
-                let name = model.to_string();
                 // Short: the store notes one flag.
-                let result = match self.inner.catalog.unload(&model) {
-                    Ok(()) => Ok(()),
-                    Err(CatalogError::Unknown { .. }) => Err(LoadError::Unknown { model: name }),
-                    Err(error) => Err(LoadError::Refused {
-                        model: name,
-                        reason: error.to_string(),
-                    }),
-                };
+                let result = self.inner.catalog.unload(&model);
+                let result = result.map_err(|error| error.of(&model));
                 if result.is_ok() {
                     self.inner.problems.write().remove(&model);
                     if self.inner.models.write().remove(&model).is_some() {
@@ -626,7 +606,11 @@ impl Control {
             }
         }
         match outcome.end {
-            End::Ready { plan, unplaced } => self.put_in_force(plan, &unplaced),
+            End::Ready {
+                plan,
+                exits,
+                unplaced,
+            } => self.put_in_force(plan, exits, &unplaced),
             End::Same { unplaced } => {
                 self.settle();
                 self.inner.observe(self.snapshot(true));
@@ -670,7 +654,12 @@ impl Control {
     }
 
     /// Switches requests over to a plan that every node holds.
-    fn put_in_force(&mut self, plan: Plan, unplaced: &BTreeMap<ModelName, Vec<String>>) {
+    fn put_in_force(
+        &mut self,
+        plan: Plan,
+        asked: exits::Asked,
+        unplaced: &BTreeMap<ModelName, Vec<String>>,
+    ) {
         tracing::info!(
             generation = plan.generation.0,
             why = plan.explanation,
@@ -680,7 +669,7 @@ impl Control {
         let threads = |node: &NodeId| self.nodes.get(node).map_or(1, |known| known.node.cores);
         let models = self.inner.models.read().clone();
         let steering = &self.inner.steering;
-        steering.follow(&plan, &models, &self.inner.config.exits, threads);
+        steering.follow(&plan, &models, &self.inner.config.exits, asked, threads);
         // Every node has accepted the routes: the first request finds its rules.
         self.inner.tell_rules(steering.messages());
         self.inner.with_brain(|brain, now| brain.adopt(now, &plan));

@@ -40,13 +40,15 @@ impl Control {
         fleet.assumed = self.orders.told();
     }
 
-    /// What plans count on between a node and the others.
+    /// The ways between a node and the others: as they show themselves, else as they are known.
     fn links_of(&self, node: &NodeId) -> Vec<NodeLink> {
         let from = Place::from(node);
+        let transfers = self.inner.transfers.lock();
         let peers = self.nodes.keys().filter(|peer| *peer != node);
         peers
             .map(|peer| {
-                let link = self.links.get(&from, &Place::from(peer));
+                let to = Place::from(peer);
+                let link = transfers.link(&from, &to, self.links.get(&from, &to));
                 NodeLink {
                     peer: peer.to_string(),
                     bytes_per_second: link.rate_bytes_per_second,
