@@ -211,34 +211,56 @@ impl Variant {
     }
 }
 
-/// When a model may answer early.
+/// When a model may answer early. What is said here goes before the orchestrator's configuration and the package.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.policy != 'confidence' || has(self.minConfidence)").message("the policy confidence needs minConfidence"))]
+#[x_kube(validation = Rule::new("(self.policy == 'confidence') == has(self.minConfidence)")
+    .message("minConfidence goes with the policy confidence, and it needs it"))]
+#[x_kube(validation = Rule::new("!has(self.lossTarget) || !(self.policy in ['never', 'confidence'])")
+    .message("lossTarget goes with a controller: under never and confidence nothing is turned away"))]
 pub struct Exits {
-    /// never, confidence (a fixed threshold), backlog (the exit controller).
+    /// Who decides whether an exit answers: never, confidence (fixed thresholds), or a controller, of which joint is
+    /// the one to begin with.
     pub policy: ExitPolicy,
     /// Confidence from which an exit may answer, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_confidence: Option<f64>,
-    /// Share of requests that may be lost, which the exit controller holds, from 0 to 1.
+    /// Share of requests that may be turned away, which the controller holds, above 0 and below 1. Without it, what
+    /// the orchestrator's configuration says, or the package.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
+    #[x_kube(validation = Rule::new("0.0 < self && self < 1.0").message("lossTarget must be above 0 and below 1"))]
     pub loss_target: Option<f64>,
 }
 
-/// Who decides whether an exit answers.
+/// Who decides whether an exit answers. The controllers are those of `docs/exit-control.md`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum ExitPolicy {
-    /// Always the last exit.
+    /// No arm with exits has a place.
     #[default]
     Never,
     /// A fixed threshold.
     Confidence,
-    /// The controller that weighs backlog against confidence.
-    Backlog,
+    /// Backlog, confidence and accuracy weighed together, for a whole line of nodes.
+    Joint,
+    /// The same on each node alone.
+    Apart,
+    /// Every request goes to the network's end; what finds a node full is turned away.
+    LastExit,
+    /// Two exits that fit the mean rate, drawn when service begins.
+    Knapsack,
+    /// Exits drawn when service begins, by the loss that a queueing formula gives.
+    QueueingLp,
+    /// The exit by backlog, chosen when service begins.
+    BacklogLp,
+    /// Thresholds searched on recorded inputs.
+    DataDriven,
+    /// A bandit over one threshold, on the node.
+    AdaEe,
+    /// A bandit with nested feedback, on the node.
+    Nested,
 }
 
 /// Where fragments may be.

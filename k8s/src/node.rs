@@ -80,7 +80,7 @@ pub struct EdgeNodeStatus {
     /// Which.
     #[serde(default)]
     pub fragments: Vec<HeldFragment>,
-    /// Ways to its peers, as far as they were measured.
+    /// Ways to its peers: as frames found them, and before there were any as the fleet file says, or as is assumed.
     #[serde(default)]
     pub links: Vec<LinkRate>,
 }
@@ -105,7 +105,7 @@ pub struct HeldFragment {
 pub struct LinkRate {
     /// The peer.
     pub to: String,
-    /// Bytes a second.
+    /// Bytes a second; written anew when it has changed by a fifth.
     pub bytes_per_second: f64,
     /// One-way delay, in microseconds.
     #[serde(default)]

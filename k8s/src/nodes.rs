@@ -211,8 +211,21 @@ fn status(
         bytes_per_second: *rate,
         delay_micros: signed(*delay),
     });
+    let old = |to: &str| before.links.iter().find(|link| link.to == to);
+    let links = links.map(|link| match old(&link.to) {
+        Some(old) if is_about(old, &link) => old.clone(),
+        _ => link,
+    });
     status.links = links.collect();
     status
+}
+
+/// Whether a link is much as it was: measurements waver, and each write wakes everybody who watches.
+fn is_about(old: &LinkRate, new: &LinkRate) -> bool {
+    let rate = new.bytes_per_second / old.bytes_per_second;
+    let delay = new.delay_micros.abs_diff(old.delay_micros);
+    let slack = old.delay_micros.unsigned_abs() / 5;
+    (0.8..=1.25).contains(&rate) && delay <= slack.max(200)
 }
 
 /// An event when a node's state is another than before.

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "cases/refused.rs"]
+mod refused;
+
 use std::{fs, path::Path};
 
 use kube::core::cel::Validator;
@@ -58,33 +61,12 @@ fn the_rules_refuse_what_makes_no_sense() {
         json!({"source": {"claim": {"name": "c", "path": "a/b"}}, "variants": ["chain", "whole"]}),
         json!({"source": {"http": {"url": "https://x/y.tar", "digest": digest}}}),
         json!({"source": stored, "exits": {"policy": "confidence", "minConfidence": 0.7}}),
+        json!({"source": stored, "exits": {"policy": "joint", "lossTarget": 0.02}}),
+        json!({"source": stored, "exits": {"policy": "queueing-lp"}}),
     ] {
         assert_eq!(refused(&fine, None), Vec::<String>::new(), "{fine}");
     }
-    for (wrong, why) in [
-        (json!({"source": {}}), "exactly one of"),
-        (
-            json!({"source": {"stored": {}, "hostPath": {"path": "/a"}}}),
-            "exactly one of",
-        ),
-        (
-            json!({"source": {"claim": {"name": "c", "path": "../../etc"}}}),
-            "without ..",
-        ),
-        (json!({"source": {"hostPath": {"path": "a/b"}}}), "absolute"),
-        (
-            json!({"source": stored, "variants": ["chain", "chain"]}),
-            "named twice",
-        ),
-        (
-            json!({"source": stored, "exits": {"policy": "confidence"}}),
-            "minConfidence",
-        ),
-        (
-            json!({"source": stored, "placement": {"pin": [{"fragment": 1, "node": "a"}, {"fragment": 1, "node": "b"}]}}),
-            "pinned twice",
-        ),
-    ] {
+    for (wrong, why) in refused::by_rules() {
         let said = refused(&wrong, None).join("; ");
         assert!(
             said.contains(why),

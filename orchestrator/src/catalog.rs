@@ -28,8 +28,9 @@ pub use self::loaded::{
     records,
 };
 use crate::{
+    face::LoadError,
     store::{Digest, PackageRecord, PartRecord, Store, StoreError},
-    wishes::{self, Wishes},
+    wishes::{self, THRESHOLDS, Wishes, WishesError},
 };
 
 /// Why a model cannot be had.
@@ -80,9 +81,24 @@ pub enum CatalogError {
         /// What differs.
         reason: String,
     },
+    /// What is asked for beyond serving it cannot be done with its package.
+    #[error(transparent)]
+    Wishes(#[from] WishesError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl CatalogError {
+    /// The same, for whoever asked for the model.
+    pub(crate) fn of(self, model: &ModelName) -> LoadError {
+        let (reason, model) = (self.to_string(), model.to_string());
+        match self {
+            Self::Unknown { .. } => LoadError::Unknown { model },
+            Self::Wishes(error) => LoadError::NotGranted(error),
+            _ => LoadError::Refused { model, reason },
+        }
+    }
 }
 
 /// Where a listed model is.
@@ -188,6 +204,7 @@ impl Catalog {
         })?;
         let Some(place) = listing.folder else {
             let loaded = self.restore(name)?;
+            grant(&loaded, asked)?;
             self.note(name, true, asked.map(Wishes::text))?;
             return Ok(loaded);
         };
@@ -208,6 +225,7 @@ impl Catalog {
             }
         };
         let loaded = Loaded::open(package, &self.settings)?;
+        grant(&loaded, asked)?;
         self.store.put_package(&record, &contents)?;
         Ok(loaded)
     }
@@ -299,6 +317,31 @@ impl Catalog {
             })
         }
     }
+}
+
+/// Whether a package can be served as it is asked for, as far as it alone says.
+fn grant(loaded: &Loaded, asked: Option<&Wishes>) -> Result<(), WishesError> {
+    let policy = asked.and_then(|asked| asked.exit_policy.as_deref());
+    let Some(policy) = policy.filter(|policy| *policy != THRESHOLDS) else {
+        return Ok(());
+    };
+    let variants = loaded.variants().iter();
+    let with_exits: Vec<_> = variants.filter(|v| !v.exits.is_empty()).collect();
+    let unmeasured = |variant: &&&LoadedVariant| {
+        let records = loaded.exit_records(&variant.name);
+        !records.is_ok_and(|records| records.is_some())
+    };
+    let why = match (with_exits.first(), with_exits.iter().find(unmeasured)) {
+        (None, _) => format!("no variant of {} has exits", loaded.name()),
+        (_, Some(variant)) => format!(
+            "{policy} decides by what was measured of the exits, and of variant '{}' nothing was; run \
+             `splitplace model measure`",
+            variant.name
+        ),
+        _ => return Ok(()),
+    };
+    let impossible = BTreeMap::from([("exits".to_owned(), why)]);
+    Err(WishesError::Impossible(impossible))
 }
 
 /// The package as the store keeps it, noted as wanted.

@@ -9,7 +9,10 @@ use splitplace_link::Tensor;
 use splitplace_plan::ArmKind;
 use splitplace_proto::{center, data::DType};
 
-use crate::{watch::trace::Context, wishes::Wishes};
+use crate::{
+    watch::trace::Context,
+    wishes::{Wishes, WishesError},
+};
 
 /// By which door a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,6 +322,9 @@ pub enum LoadError {
         /// Why, with the arithmetic, and what to try.
         reason: String,
     },
+    /// It could be served, and not as it was asked for. Nothing was changed.
+    #[error(transparent)]
+    NotGranted(WishesError),
 }
 
 impl LoadError {

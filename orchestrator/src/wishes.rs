@@ -11,10 +11,14 @@
 //! | `variants` | `["whole", "chain"]` | kinds of arms that may have a place |
 //! | `exits` | `{"policy": "never"}` | no exit answers |
 //! | | `{"policy": "confidence", "minConfidence": 0.9}` | an exit answers only if it is so sure, and as sure as its package says |
+//! | | `{"policy": "joint", "lossTarget": 0.02}` | that controller decides, and may turn away that share of the requests |
 //! | `placement.nodes` | `["attic"]` | the only nodes that may have fragments of the model |
 //! | `placement.pin` | `{"0": "attic"}` | fragment of a chain, or branch, by number, on its own node |
 //! | `placement.spread` | `true` | no two branches on one node, as no two fragments of a chain ever are |
 //! | `priority` | `5` | given memory before models with a lower one; 0 without |
+//!
+//! Controllers are those of [`SERVED`] but `threshold`, which is `confidence` here; without `lossTarget` the configured
+//! one holds, or the package's. What is wished for a model goes before the configuration, and that before the package.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +29,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use splitplace_fleet::NodeId;
 use splitplace_plan::{ArmKind, ModelName};
+use splitplace_policy::exit::task::SERVED;
+
+/// The exit policy of fixed thresholds, as configuration and packages call it.
+pub(crate) const THRESHOLDS: &str = "threshold";
 
 /// The load parameter that carries wishes.
 pub const PARAMETER: &str = "splitplace_wishes";
@@ -41,6 +49,10 @@ pub struct Wishes {
     pub min_accuracy: Option<f64>,
     /// Kinds of arms that may have a place; `None` for all.
     pub arms: Option<BTreeSet<ArmKind>>,
+    /// What decides at exits, one of [`SERVED`]; `None` leaves it to the configuration and the package.
+    pub exit_policy: Option<String>,
+    /// Share of the requests that such a controller may turn away, above 0 and below 1.
+    pub loss_target: Option<f64>,
     /// Confidence below which no exit answers, from 0 to 1.
     pub min_confidence: Option<f32>,
     /// The only nodes that may have fragments; `None` for all.
@@ -156,27 +168,42 @@ impl Wishes {
     }
 
     fn exits(&mut self, exits: &Exits) -> Result<(), Refusal> {
-        if exits.loss_target.is_some() {
-            let why = "no loss target can be held for one model";
-            return Err(Refusal::Impossible(why.into()));
+        let malformed = |why: &str| Err(Refusal::Malformed(why.into()));
+        let policy = exits.policy.as_str();
+        let is_controller = policy != THRESHOLDS && SERVED.contains(&policy);
+        if exits.loss_target.is_some() && ["never", "confidence"].contains(&policy) {
+            return malformed("lossTarget is for controllers; without one nothing is turned away");
         }
-        match (exits.policy.as_str(), exits.min_confidence) {
-            ("never", _) => {
+        if exits.min_confidence.is_some() && policy != "confidence" {
+            return malformed("minConfidence is for the policy confidence");
+        }
+        match (policy, exits.min_confidence, exits.loss_target) {
+            ("never", ..) => {
                 let arms = self
                     .arms
                     .get_or_insert_with(|| BTreeSet::from(ArmKind::ALL));
                 arms.remove(&ArmKind::Exits);
             }
-            ("confidence", Some(least)) if (0.0..=1.0).contains(&least) => {
+            ("confidence", Some(least), _) if (0.0..=1.0).contains(&least) => {
                 self.min_confidence = Some(least);
+                self.exit_policy = Some(THRESHOLDS.into());
             }
-            ("confidence", _) => {
-                let why = "the policy confidence needs minConfidence, from 0 to 1";
-                return Err(Refusal::Malformed(why.into()));
+            ("confidence", ..) => {
+                return malformed("the policy confidence needs minConfidence, from 0 to 1");
             }
-            (other, _) => {
-                let why = format!("the policy '{other}' cannot be chosen for one model");
-                return Err(Refusal::Impossible(why));
+            (_, _, Some(target)) if !(0.0 < target && target < 1.0) => {
+                return malformed("lossTarget is a share of requests, above 0 and below 1");
+            }
+            (controller, _, target) if is_controller => {
+                self.exit_policy = Some(controller.into());
+                self.loss_target = target;
+            }
+            (other, ..) => {
+                let all: Vec<&str> = SERVED.into_iter().filter(|p| *p != THRESHOLDS).collect();
+                return Err(Refusal::Impossible(format!(
+                    "there is no policy '{other}'; known are never, confidence, {}",
+                    all.join(", ")
+                )));
             }
         }
         Ok(())
@@ -246,6 +273,7 @@ mod tests {
         assert_eq!(wishes.min_accuracy, Some(0.9));
         assert!(wishes.allow(ArmKind::Exits) && !wishes.allow(ArmKind::Semantic));
         assert_eq!(wishes.min_confidence, Some(0.8));
+        assert_eq!(wishes.exit_policy.as_deref(), Some("threshold"));
         assert_eq!(wishes.nodes.as_ref().map(BTreeSet::len), Some(2));
         assert_eq!(wishes.pins, BTreeMap::from([(1, "cellar".into())]));
         assert!(wishes.apart);
@@ -272,11 +300,25 @@ mod tests {
     }
 
     #[test]
+    fn a_controller_is_taken_with_its_loss() {
+        let text = r#"{"exits":{"policy":"joint","lossTarget":0.02}}"#;
+        let wishes = Wishes::parse(text).unwrap();
+        assert_eq!(wishes.exit_policy.as_deref(), Some("joint"));
+        assert_eq!(wishes.loss_target, Some(0.02));
+        for policy in SERVED.into_iter().filter(|policy| *policy != THRESHOLDS) {
+            let wishes = Wishes::parse(&format!(r#"{{"exits":{{"policy":"{policy}"}}}}"#)).unwrap();
+            assert_eq!(wishes.exit_policy.as_deref(), Some(policy));
+            assert_eq!(wishes.loss_target, None);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_carried_out_is_named_and_the_rest_is_not() {
-        let text = r#"{"priority":1,"exits":{"policy":"backlog"},"energy":3}"#;
+        let text = r#"{"priority":1,"exits":{"policy":"hasty"},"energy":3}"#;
         assert_eq!(impossible(text), ["energy", "exits"]);
-        let target = r#"{"exits":{"policy":"never","lossTarget":0.1}}"#;
-        assert_eq!(impossible(target), ["exits"]);
+        // One word for one thing: thresholds are `confidence` here.
+        let thresholds = r#"{"exits":{"policy":"threshold"}}"#;
+        assert_eq!(impossible(thresholds), ["exits"]);
         assert_eq!(impossible(r#"{"variants":["rounded"]}"#), ["variants"]);
     }
 
@@ -289,6 +331,11 @@ mod tests {
             r#"{"sla":{"milliseconds":0}}"#,
             r#"{"minAccuracy":1.5}"#,
             r#"{"exits":{"policy":"confidence"}}"#,
+            r#"{"exits":{"policy":"confidence","minConfidence":0.5,"lossTarget":0.1}}"#,
+            r#"{"exits":{"policy":"never","lossTarget":0.1}}"#,
+            r#"{"exits":{"policy":"joint","minConfidence":0.5}}"#,
+            r#"{"exits":{"policy":"joint","lossTarget":0}}"#,
+            r#"{"exits":{"policy":"joint","lossTarget":1}}"#,
             r#"{"placement.pin":{"first":"a"}}"#,
             &long,
         ] {

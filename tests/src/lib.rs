@@ -1,8 +1,9 @@
 //! What the black-box tests share: real processes, and ground for them to stand on.
 //!
 //! Reading order: [`process`] (start, listen to, kill), [`ground`] (namespaces, shaped links, limits),
-//! [`cluster`] (an API server).
+//! [`cluster`] (an API server of ours), [`apiserver`] (a real one).
 
+pub mod apiserver;
 pub mod cluster;
 pub mod ground;
 pub mod http;

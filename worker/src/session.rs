@@ -353,14 +353,30 @@ impl Worker {
                 }
             })
         };
+        let mut leaving = None;
         let end = self
-            .talk(&welcome, &outbox, &mut inbox, &loads, shutdown)
+            .talk(
+                &welcome,
+                &outbox,
+                &mut inbox,
+                &loads,
+                shutdown,
+                &mut leaving,
+            )
             .await;
         loader.abort();
-        end
+        match end {
+            // Both were asked to stop, as by an upgrade: there is nobody to hand over to, and nothing more to wait for.
+            End::Broken(_) if leaving.is_some() => {
+                self.rest().await;
+                End::Left
+            }
+            end => end,
+        }
     }
 
-    /// The session proper: beats, reports, and whatever the orchestrator asks for.
+    /// The session proper: beats, reports, and whatever the orchestrator asks for. `leaving` is when it ends at the
+    /// latest, from when `shutdown` was ready.
     async fn talk(
         &self,
         welcome: &control::Welcome,
@@ -368,6 +384,7 @@ impl Worker {
         inbox: &mut tonic::Streaming<CenterMessage>,
         loads: &mpsc::Sender<Load>,
         mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>,
+        leaving: &mut Option<tokio::time::Instant>,
     ) -> End {
         let every = |ms: u32| Duration::from_millis(u64::from(ms.max(10)));
         let mut beats = tokio::time::interval(every(welcome.beat_interval_ms));
@@ -375,12 +392,11 @@ impl Worker {
         let silence = every(welcome.silence_limit_ms);
         let mut heard = tokio::time::Instant::now();
         let mut echo: Option<(i64, i64)> = None;
-        let mut leaving: Option<tokio::time::Instant> = None;
         loop {
             tokio::select! {
                 () = shutdown.as_mut(), if leaving.is_none() => {
                     let grace = Duration::from_millis(self.config.grace_ms);
-                    leaving = Some(tokio::time::Instant::now() + grace);
+                    *leaving = Some(tokio::time::Instant::now() + grace);
                     let reason = "asked to stop".into();
                     let told = worker_message::Kind::Leaving(control::Leaving { reason });
                     if outbox.send(message(told)).await.is_err() {
@@ -445,7 +461,7 @@ impl Worker {
                     if silence < heard.elapsed() {
                         return End::Broken(format!("it was silent for {silence:?}"));
                     }
-                    if let Some(until) = leaving {
+                    if let Some(until) = *leaving {
                         let is_free = self.node.routes.read().fragments_of(&self.node.name).is_empty()
                             && self.node.queue.len() == 0;
                         if is_free || until <= tokio::time::Instant::now() {

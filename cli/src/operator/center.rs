@@ -233,3 +233,45 @@ fn seen(status: StatusResponse) -> Seen {
         models: status.models.into_iter().map(model).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use splitplace_k8s::{crds, model::Exits};
+    use splitplace_policy::exit::task::SERVED;
+
+    use super::*;
+
+    /// The resource's words are the orchestrator's: neither crate knows the other's.
+    #[test]
+    fn every_exit_policy_of_the_resource_is_taken_and_none_is_missing() {
+        let definition = serde_json::to_value(&crds::all()[0].1).unwrap();
+        let spec =
+            &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let policies = &spec["properties"]["exits"]["properties"]["policy"]["enum"];
+        let policies: BTreeSet<&str> = policies
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|one| one.as_str())
+            .collect();
+        let own = SERVED.into_iter().filter(|policy| *policy != "threshold");
+        assert_eq!(policies, own.chain(["never", "confidence"]).collect());
+        for policy in policies {
+            let mut exits = serde_json::json!({"policy": policy});
+            match policy {
+                "never" => {}
+                "confidence" => exits["minConfidence"] = 0.5.into(),
+                _ => exits["lossTarget"] = 0.1.into(),
+            }
+            let exits: Exits = serde_json::from_value(exits).unwrap();
+            let mut order = Order::default();
+            order.spec.exits = Some(exits);
+            let text = serde_json::to_string(&order.wishes()).unwrap();
+            let wishes = splitplace_orchestrator::wishes::Wishes::parse(&text);
+            assert!(
+                wishes.is_ok_and(|wishes| !wishes.text().is_empty()),
+                "{policy}"
+            );
+        }
+    }
+}

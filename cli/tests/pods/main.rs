@@ -9,6 +9,7 @@ mod doctor;
 mod operator;
 mod serving;
 mod standby;
+mod upgrade;
 
 use commands::good;
 

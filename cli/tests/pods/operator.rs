@@ -210,21 +210,43 @@ fn an_edgemodel_is_served_as_it_asks_and_released_when_it_goes() {
     fake.put("nodes", cluster_node("cellar", "garden", &json!({})));
     cluster.until_only_on(&["attic"]);
     let moved = || (cluster.said("Placed").0 == "True Placed").then_some(());
-    until("the status agrees", moved).unwrap();
+    let agreed = until("the status agrees", moved);
+    assert!(agreed.is_ok(), "{agreed:?}: {:#}", cluster.object());
 
-    // What this orchestrator cannot do is said, and the rest is done.
-    let exits = json!({"exits": {"policy": "backlog", "lossTarget": 0.01}, "variants": ["whole"]});
+    // Who decides at its exits, and for what loss.
+    let exits =
+        json!({"exits": {"policy": "joint", "lossTarget": 0.03}, "variants": ["whole", "exits"]});
     fake.put("edgemodels", edge_model(&exits));
-    cluster.until_said("Accepted", "True PartlyCarriedOut");
-    assert!(
-        cluster.said("Accepted").1.contains("carry out exits;"),
-        "{:?}",
-        cluster.said("Accepted")
-    );
+    cluster.until_said("Accepted", "True CarriedOut");
+    let control = || {
+        let model = model_of(&status(&cluster.grpc).unwrap());
+        let mut arms = model["arms"].as_array().unwrap().iter();
+        let exits = arms.find(|arm| arm["kind"] == "exits");
+        exits.map(|arm| arm["exit_control"].clone())
+    };
+    let control = control().unwrap();
     assert_eq!(
-        cluster.arms(),
-        [("whole".to_owned(), vec!["attic".to_owned()])]
+        (&control["policy"], &control["loss_target"]),
+        (&json!("joint"), &json!(0.03)),
+        "{control}"
     );
+    // What cannot be done with a package is said, and the rest is done.
+    let mut simple =
+        edge_model(&json!({"source": {"stored": {}}, "priority": 2, "exits": {"policy": "joint"}}));
+    simple["metadata"]["name"] = json!("simple");
+    fake.put("edgemodels", simple);
+    let partly = || {
+        let object = fake.get("edgemodels", "simple")?;
+        let mut conditions = object["status"]["conditions"].as_array()?.iter();
+        let accepted = conditions.find(|one| one["type"] == "Accepted")?;
+        (accepted["reason"] == "PartlyCarriedOut").then(|| accepted["message"].to_string())
+    };
+    let message = until(
+        "a model without exits is served without their control",
+        partly,
+    )
+    .unwrap();
+    assert!(message.contains("carry out exits;"), "{message}");
     // What nobody could do: the message has the number.
     fake.put(
         "edgemodels",

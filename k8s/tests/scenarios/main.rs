@@ -6,6 +6,9 @@ mod center;
 mod leaders;
 mod models;
 mod node_stories;
+mod real;
+#[path = "../cases/refused.rs"]
+mod refused;
 mod snapshots;
 
 use std::{sync::Arc, time::Duration};
@@ -76,11 +79,15 @@ pub(crate) fn settings() -> Settings {
 }
 
 pub(crate) fn start(fake: &Fake, center: &Story, name: &str) -> Running {
+    start_with(client(fake), center, "operator", name)
+}
+
+pub(crate) fn start_with(client: kube::Client, center: &Story, lease: &str, name: &str) -> Running {
     let options = Options {
         settings: settings(),
         lease: LeaseOptions {
             namespace: "edge".into(),
-            name: "operator".into(),
+            name: lease.into(),
             holder: name.into(),
             length: Duration::from_secs(2),
         },
@@ -94,7 +101,7 @@ pub(crate) fn start(fake: &Fake, center: &Story, name: &str) -> Running {
         let _ = stopped.await;
     };
     let run = operator::run(
-        client(fake),
+        client,
         options,
         Arc::new(center.clone()),
         Arc::clone(&pulse),
@@ -124,7 +131,10 @@ pub(crate) fn cluster_node(name: &str, spec: &Value) -> Value {
 
 /// `True Served`, or nothing.
 pub(crate) fn said(fake: &Fake, name: &str, kind: &str) -> String {
-    let object = fake.get("edgemodels", name).unwrap_or_default();
+    said_by(&fake.get("edgemodels", name).unwrap_or_default(), kind)
+}
+
+pub(crate) fn said_by(object: &Value, kind: &str) -> String {
     let conditions = object["status"]["conditions"]
         .as_array()
         .cloned()

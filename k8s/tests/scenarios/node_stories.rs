@@ -1,8 +1,11 @@
 //! Stories of nodes.
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
-use crate::{Fake, Story, cluster_node, start};
+use serde_json::{Value, json};
+use splitplace_k8s::{node::EdgeNode, nodes};
+
+use crate::{Fake, Story, cluster_node, settings, start};
 
 fn state(fake: &Fake, name: &str) -> String {
     let node = fake.get("edgenodes", name).unwrap_or_default();
@@ -33,6 +36,32 @@ async fn nodes_are_written_as_the_orchestrator_measured_them() {
     assert_eq!(status["speed"], "2.00 GMAC/s");
     assert_eq!(status["fragmentCount"], 2);
     operator.stop().await;
+}
+
+#[test]
+fn a_link_that_wavers_is_written_once_and_one_that_breaks_down_again() {
+    let mut existing = BTreeMap::new();
+    let mut shown = |rate: f64, delay: u64| {
+        let mut seen = Story::new().seen();
+        seen.nodes[0].links = vec![("cellar".into(), rate, delay)];
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let status = nodes::desired(&seen, &[], &existing, &settings(), now)
+            .remove("attic")
+            .unwrap();
+        let mut node = EdgeNode::default();
+        node.status = Some(status.clone());
+        existing.insert("attic".to_owned(), node);
+        (
+            status.links[0].bytes_per_second,
+            status.links[0].delay_micros,
+        )
+    };
+    assert_eq!(shown(1e7, 1000), (1e7, 1000));
+    for wavering in [1.1e7, 0.9e7, 1.2e7] {
+        assert_eq!(shown(wavering, 1100), (1e7, 1000));
+    }
+    assert_eq!(shown(2e6, 1000), (2e6, 1000));
+    assert_eq!(shown(2e6, 9000), (2e6, 9000));
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use axum::http::StatusCode;
 use tonic::{Code, Status, metadata::MetadataValue};
 
-use crate::face::{AskError, LoadError};
+use crate::{
+    face::{AskError, LoadError},
+    wishes::WishesError,
+};
 
 /// Trailer of a failed inference: whether the request had been let in before it failed.
 pub(super) const ADMITTED: &str = "splitplace-admitted";
@@ -55,6 +58,8 @@ pub(super) const fn load_code(error: &LoadError) -> Code {
     match error {
         LoadError::Unknown { .. } => Code::NotFound,
         LoadError::Refused { .. } => Code::FailedPrecondition,
+        LoadError::NotGranted(WishesError::Malformed(_)) => Code::InvalidArgument,
+        LoadError::NotGranted(WishesError::Impossible(_)) => Code::Unimplemented,
     }
 }
 

@@ -210,27 +210,19 @@ fn refused(error: &AskError) -> Status {
     errors::status(error)
 }
 
-fn not_loaded(error: &LoadError) -> Status {
-    Status::new(errors::load_code(error), error.to_string())
-}
-
 /// Names of wishes that cannot be carried out, in the metadata of a refusal, by comma.
 const IMPOSSIBLE: &str = "splitplace-impossible";
 
-fn not_granted(error: &WishesError) -> Status {
-    let text = error.to_string();
-    match error {
-        WishesError::Malformed(_) => Status::invalid_argument(text),
-        WishesError::Impossible(names) => {
-            let names: Vec<&str> = names.keys().map(String::as_str).collect();
-            let mut status = Status::unimplemented(text);
-            // A name that no header can hold is in the text.
-            if let Ok(names) = names.join(",").parse() {
-                status.metadata_mut().insert(IMPOSSIBLE, names);
-            }
-            status
+fn not_loaded(error: &LoadError) -> Status {
+    let mut status = Status::new(errors::load_code(error), error.to_string());
+    if let LoadError::NotGranted(WishesError::Impossible(names)) = error {
+        let names: Vec<&str> = names.keys().map(String::as_str).collect();
+        // A name that no header can hold is in the text.
+        if let Ok(names) = names.join(",").parse() {
+            status.metadata_mut().insert(IMPOSSIBLE, names);
         }
     }
+    status
 }
 
 fn no_repository_names(name: &str) -> Result<(), Status> {
@@ -378,7 +370,8 @@ impl<F: Face> GrpcInferenceService for Inference<F> {
         for (name, value) in request.parameters {
             match (name.as_str(), value.parameter_choice) {
                 (PARAMETER, Some(LoadParameter::StringParam(text))) => {
-                    wishes = Some(Wishes::parse(&text).map_err(|error| not_granted(&error))?);
+                    let parsed = Wishes::parse(&text).map_err(LoadError::NotGranted);
+                    wishes = Some(parsed.map_err(|error| not_loaded(&error))?);
                 }
                 (PARAMETER, _) => {
                     let text = format!("{PARAMETER} must be a string of JSON");

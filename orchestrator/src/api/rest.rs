@@ -75,7 +75,10 @@ impl From<LoadError> for Failed {
     fn from(error: LoadError) -> Self {
         let status = match error {
             LoadError::Unknown { .. } => StatusCode::NOT_FOUND,
-            LoadError::Refused { .. } => StatusCode::BAD_REQUEST,
+            LoadError::Refused { .. } | LoadError::NotGranted(WishesError::Malformed(_)) => {
+                StatusCode::BAD_REQUEST
+            }
+            LoadError::NotGranted(WishesError::Impossible(_)) => StatusCode::NOT_IMPLEMENTED,
         };
         Self(status, error.to_string(), None)
     }
@@ -333,12 +336,7 @@ async fn load<F: Face>(
         let text = value
             .as_str()
             .map_or_else(|| value.to_string(), str::to_owned);
-        let code = |error: &WishesError| match error {
-            WishesError::Malformed(_) => StatusCode::BAD_REQUEST,
-            WishesError::Impossible(_) => StatusCode::NOT_IMPLEMENTED,
-        };
-        let parsed = Wishes::parse(&text);
-        wishes = Some(parsed.map_err(|error| Failed(code(&error), error.to_string(), None))?);
+        wishes = Some(Wishes::parse(&text).map_err(LoadError::NotGranted)?);
     }
     Ok(face.load(&of.model, wishes).await?)
 }

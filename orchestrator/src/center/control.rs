@@ -319,20 +319,15 @@ impl Control {
                 wishes,
                 told,
             } => {
+                // A plan on its way does not know of the new wishes: whoever waits hears of the next.
+                self.planned_for.remove(&model);
                 self.loading.push((model.clone(), told));
                 self.open(model, false, wishes, openings);
             }
             Command::Unload { model, told } => {
-                let name = model.to_string();
                 // Short: the store notes one flag.
-                let result = match self.inner.catalog.unload(&model) {
-                    Ok(()) => Ok(()),
-                    Err(CatalogError::Unknown { .. }) => Err(LoadError::Unknown { model: name }),
-                    Err(error) => Err(LoadError::Refused {
-                        model: name,
-                        reason: error.to_string(),
-                    }),
-                };
+                let result = self.inner.catalog.unload(&model);
+                let result = result.map_err(|error| error.of(&model));
                 if result.is_ok() {
                     self.inner.problems.write().remove(&model);
                     if self.inner.models.write().remove(&model).is_some() {
@@ -571,10 +566,14 @@ impl Control {
             }
         }
         match outcome.end {
-            End::Ready { plan, unplaced } => {
+            End::Ready {
+                plan,
+                exits,
+                unplaced,
+            } => {
                 let spent = (outcome.planned_in, outcome.loaded_in, outcome.sent_bytes);
                 self.drift_ended(true);
-                self.put_in_force(plan, &unplaced, spent);
+                self.put_in_force(plan, exits, &unplaced, spent);
             }
             End::Same { unplaced } => {
                 self.drift_ended(false);
@@ -624,6 +623,7 @@ impl Control {
     fn put_in_force(
         &mut self,
         plan: Plan,
+        asked: exits::Asked,
         unplaced: &BTreeMap<ModelName, Vec<String>>,
         spent: (Duration, Duration, u64),
     ) {
@@ -632,7 +632,7 @@ impl Control {
         let threads = |node: &NodeId| self.nodes.get(node).map_or(1, |known| known.node.cores);
         let models = self.inner.models.read().clone();
         let steering = &self.inner.steering;
-        steering.follow(&plan, &models, &self.inner.config.exits, threads);
+        steering.follow(&plan, &models, &self.inner.config.exits, asked, threads);
         // Every node has accepted the routes: the first request finds its rules.
         self.inner.tell_rules(steering.messages());
         self.inner.with_brain(|brain, now| brain.adopt(now, &plan));

@@ -26,16 +26,13 @@ use splitplace_proto::{
 };
 
 use super::{Inner, flow::Part, served::Served};
-use crate::{catalog::LoadedVariant, config::Exits};
+use crate::{catalog::LoadedVariant, config::Exits, wishes::THRESHOLDS};
 
 /// Between two looks at what may have moved.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Model and arm.
 pub(super) type Key = (ModelName, String);
-
-/// The policy that decides by thresholds alone: nothing is solved, audited or sent.
-pub(super) const THRESHOLDS: &str = "threshold";
 
 /// One arm under control.
 #[derive(Debug)]
@@ -63,6 +60,8 @@ struct Held {
 pub(super) struct Steering {
     began: Instant,
     arms: Mutex<BTreeMap<Key, Arm>>,
+    /// What was asked for the arms in force.
+    asked: Mutex<Asked>,
 }
 
 impl Default for Steering {
@@ -70,17 +69,20 @@ impl Default for Steering {
         Self {
             began: Instant::now(),
             arms: Mutex::default(),
+            asked: Mutex::default(),
         }
     }
 }
 
-/// What decides at a variant's exits, and for what loss: the operator's word, then the package's.
+/// What decides at a variant's exits, and for what loss: what is wished for the model, then the configuration's word,
+/// then the package's.
 pub(super) fn chosen(config: &Exits, served: &Served, variant: &str) -> (String, f64) {
     let package = served.loaded.package();
     let said = package.variants.iter().find(|v| v.name == variant);
-    let policy = config.policy.clone();
+    let policy = served.wishes.exit_policy.clone();
+    let policy = policy.or_else(|| config.policy.clone());
     let policy = policy.or_else(|| said.and_then(|v| v.exit_policy.clone()));
-    let target = config.loss_target;
+    let target = served.wishes.loss_target.or(config.loss_target);
     let target = target.or_else(|| said.and_then(|v| v.loss_target));
     (
         policy.unwrap_or_else(|| THRESHOLDS.to_owned()),
@@ -88,20 +90,47 @@ pub(super) fn chosen(config: &Exits, served: &Served, variant: &str) -> (String,
     )
 }
 
+/// What decides at the exits of each arm with exits, and for what loss.
+pub(super) type Asked = BTreeMap<Key, (String, f64)>;
+
+/// What is asked for the arms of a plan.
+pub(super) fn asked(
+    plan: &Plan,
+    models: &BTreeMap<ModelName, Arc<Served>>,
+    config: &Exits,
+) -> Asked {
+    let arms = plan.models.iter().flat_map(|(model, planned)| {
+        let arms = planned.arms.iter().filter(|arm| arm.kind == ArmKind::Exits);
+        arms.map(move |arm| (model, arm))
+    });
+    let asked = arms.filter_map(|(model, arm)| {
+        let chosen = chosen(config, models.get(model)?, &arm.variant);
+        Some(((model.clone(), arm.name.clone()), chosen))
+    });
+    asked.collect()
+}
+
 impl Steering {
+    /// What was asked for the arms in force.
+    pub(super) fn in_force(&self) -> Asked {
+        self.asked.lock().clone()
+    }
+
     fn now(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
     }
 
-    /// Follows a plan that is about to be put in force. An arm that lies on the same nodes as before keeps what
-    /// is known of it.
+    /// Follows a plan that is about to be put in force, whose nodes were told what was asked of their exits. An arm
+    /// that lies on the same nodes as before keeps what is known of it.
     pub(super) fn follow(
         &self,
         plan: &Plan,
         models: &BTreeMap<ModelName, Arc<Served>>,
         config: &Exits,
+        asked: Asked,
         threads: impl Fn(&NodeId) -> u32,
     ) {
+        *self.asked.lock() = asked;
         let mut arms = self.arms.lock();
         let mut before = std::mem::take(&mut *arms);
         for (model, planned) in &plan.models {

@@ -13,13 +13,18 @@ use splitplace_onnx::Fragment;
 use splitplace_plan::{ArmKind, Exact, FragmentId, Generation, ModelName, Plan, diff};
 use splitplace_proto::control::{FragmentSpec, FragmentStatus, Profile, Retire, center_message};
 
-use super::{Inner, exits, served::Served};
+use super::{
+    Inner,
+    exits::{self, Asked},
+    served::Served,
+};
 use crate::{
     adoption::{self, AdoptError, FragmentFacts},
     catalog::profile_plan,
     measured::{Measured, ServiceTime},
     planning::{ArmPin, PlanningInput, PlanningOutput, PlanningSettings, Wish, is_cut, plan},
     store::Counter,
+    wishes::THRESHOLDS,
 };
 
 /// Times of less are not known well enough to move an arm for them.
@@ -60,6 +65,8 @@ pub(super) enum End {
     /// Every node holds its part; the plan is in the store.
     Ready {
         plan: Plan,
+        /// What its nodes were told of their exits' queues.
+        exits: Asked,
         unplaced: BTreeMap<ModelName, Vec<String>>,
     },
     /// Nothing would move.
@@ -152,6 +159,7 @@ async fn attempt(
             Ok(fragments) => {
                 load(inner, start, stored, fragments, observations).await?;
                 return Ok(End::Ready {
+                    exits: asked(inner, start, stored),
                     plan: stored.clone(),
                     unplaced: BTreeMap::new(),
                 });
@@ -217,7 +225,9 @@ async fn attempt(
         .routes()
         .flat_map(|r| &r.hops)
         .any(|hop| start.unsettled.contains(&hop.node));
-    if !touches_unsettled && same_places(&start.parent, &output.plan) {
+    let exits = asked(inner, start, &output.plan);
+    let is_same = same_places(&start.parent, &output.plan) && exits == inner.steering.in_force();
+    if !touches_unsettled && is_same {
         return Ok(End::Same {
             unplaced: output.unplaced,
         });
@@ -233,8 +243,16 @@ async fn attempt(
         .map_err(|error| error.to_string())?;
     Ok(End::Ready {
         plan: output.plan,
+        exits,
         unplaced: output.unplaced,
     })
+}
+
+/// What is asked for at the exits of a plan's arms.
+fn asked(inner: &Inner, start: &Start, plan: &Plan) -> Asked {
+    let models = start.models.iter();
+    let models = models.map(|served| (served.name.clone(), Arc::clone(served)));
+    exits::asked(plan, &models.collect(), &inner.config.exits)
 }
 
 /// What may be chosen about planning.
@@ -290,7 +308,7 @@ fn controlled(config: &crate::config::Exits, served: &Served) -> BTreeSet<String
     let variants = served.loaded.variants().iter();
     let names = variants.map(|variant| variant.name.clone());
     names
-        .filter(|name| exits::chosen(config, served, name).0 != exits::THRESHOLDS)
+        .filter(|name| exits::chosen(config, served, name).0 != THRESHOLDS)
         .collect()
 }
 
@@ -340,8 +358,7 @@ async fn load(
             let is_controlled = arm.kind == ArmKind::Exits
                 && start.models.iter().any(|served| {
                     served.name == *model
-                        && exits::chosen(&inner.config.exits, served, &arm.variant).0
-                            != exits::THRESHOLDS
+                        && exits::chosen(&inner.config.exits, served, &arm.variant).0 != THRESHOLDS
                 });
             let limit = inner.config.workers.queue_limit;
             // One of the places is in service.

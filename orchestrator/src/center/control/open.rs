@@ -99,29 +99,14 @@ impl Control {
             }
             Err(error) => {
                 tracing::error!(code = "SP307", %model, %error, "a model cannot be loaded");
-                let reason = error.to_string();
-                let is_unknown = matches!(error, CatalogError::Unknown { .. });
-                if is_unknown {
+                if matches!(error, CatalogError::Unknown { .. }) {
                     self.inner.problems.write().remove(model);
                 } else {
-                    self.inner
-                        .problems
-                        .write()
-                        .insert(model.clone(), reason.clone());
+                    let mut problems = self.inner.problems.write();
+                    problems.insert(model.clone(), error.to_string());
                 }
-                let name = model.to_string();
-                self.tell(model, &|| {
-                    Err(if is_unknown {
-                        LoadError::Unknown {
-                            model: name.clone(),
-                        }
-                    } else {
-                        LoadError::Refused {
-                            model: name.clone(),
-                            reason: reason.clone(),
-                        }
-                    })
-                });
+                let error = error.of(model);
+                self.tell(model, &|| Err(error.clone()));
             }
         }
         self.inner.changed();

@@ -40,7 +40,7 @@ impl Control {
         fleet.assumed = self.orders.told();
     }
 
-    /// What plans count on between a node and the others.
+    /// The ways between a node and the others: as they show themselves, else as they are known.
     fn links_of(&self, node: &NodeId) -> Vec<NodeLink> {
         let from = Place::from(node);
         let peers = self.nodes.keys().filter(|peer| *peer != node);
