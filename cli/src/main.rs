@@ -125,6 +125,9 @@ fn main() -> ExitCode {
         Command::Twin(command::twin::TwinCommand::WhatIf(args)) => {
             serve(command::twin::what_if(*args))
         }
+        Command::Twin(command) if command::twin::is_live(&command) => {
+            serve(command::twin::run_live(command))
+        }
         Command::Twin(command) => command::twin::run(command),
         Command::Lab(command) => serve(command::lab::run(command)),
         Command::Reference(what) => command::reference::run(what),

@@ -20,6 +20,7 @@ mod ids;
 mod look;
 mod merge;
 mod metrics;
+mod prediction;
 mod roll_out;
 mod served;
 mod triton;

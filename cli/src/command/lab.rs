@@ -8,6 +8,7 @@ mod line;
 mod live;
 mod placement;
 mod sources;
+mod splitplace;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ pub(crate) enum LabCommand {
     Placement(placement::Placement),
     /// How much less is lost when fragments are placed anew, by who judges the places.
     Chainnet(chainnet::Chainnet),
+    /// The SplitPlace paper's experiment redone: who decides how to split, times who places.
+    Splitplace(Box<splitplace::Splitplace>),
 }
 
 pub(crate) async fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
@@ -28,6 +31,7 @@ pub(crate) async fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
         LabCommand::Exits(args) => exits::run(&args).await,
         LabCommand::Placement(args) => placement::run(&args),
         LabCommand::Chainnet(args) => chainnet::run(&args),
+        LabCommand::Splitplace(args) => splitplace::run(&args),
     }
 }
 

@@ -13,7 +13,7 @@ mod measure;
 mod picture;
 mod plot;
 mod show;
-mod verify;
+pub(crate) mod verify;
 
 use std::{path::Path, process::ExitCode};
 
