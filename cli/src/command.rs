@@ -47,7 +47,7 @@ pub(crate) struct OrchestratorArgs {
     /// Folder for state that outlives the process.
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
-    /// Who chooses: slack, two-context, layer, semantic, whole, random.
+    /// Who chooses: slack, two-context, layer, semantic, whole, compressed, random.
     #[arg(long, value_name = "NAME")]
     pub(crate) policy: Option<String>,
     /// Address for gRPC clients.

@@ -8,13 +8,15 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use splitplace_orchestrator::foresight::{Figure, Forecast, Foresight, ModelForecast, Situation};
-use splitplace_policy::by_name;
+use splitplace_plan::Exact;
 use splitplace_twin::{
     Law, Seed,
     arrivals::Process,
-    planner::Fixed,
+    planner::{Offered, PlannerSettings},
+    scenario::ModelOutcome,
     stats::Summary,
-    world::{Load, Worker, World, run},
+    what_if::{Effort, Observed, as_it_is},
+    world::{Control, Load, Settings, Worker},
 };
 
 /// Runs of a situation.
@@ -32,19 +34,6 @@ const CONFIDENCE: f64 = 0.95;
 #[derive(Debug)]
 pub(crate) struct Twin;
 
-#[derive(Default)]
-struct Sums {
-    offered: Summary,
-    answers: Summary,
-    response: Summary,
-    p95: Summary,
-    loss: Summary,
-    held: Summary,
-    accuracy: Summary,
-    arms: BTreeMap<String, u64>,
-    answered: u64,
-}
-
 fn figure(summary: &Summary) -> Figure {
     let estimate = summary.estimate(CONFIDENCE);
     let half_width = estimate.half_width;
@@ -54,7 +43,9 @@ fn figure(summary: &Summary) -> Figure {
     }
 }
 
-fn world(situation: &Situation) -> Result<World, String> {
+/// The situation as the twin's questions have it. The plan is the live planner's, so that nothing is offered
+/// that could be planned instead.
+fn observed(situation: &Situation) -> Result<Observed, String> {
     let workers = situation.snapshot.alive().map(|node| {
         let mut worker = Worker::new(node.clone());
         worker.queue_limit = situation.queue_limit;
@@ -76,96 +67,77 @@ fn world(situation: &Situation) -> Result<World, String> {
         samples: seen.samples,
         feedback: 0.0,
     });
-    let total: f64 = situation
-        .loads
-        .iter()
-        .map(|seen| seen.rate_per_second)
-        .sum();
-    let seconds = (REQUESTS / total.max(1e-3)).clamp(SHORTEST, LONGEST);
-    let mut settings = splitplace_brain::Settings::default();
+    let mut settings = Settings::default();
     settings.limits.in_flight_max = situation.in_flight_max;
-    let world = World {
+    let (name, params) = situation.policy.clone();
+    Ok(Observed {
         workers,
         links: situation.snapshot.links.clone(),
+        plan: situation.plan.clone(),
+        planner: Offered {
+            nodes: Vec::new(),
+            offers: Vec::new(),
+            strategy: Box::new(Exact),
+            settings: PlannerSettings::default(),
+            inertia: 0.0,
+        },
         loads: loads.collect(),
-        faults: Vec::new(),
+        shown: BTreeMap::new(),
         settings,
-        control: splitplace_twin::world::Control::default(),
-        warm_up: WARM_UP,
-        duration: WARM_UP + Duration::from_secs_f64(seconds),
-    };
-    let wrong = world.check();
-    if wrong.is_empty() {
-        Ok(world)
-    } else {
-        Err(format!("the twin cannot run this: {}", wrong.join("; ")))
+        control: Control::default(),
+        policy: (name, params, situation.learnt.clone()),
+    })
+}
+
+fn model(outcome: &ModelOutcome) -> ModelForecast {
+    ModelForecast {
+        offered_per_second: outcome.offered.mean(),
+        answers_per_second: figure(&outcome.throughput),
+        response_seconds: figure(&outcome.mean),
+        p95_seconds: figure(&outcome.p95),
+        loss: figure(&outcome.loss),
+        held: kept(&outcome.violations),
+        accuracy: figure(&outcome.accuracy),
+        arms: outcome
+            .arms
+            .iter()
+            .map(|(arm, told)| (arm.clone(), told.share.mean()))
+            .collect(),
+    }
+}
+
+/// Promises kept, from those that were not.
+fn kept(missed: &Summary) -> Figure {
+    let missed = figure(missed);
+    Figure {
+        mean: 1.0 - missed.mean,
+        ..missed
     }
 }
 
 impl Foresight for Twin {
     fn foresee(&self, situation: &Situation, seed: u64) -> Result<Forecast, String> {
-        let world = world(situation)?;
-        let planner = Fixed(situation.plan.clone());
-        let (name, params) = &situation.policy;
-        let mut sums: BTreeMap<String, Sums> = BTreeMap::new();
-        let mut nodes: BTreeMap<String, Summary> = BTreeMap::new();
-        for number in 0..RUNS {
-            let mut policy = by_name(name, params).map_err(|why| why.to_string())?;
-            policy.restore(&situation.learnt);
-            let report = run(
-                &world,
-                policy,
-                &planner,
-                Seed(seed).child("foresight", number),
-            );
-            let seconds = report.seconds.max(1e-9);
-            for (model, seen) in &report.models {
-                let sums = sums.entry(model.to_string()).or_default();
-                #[expect(clippy::cast_precision_loss, reason = "requests of one run")]
-                let (arrived, answered) = (seen.arrived as f64, seen.answered as f64);
-                sums.offered.add(arrived / seconds);
-                sums.answers.add(answered / seconds);
-                sums.loss.add(seen.loss());
-                sums.held.add(1.0 - seen.violations());
-                if seen.answered > 0 {
-                    sums.response.add(seen.response.mean());
-                    sums.p95.add(seen.times.seconds(0.95));
-                    sums.accuracy.add(seen.accuracy.mean());
-                }
-                sums.answered += seen.answered;
-                for (arm, told) in &seen.arms {
-                    *sums.arms.entry(arm.clone()).or_default() += told.answered;
-                }
-            }
-            for node in &report.nodes {
-                let busy = nodes.entry(node.node.to_string()).or_default();
-                busy.add(node.utilisation);
-            }
-        }
-        let model = |(model, sums): (String, Sums)| {
-            #[expect(clippy::cast_precision_loss, reason = "answers of some runs")]
-            let share = |count: u64| count as f64 / sums.answered.max(1) as f64;
-            let forecast = ModelForecast {
-                offered_per_second: sums.offered.mean(),
-                answers_per_second: figure(&sums.answers),
-                response_seconds: figure(&sums.response),
-                p95_seconds: figure(&sums.p95),
-                loss: figure(&sums.loss),
-                held: figure(&sums.held),
-                accuracy: figure(&sums.accuracy),
-                arms: sums
-                    .arms
-                    .into_iter()
-                    .map(|(arm, count)| (arm, share(count)))
-                    .collect(),
-            };
-            (model, forecast)
+        let rates = situation.loads.iter().map(|seen| seen.rate_per_second);
+        let total: f64 = rates.sum();
+        let seconds = (REQUESTS / total.max(1e-3)).clamp(SHORTEST, LONGEST);
+        let effort = Effort {
+            measured: Duration::from_secs_f64(seconds),
+            warm_up: WARM_UP,
+            runs: RUNS,
         };
+        let side = as_it_is(&observed(situation)?, effort, Seed(seed))
+            .map_err(|why| format!("the twin cannot run this: {why}"))?;
+        let outcome = side.outcome;
         Ok(Forecast {
-            models: sums.into_iter().map(model).collect(),
-            nodes: nodes
-                .into_iter()
-                .map(|(node, busy)| (node, busy.mean()))
+            models: outcome
+                .models
+                .iter()
+                .map(|(name, told)| (name.to_string(), model(told)))
+                .collect(),
+            nodes: outcome
+                .nodes
+                .iter()
+                .map(|(node, busy)| (node.clone(), busy.mean()))
                 .collect(),
             runs: RUNS,
         })

@@ -166,6 +166,9 @@ fn command(cli: Cli, runtime: &tokio::runtime::Runtime) -> anyhow::Result<ExitCo
         Command::Twin(command::twin::TwinCommand::WhatIf(args)) => {
             runtime.block_on(command::twin::what_if(*args))
         }
+        Command::Twin(command) if command::twin::is_live(&command) => {
+            serve(command::twin::run_live(command))
+        }
         Command::Twin(command) => command::twin::run(command),
         Command::Lab(command) => runtime.block_on(command::lab::run(command)),
         Command::Reference(what) => command::reference::run(what),

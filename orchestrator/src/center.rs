@@ -22,6 +22,7 @@ mod look;
 mod merge;
 mod metrics;
 mod plans;
+mod prediction;
 mod roll_out;
 mod served;
 mod traced;

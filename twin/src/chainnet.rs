@@ -9,6 +9,7 @@
 //! Beside the simulation stand two faster judges of such systems: formulas ([`Thinned`]) and the graph network
 //! ([`ChainNet`]), trained here on systems drawn by the same law and labelled by the simulation.
 
+mod boards;
 mod draw;
 mod graph;
 mod read;
@@ -23,11 +24,12 @@ use std::time::Duration;
 
 use splitplace_fleet::Timestamp;
 
+pub use boards::{BOARDS, Board, case};
 pub use graph::{ChainNet, Kind, Shape};
 pub use read::{ReadError, Texts, read};
 pub use score::{Score, score};
 pub use thinned::{AtDevice, Thinned};
-pub use train::{Epoch, Trainer, Training, score_of_formulas};
+pub use train::score_of_formulas;
 pub use write::write;
 
 use crate::{

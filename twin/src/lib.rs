@@ -23,6 +23,7 @@ pub mod scenario;
 pub mod seed;
 pub mod station;
 pub mod stats;
+pub mod surrogate;
 pub mod trace;
 pub mod what_if;
 pub mod wire;

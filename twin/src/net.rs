@@ -4,7 +4,7 @@
 //! graph for each example. What a general framework offers (devices, kernels, fusion) does not pay at that
 //! size, and the two that are written in Rust bring some two hundred crates; the matrix products are
 //! `ndarray`'s, which the inference engine uses anyway, and the rest is here: a [`Tape`] of matrix
-//! operations, each with its derivative beside it, [`Weights`] by name, and [`Adam`].
+//! operations, each with its derivative beside it, [`Weights`] by name, [`Adam`], and a [`Trainer`].
 //!
 //! Rows are things (steps, devices, examples), columns are features. Everything is `f32`, in a fixed order:
 //! the same seed gives the same weights on the same machine.
@@ -13,11 +13,13 @@ mod adam;
 mod attend;
 mod gru;
 mod tape;
+mod train;
 mod weights;
 
 pub use adam::{Adam, AdamSettings};
 pub(crate) use attend::HEADS;
 pub use tape::{Gradients, Tape, Var};
+pub use train::{Epoch, Learner, Trainer, Training};
 pub use weights::{Weights, WeightsError};
 
 use ndarray::Array2;

@@ -72,7 +72,10 @@ impl Cache {
             let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
             return Some(bytes.into());
         }
-        tracing::warn!(code = "SP113", "a piece on disk is damaged; fetching it anew");
+        tracing::warn!(
+            code = "SP113",
+            "a piece on disk is damaged; fetching it anew"
+        );
         let _ = fs::remove_file(path);
         None
     }

@@ -50,7 +50,7 @@ pub(crate) struct Demo {
     /// Requests a second.
     #[arg(long, default_value_t = 80.0)]
     rate: f64,
-    /// Who chooses: slack, two-context, layer, semantic, whole, random.
+    /// Who chooses: slack, two-context, layer, semantic, whole, compressed, random.
     #[arg(long, default_value = "slack")]
     policy: String,
     /// Emulated fleet; the shipped one without it.

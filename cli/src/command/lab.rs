@@ -10,6 +10,7 @@ mod live;
 mod placement;
 mod resplit;
 mod sources;
+mod splitplace;
 mod splits;
 
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ pub(crate) enum LabCommand {
     Costs(costs::LabCosts),
     /// An uplink falls and comes back under load: how soon the split follows, and what that costs.
     Resplit(Box<resplit::Resplit>),
+    /// The SplitPlace paper's experiment redone: who decides how to split, times who places.
+    Splitplace(Box<splitplace::Splitplace>),
 }
 
 pub(crate) async fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
@@ -40,6 +43,7 @@ pub(crate) async fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
         LabCommand::Splits(args) => splits::run(&args),
         LabCommand::Costs(args) => costs::run(&args),
         LabCommand::Resplit(args) => resplit::run(&args).await,
+        LabCommand::Splitplace(args) => splitplace::run(&args),
     }
 }
 

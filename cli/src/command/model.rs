@@ -13,7 +13,7 @@ mod measure;
 mod picture;
 mod plot;
 mod show;
-mod verify;
+pub(crate) mod verify;
 
 pub(crate) use self::measure::thread_time;
 

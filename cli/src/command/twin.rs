@@ -3,6 +3,7 @@
 pub(crate) mod chainnet;
 mod compare;
 mod generate;
+mod live;
 mod run;
 mod snapshot;
 mod train;
@@ -20,8 +21,8 @@ use crate::output;
 pub(crate) enum TwinCommand {
     /// Simulate a scenario: a table with intervals.
     Run(run::Run),
-    /// Compare policies on a scenario, on the same random numbers.
-    Compare(compare::Compare),
+    /// Compare policies on a scenario on the same random numbers, or the twin with running workers.
+    Compare(Box<compare::Compare>),
     /// Ask what would happen to a live system if something were different.
     WhatIf(Box<what_if::WhatIf>),
     /// Draw systems by the law of the published ones, and label them by simulation.
@@ -44,6 +45,19 @@ pub(crate) fn run(command: TwinCommand) -> anyhow::Result<ExitCode> {
 }
 
 pub(crate) use what_if::run as what_if;
+
+/// Whether this asks for running workers.
+pub(crate) fn is_live(command: &TwinCommand) -> bool {
+    matches!(command, TwinCommand::Compare(args) if args.live)
+}
+
+/// As [`run`], of what needs running workers.
+pub(crate) async fn run_live(command: TwinCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        TwinCommand::Compare(args) => live::run(&args).await,
+        other => run(other),
+    }
+}
 
 /// Confidence of every interval that is shown.
 pub(crate) const CONFIDENCE: f64 = 0.95;

@@ -675,7 +675,11 @@ impl Brain {
         let sla_held = answered && response <= sla;
         if let Some(decision) = &flight.decision {
             let arm = &decision.arm;
-            let accuracy = arm.accuracy.unwrap_or(self.settings.accuracy_unknown);
+            let missing = match &ending {
+                Ending::Answered { missing, .. } => missing.len(),
+                _ => 0,
+            };
+            let accuracy = arm.accuracy_without(missing, self.settings.accuracy_unknown);
             let counts = match ending {
                 Ending::Answered { .. } | Ending::Expired { .. } => true,
                 // Not the arm's doing.

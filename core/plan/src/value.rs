@@ -258,6 +258,16 @@ impl ArmPlan {
             .map(|hop| &hop.node)
             .collect()
     }
+
+    /// Share of right answers to expect of an answer that `missing` of its branches had no part in: the classes
+    /// of a missing branch are taken for wrong, and for as many as those of any other. `unknown` stands for an
+    /// accuracy that was never validated.
+    #[must_use]
+    pub fn accuracy_without(&self, missing: usize, unknown: f64) -> f64 {
+        let branches = self.branches.len().max(1);
+        let there = branches.saturating_sub(missing);
+        self.accuracy.unwrap_or(unknown) * there as f64 / branches as f64
+    }
 }
 
 /// The arms of one model.
@@ -299,5 +309,35 @@ impl Plan {
             .filter(|hop| hop.node == *node)
             .map(|hop| hop.fragment)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_branch_takes_its_classes_along() {
+        let route = |number| Route {
+            id: RouteId(number),
+            hops: Vec::new(),
+            bytes_out: 0,
+        };
+        let mut arm = ArmPlan {
+            name: "semantic".into(),
+            variant: "semantic".into(),
+            kind: ArmKind::Semantic,
+            accuracy: Some(0.8),
+            predicted: Duration::ZERO,
+            branches: (0..4).map(route).collect(),
+        };
+        let share = |arm: &ArmPlan, missing| arm.accuracy_without(missing, 0.5);
+        assert!((share(&arm, 0) - 0.8).abs() < 1e-12);
+        assert!((share(&arm, 1) - 0.6).abs() < 1e-12);
+        assert!(share(&arm, 9).abs() < 1e-12);
+        arm.accuracy = None;
+        assert!((share(&arm, 2) - 0.25).abs() < 1e-12);
     }
 }

@@ -16,6 +16,8 @@ pub enum Want {
     Semantic,
     /// The uncut model.
     Whole,
+    /// A compressed form of the model.
+    Compressed,
 }
 
 /// Always the same kind of arm, the fastest of it; any other only when there is none of that kind.
@@ -38,6 +40,7 @@ impl Policy for Fixed {
             Want::Layer => "layer",
             Want::Semantic => "semantic",
             Want::Whole => "whole",
+            Want::Compressed => "compressed",
         }
     }
 
@@ -46,6 +49,7 @@ impl Policy for Fixed {
             Want::Layer => ArmKind::Chain,
             Want::Semantic => ArmKind::Semantic,
             Want::Whole => ArmKind::Whole,
+            Want::Compressed => ArmKind::Compressed,
         };
         let wanted = fastest(arms, |arm| arm.kind == kind);
         let reason = if wanted.is_some() {

@@ -24,12 +24,13 @@ pub use slack::{Slack, SlackSettings};
 pub use two_context::{TwoContext, TwoContextSettings};
 
 /// Names that [`by_name`] knows.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
     "slack",
     "two-context",
     "layer",
     "semantic",
     "whole",
+    "compressed",
     "random",
 ];
 
@@ -89,6 +90,7 @@ pub fn by_name(name: &str, params: &BTreeMap<String, f64>) -> Result<Box<dyn Pol
         "layer" => none(Box::new(Fixed::new(Want::Layer))),
         "semantic" => none(Box::new(Fixed::new(Want::Semantic))),
         "whole" => none(Box::new(Fixed::new(Want::Whole))),
+        "compressed" => none(Box::new(Fixed::new(Want::Compressed))),
         "random" => none(Box::new(Random)),
         _ => Err(PolicyError::Unknown {
             name: name.to_owned(),

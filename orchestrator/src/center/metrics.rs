@@ -25,7 +25,7 @@ use splitplace_lifecycle::Ending;
 use splitplace_plan::{ModelName, Plan};
 use splitplace_policy::exit::govern::GovernorView;
 
-use super::{answer, exits};
+use super::{answer, exits, prediction::Predictions};
 use crate::{
     face::{Answer, LAST_EXIT},
     watch::{Loss, MODELS, OTHER, trace::Kept, traffic::NAMES as ARMS},
@@ -150,6 +150,7 @@ pub(super) struct Metrics {
     exit_lost: Family<Arm, Gauge<f64, AtomicU64>>,
     exit_accuracy: Family<Arm, Gauge<f64, AtomicU64>>,
     exit_trust: Family<ExitOf, Gauge<f64, AtomicU64>>,
+    pub(super) predictions: Predictions,
 }
 
 /// In the order of [`slowest`](crate::watch::traffic::slowest).
@@ -172,6 +173,7 @@ fn stage_seconds() -> Histogram {
 
 impl Metrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("splitplace");
         let metrics = Self {
             requests: Family::default(),
             promises: Family::default(),
@@ -197,8 +199,8 @@ impl Metrics {
             exit_lost: Family::default(),
             exit_accuracy: Family::default(),
             exit_trust: Family::default(),
+            predictions: Predictions::register(registry),
         };
-        let registry = registry.sub_registry_with_prefix("splitplace");
         registry.register(
             "requests",
             "Requests that ended, by how",
@@ -463,6 +465,10 @@ impl Metrics {
             if attempt > 0 {
                 self.retries.get_or_create(&of).inc_by(u64::from(attempt));
             }
+            if let Some(decision) = decision {
+                let (forecast, response) = (decision.predicted, report.response);
+                self.predictions.answered(&model, &arm, forecast, response);
+            }
             let held = report.sla_held.to_string();
             self.promises
                 .get_or_create(&Promise { model, arm, held })
@@ -475,6 +481,9 @@ impl Metrics {
 pub fn reference(registry: &mut Registry) {
     let metrics = Metrics::register(registry);
     metrics.begin("MODEL", "ARM");
+    let known = Duration::from_secs(1);
+    metrics.predictions.answered("MODEL", "ARM", known, known);
+    metrics.predictions.compared("MODEL", 0.0);
     let (model, arm) = ("MODEL".to_owned(), "ARM".to_owned());
     drop(metrics.requests.get_or_create(&Ended {
         model: model.clone(),

@@ -40,6 +40,8 @@ use crate::{
 
 /// Rate that is assumed of a model that nobody asks for, so that a question has an answer.
 const ASSUMED_RATE: f64 = 10.0;
+/// While nobody looks, every so many comparisons is made: the metric must not cost what the requests need.
+const UNWATCHED: u32 = 6;
 /// Between two comparisons of the twin with what is seen.
 const COMPARE: Duration = Duration::from_secs(10);
 /// Comparisons that are remembered.
@@ -471,20 +473,20 @@ impl Center {
     }
 }
 
-/// Compares the twin with what is seen, while somebody looks.
+/// Compares the twin with what is seen: often while somebody looks, now and then for the metric otherwise.
 pub(super) async fn compare(inner: Arc<Inner>) {
     let mut pause = tokio::time::interval(COMPARE);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut rounds = 0;
     loop {
         pause.tick().await;
         let foresight = inner.watching.foresight.read().clone();
         let looked = inner.watching.looked.load(Ordering::Relaxed);
-        let (Some(foresight), true) = (foresight, inner.second() < looked + WATCHED) else {
+        let is_watched = looked > 0 && inner.second() < looked + WATCHED;
+        rounds = (rounds + 1) % UNWATCHED;
+        let (Some(foresight), true) = (foresight, is_watched || rounds == 0) else {
             continue;
         };
-        if looked == 0 {
-            continue;
-        }
         let Ok(basis) = inner.basis().await else {
             return;
         };
@@ -513,6 +515,8 @@ pub(super) async fn compare(inner: Arc<Inner>) {
                 continue;
             }
             let mean = window.response / f64::from(window.answered);
+            let error = (predicted.response_seconds.mean - mean) / mean;
+            inner.metrics.predictions.compared(model, error);
             let told = json!({
                 "second": now,
                 "model": model,
@@ -526,7 +530,7 @@ pub(super) async fn compare(inner: Arc<Inner>) {
                     "accuracy": window.accuracy / f64::from(window.answered),
                 },
                 // Of the mean response, as a share of what was seen.
-                "error": (predicted.response_seconds.mean - mean) / mean,
+                "error": error,
             });
             let mut comparisons = inner.watching.comparisons.lock();
             if COMPARISONS <= comparisons.len() {

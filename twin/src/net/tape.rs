@@ -6,6 +6,9 @@ use ndarray::{Array2, Axis, Zip, concatenate, s};
 
 use super::{Matrix, Weights, attend::Attention, gru::Gru};
 
+/// Where [`Tape::exp`] stops.
+const STEEP: f32 = 12.0;
+
 /// A value on the tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Var(usize);
@@ -20,6 +23,27 @@ enum Op {
         b: usize,
     },
     Relu {
+        x: Var,
+    },
+    /// `a b`, or `aᵀ b`.
+    Product {
+        a: Var,
+        b: Var,
+        is_turned: bool,
+    },
+    /// Number by number.
+    Times {
+        a: Var,
+        b: Var,
+    },
+    Exp {
+        x: Var,
+    },
+    LogOnePlus {
+        x: Var,
+    },
+    /// Of each row.
+    Softmax {
         x: Var,
     },
     /// Columns side by side.
@@ -99,6 +123,50 @@ impl<'w> Tape<'w> {
     pub fn relu(&mut self, x: Var) -> Var {
         let value = self.values[x.0].mapv(|v| v.max(0.0));
         self.push(value, Op::Relu { x })
+    }
+
+    /// `a b`.
+    pub fn product(&mut self, a: Var, b: Var) -> Var {
+        let value = self.values[a.0].dot(&self.values[b.0]);
+        let is_turned = false;
+        self.push(value, Op::Product { a, b, is_turned })
+    }
+
+    /// `aᵀ b`.
+    pub fn turned_product(&mut self, a: Var, b: Var) -> Var {
+        let value = self.values[a.0].t().dot(&self.values[b.0]);
+        let is_turned = true;
+        self.push(value, Op::Product { a, b, is_turned })
+    }
+
+    /// Number by number, both of the same shape.
+    pub fn times(&mut self, a: Var, b: Var) -> Var {
+        let value = &self.values[a.0] * &self.values[b.0];
+        self.push(value, Op::Times { a, b })
+    }
+
+    /// `eˣ`; beyond ±[`STEEP`] it goes on level.
+    pub fn exp(&mut self, x: Var) -> Var {
+        let value = self.values[x.0].mapv(|v| v.clamp(-STEEP, STEEP).exp());
+        self.push(value, Op::Exp { x })
+    }
+
+    /// `ln(1 + x)` of what is not below 0.
+    pub fn log_one_plus(&mut self, x: Var) -> Var {
+        let value = self.values[x.0].mapv(|v| v.max(0.0).ln_1p());
+        self.push(value, Op::LogOnePlus { x })
+    }
+
+    /// Shares of each row: `eˣ` over the row's sum of them.
+    pub fn softmax(&mut self, x: Var) -> Var {
+        let mut value = self.values[x.0].clone();
+        for mut row in value.rows_mut() {
+            let most = row.fold(f32::NEG_INFINITY, |most, &v| most.max(v));
+            row.mapv_inplace(|v| (v - most).exp());
+            let sum = row.sum();
+            row /= sum;
+        }
+        self.push(value, Op::Softmax { x })
     }
 
     /// The columns of both.
@@ -199,6 +267,23 @@ impl<'w> Tape<'w> {
                     .for_each(|g, &x| *g = if x > 0.0 { *g } else { 0.0 });
                 to.add(*x, g);
             }
+            Op::Product { a, b, is_turned } => {
+                let (left, right) = (&self.values[a.0], &self.values[b.0]);
+                if *is_turned {
+                    to.add(*a, right.dot(&g.t()));
+                    to.add(*b, left.dot(&g));
+                } else {
+                    to.add(*a, g.dot(&right.t()));
+                    to.add(*b, left.t().dot(&g));
+                }
+            }
+            Op::Times { a, b } => {
+                to.add(*a, &g * &self.values[b.0]);
+                to.add(*b, &g * &self.values[a.0]);
+            }
+            Op::Exp { .. } | Op::LogOnePlus { .. } | Op::Softmax { .. } => {
+                self.back_bent(at, g, to)
+            }
             Op::Beside { a, b } => {
                 let left = self.values[a.0].ncols();
                 to.add(*a, g.slice(s![.., ..left]).to_owned());
@@ -237,6 +322,36 @@ impl<'w> Tape<'w> {
             }
             Op::Gru(gru) => gru.backward(self, &g, to),
             Op::Attend(attention) => attention.backward(self, &g, to),
+        }
+    }
+
+    /// The way back through what bends.
+    fn back_bent(&self, at: usize, mut g: Matrix, to: &mut Gradients) {
+        let y = &self.values[at];
+        match &self.ops[at] {
+            Op::Exp { x } => {
+                Zip::from(&mut g)
+                    .and(y)
+                    .and(&self.values[x.0])
+                    .for_each(|g, &y, &x| *g *= if x.abs() < STEEP { y } else { 0.0 });
+                to.add(*x, g);
+            }
+            Op::LogOnePlus { x } => {
+                Zip::from(&mut g)
+                    .and(&self.values[x.0])
+                    .for_each(|g, &x| *g = if x > 0.0 { *g / (1.0 + x) } else { 0.0 });
+                to.add(*x, g);
+            }
+            Op::Softmax { x } => {
+                for (mut g, y) in g.rows_mut().into_iter().zip(y.rows()) {
+                    let mean = g.dot(&y);
+                    Zip::from(&mut g)
+                        .and(&y)
+                        .for_each(|g, &y| *g = y * (*g - mean));
+                }
+                to.add(*x, g);
+            }
+            _ => {}
         }
     }
 }

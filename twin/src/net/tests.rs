@@ -48,6 +48,13 @@ fn run<'w>(weights: &'w Weights, x: &Matrix) -> (Tape<'w>, Var, Var) {
     let groups = tape.mean_by(stack, Arc::from([0, 1, 0, 1, 2, 2, 0, 1]), 3);
     let heard = tape.attend("ear", stack, groups, Arc::from([0, 1, 0, 1, 2, 0, 0, 1]));
     let heard = tape.relu(heard);
+    let shares = tape.softmax(heard);
+    let bent = tape.log_one_plus(heard);
+    let heard = tape.times(shares, bent);
+    let across = tape.turned_product(heard, shares);
+    let mixed = tape.product(heard, across);
+    let grown = tape.exp(mixed);
+    let heard = tape.times(grown, heard);
     let out = tape.affine("out", heard);
     (tape, given, out)
 }

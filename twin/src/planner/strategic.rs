@@ -44,6 +44,8 @@ pub struct Variant {
     pub parts: Vec<Part>,
     /// Whether the parts are semantic branches.
     pub is_semantic: bool,
+    /// Whether it is a smaller network that stands for the model: run whole or in pieces, as memory will have it.
+    pub is_compressed: bool,
 }
 
 /// A model to be served.
@@ -114,13 +116,19 @@ impl Strategic {
     /// Every arm that could be, in the live planner's order: what more models can have comes first.
     fn offers(&self, models: &[&Model], nodes: &[&Node]) -> Vec<Offer> {
         let mut offers = Vec::new();
-        for kind in [ArmKind::Whole, ArmKind::Semantic, ArmKind::Chain] {
+        for kind in [
+            ArmKind::Whole,
+            ArmKind::Semantic,
+            ArmKind::Chain,
+            ArmKind::Compressed,
+        ] {
             if !self.settings.kinds.contains(&kind) {
                 continue;
             }
             for model in models {
                 for variant in &model.variants {
-                    let fits = variant.is_semantic == (kind == ArmKind::Semantic);
+                    let fits = variant.is_semantic == (kind == ArmKind::Semantic)
+                        && variant.is_compressed == (kind == ArmKind::Compressed);
                     let can_be_cut = variant.parts.iter().all(|part| 1 < part.segments.len());
                     let is_short = nodes.len() < 2 || self.settings.max_parts < 2 || !can_be_cut;
                     if !fits || (kind == ArmKind::Chain && is_short) {
@@ -256,12 +264,21 @@ mod tests {
                         accuracy: Some(0.9),
                         parts: vec![part(&[1000.0, 2000.0, 3000.0])],
                         is_semantic: false,
+                        is_compressed: false,
                     },
                     Variant {
                         name: "semantic".into(),
                         accuracy: Some(0.8),
                         parts: vec![part(&[800.0]), part(&[900.0])],
                         is_semantic: true,
+                        is_compressed: false,
+                    },
+                    Variant {
+                        name: "small".into(),
+                        accuracy: Some(0.85),
+                        parts: vec![part(&[1500.0])],
+                        is_semantic: false,
+                        is_compressed: true,
                     },
                 ],
                 site: site.map(Into::into),
@@ -294,6 +311,21 @@ mod tests {
             (100, 400)
         );
         assert!(whole.predicted > Duration::from_millis(6));
+    }
+
+    #[test]
+    fn a_compressed_form_is_planned_where_it_is_wanted() {
+        let snapshot = fleet(&[("a", "x", 400), ("b", "x", 400)]);
+        let mut strategic = strategic(None);
+        strategic.settings.kinds.insert(ArmKind::Compressed);
+        let plan = strategic.plan(&snapshot, &Plan::default(), Generation(1));
+        let arms = &plan.models["m"].arms;
+        let found: Vec<_> = arms
+            .iter()
+            .filter(|arm| arm.kind == ArmKind::Compressed)
+            .collect();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].branches[0].hops.len(), 1);
     }
 
     #[test]

@@ -160,12 +160,17 @@ fn planning(file: &File, wrong: &mut Wrong) -> PlannerSettings {
     settings.overhead_bytes =
         (wrong.amount("planning.fragment-kb", planning.fragment_kb) * 1e3) as u64;
     if let Some(arms) = &planning.arms {
-        let kinds = [ArmKind::Whole, ArmKind::Chain, ArmKind::Semantic];
+        let kinds = [
+            ArmKind::Whole,
+            ArmKind::Chain,
+            ArmKind::Semantic,
+            ArmKind::Compressed,
+        ];
         let known = |name: &String| kinds.into_iter().find(|kind| kind.label() == name);
         settings.kinds = arms.iter().filter_map(known).collect();
         for name in arms.iter().filter(|name| known(name).is_none()) {
             wrong.0.push(format!(
-                "planning.arms names {name:?}; known are whole, chain, semantic"
+                "planning.arms names {name:?}; known are whole, chain, semantic, compressed"
             ));
         }
     }
@@ -330,6 +335,11 @@ fn model(entry: &ModelEntry, suffix: &str, wrong: &mut Wrong) -> Model {
                 .0
                 .push(format!("{own}: one part, or several of a semantic variant"));
         }
+        if variant.semantic && variant.compressed {
+            wrong
+                .0
+                .push(format!("{own}: semantic or compressed, not both"));
+        }
         if variant
             .accuracy
             .is_some_and(|share| !(0.0..=1.0).contains(&share))
@@ -345,6 +355,7 @@ fn model(entry: &ModelEntry, suffix: &str, wrong: &mut Wrong) -> Model {
                 .map(|entry| part(entry, &own, wrong))
                 .collect(),
             is_semantic: variant.semantic,
+            is_compressed: variant.compressed,
         }
     });
     let site = (!suffix.is_empty()).then(|| suffix.to_owned());

@@ -157,6 +157,8 @@ pub(super) struct VariantEntry {
     pub(super) accuracy: Option<f64>,
     #[serde(default)]
     pub(super) semantic: bool,
+    #[serde(default)]
+    pub(super) compressed: bool,
     #[serde(rename = "part")]
     pub(super) parts: Vec<PartEntry>,
 }

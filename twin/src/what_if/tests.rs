@@ -92,6 +92,22 @@ fn mean(side: &Side) -> f64 {
 }
 
 #[test]
+fn one_side_alone_is_what_a_question_tells_of_it() {
+    let mut observed = observed();
+    observed.planner.settings.spread = 0.0;
+    let effort = Effort {
+        measured: Duration::from_secs(2),
+        warm_up: Duration::ZERO,
+        runs: 3,
+    };
+    let side = as_it_is(&observed, effort, Seed(4)).unwrap();
+    let change = "load=2".parse().unwrap();
+    let answer = what_if(&observed, &[change], effort, Seed(4)).unwrap();
+    assert_eq!(side.outcome.traces, answer.before.outcome.traces);
+    assert_eq!(side.plan, answer.before.plan);
+}
+
+#[test]
 fn without_the_fast_node_the_slow_one_answers() {
     let answer = ask(&["remove=a"]);
     assert!((mean(&answer.before) - 0.012).abs() < 1e-6);

@@ -49,7 +49,9 @@ pub struct ModelReport {
     pub response: Summary,
     /// The same, for quantiles.
     pub times: Quantiles,
-    /// The same, for an interval within one run.
+    /// One over it, for the fairness.
+    pub pace: Summary,
+    /// The same as the response, for an interval within one run.
     pub batches: Batches,
     /// Share of samples that were right, over answers.
     pub accuracy: Summary,
@@ -107,6 +109,9 @@ impl ModelReport {
         self.answered += 1;
         self.held += u64::from(ended.sla_held);
         self.response.add(seconds);
+        if seconds > 0.0 {
+            self.pace.add(1.0 / seconds);
+        }
         self.times
             .add(u64::try_from(ended.response.as_nanos()).unwrap_or(u64::MAX));
         self.batches.add(seconds);
@@ -176,6 +181,8 @@ pub struct Report {
     pub events: u64,
     /// When the last event was.
     pub ended: Timestamp,
+    /// What the policy knew at the end, as it would be saved.
+    pub learnt: BTreeMap<String, f64>,
     /// Of the whole trace; the same for the same world, policy, planner and seed.
     pub trace: u64,
 }
@@ -205,6 +212,33 @@ impl Report {
             (sum + model.response.mean() * n as f64, count + n)
         });
         if count == 0 { 0.0 } else { sum / count as f64 }
+    }
+
+    /// Jain's index of one over the response, over all answers (Jain, Chiu, Hawe 1984): 1 when all took as
+    /// long, towards 0 the more they differ; 1 when nothing was answered.
+    #[must_use]
+    pub fn fairness(&self) -> f64 {
+        let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
+        for pace in self.models.values().map(|model| &model.pace) {
+            let n = pace.count() as f64;
+            sum += n * pace.mean();
+            squares += n * pace.mean().powi(2) + (n - 1.0).max(0.0) * pace.variance();
+            count += n;
+        }
+        if squares > 0.0 {
+            sum * sum / (count * squares)
+        } else {
+            1.0
+        }
+    }
+
+    /// The reward that the SplitPlace paper's bandit is paid, over all requests: half of the share of promises
+    /// kept and half of the share of right answers, no answer being wrong.
+    #[must_use]
+    pub fn reward(&self) -> f64 {
+        let total = self.total();
+        let held = 1.0 - total.violations();
+        f64::midpoint(held, self.mean_accuracy() * (1.0 - total.loss()))
     }
 
     /// Mean share of right samples over all answers; 0 when nothing was answered.

@@ -132,6 +132,7 @@ impl<'w> Sim<'w> {
             seconds: world.duration.saturating_sub(world.warm_up).as_secs_f64(),
             events: 0,
             ended: Timestamp::ZERO,
+            learnt: BTreeMap::new(),
             trace: 0,
         };
         for load in &world.loads {
@@ -203,6 +204,7 @@ impl<'w> Sim<'w> {
             });
         }
         self.report.counts = self.brain.counts();
+        self.report.learnt = self.brain.policy().state();
         self.report.trace = self.trace.get();
         self.report
     }
@@ -324,10 +326,8 @@ impl<'w> Sim<'w> {
         if let (Ending::Answered { missing, .. }, Some(decision)) = (&ended.ending, &ended.decision)
         {
             self.trace.add_text(&decision.arm.name);
-            let branches = decision.arm.branches.len().max(1) as f64;
-            let there = (branches - missing.len() as f64) / branches;
             let unknown = self.world.settings.accuracy_unknown;
-            share = decision.arm.accuracy.unwrap_or(unknown) * there;
+            share = decision.arm.accuracy_without(missing.len(), unknown);
             self.feedback(request, waiting.load, share);
         }
         let born = now - ended.response;

@@ -276,6 +276,7 @@ fn strategic() -> Strategic {
         crossing_bytes: vec![1000; macs.len() + 1],
     };
     let variant = |name: &str, parts, is_semantic| Variant {
+        is_compressed: false,
         name: name.into(),
         accuracy: Some(if is_semantic { 0.85 } else { 0.9 }),
         parts,

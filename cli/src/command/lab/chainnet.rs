@@ -1,14 +1,19 @@
 //! `splitplace lab chainnet`: fragments placed anew by annealing, with each of the judges; what is lost
-//! before and after is measured by a long simulation that no judge has seen.
+//! before and after is measured by a long simulation that no judge has seen. On the published systems, and on
+//! five small boards, where how long a fragment takes depends on the board.
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
+use splitplace_plan::{
+    Annealing, Problem, Random, Strategy as _,
+    joint::{Places, places},
+};
 use splitplace_twin::{
     Seed,
-    chainnet::{ChainNet, System, Thinned},
+    chainnet::{BOARDS, Board, ChainNet, System, Thinned, case},
     stats::Summary,
 };
 
@@ -20,9 +25,12 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Chainnet {
-    /// Folder with systems in the published format.
+    /// Folder with systems in the published format; only the boards without it.
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    data: Option<PathBuf>,
+    /// Cases drawn on five boards: two OrangePi Zero, two Raspberry Pi A+, a Raspberry Pi 3A+.
+    #[arg(long, default_value_t = 50)]
+    boards: u64,
     /// Systems, from the first one on.
     #[arg(long, default_value_t = 200)]
     systems: usize,
@@ -69,38 +77,57 @@ struct Row {
     seconds: Summary,
 }
 
+/// A fleet's name and what each judge achieved on it.
+type Group = (&'static str, Vec<(&'static str, Row)>);
+
+/// Losses before and after, and the seconds of the search.
+type Found = Option<(f64, f64, f64)>;
+
 pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
-    let systems = twin::chainnet::systems(&args.data, args.systems)?;
-    let measure = |system: &System, number: u64| {
-        let found = system.simulate(args.truth, Seed(args.seed).child("truth", number));
-        system.loss(found.iter().map(|one| one.throughput))
-    };
+    let mut groups: Vec<Group> = Vec::new();
+    if let Some(data) = &args.data {
+        let systems = twin::chainnet::systems(data, args.systems)?;
+        let rows = judged(args, systems.len() as u64, |judge, net, number| {
+            let at = usize::try_from(number).ok()?;
+            published(args, judge, net, systems.get(at)?, number)
+        })?;
+        groups.push(("chainnet-val", rows));
+    }
+    if 0 < args.boards {
+        let rows = judged(args, args.boards, |judge, net, number| {
+            on_boards(args, judge, net, number)
+        })?;
+        groups.push(("five boards", rows));
+    }
+    let told = report(args, &groups);
+    if let Some(path) = &args.report {
+        let text = serde_json::to_string_pretty(&told)?;
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        let path = path.with_extension("svg");
+        std::fs::write(&path, plot(&groups).draw())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if args.json {
+        output::json(&told)?;
+    } else {
+        show(args, &groups);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every judge on every case.
+fn judged(
+    args: &Chainnet,
+    cases: u64,
+    one: impl Fn(Judge, Option<&ChainNet>, u64) -> Found + Sync,
+) -> anyhow::Result<Vec<(&'static str, Row)>> {
     let mut rows = Vec::new();
     for (judge, name) in JUDGES {
-        let net = judge.net()?;
-        let bar = twin::bar(name, systems.len() as u64);
+        let net = judge.net(None)?;
+        let bar = twin::bar(name, cases);
         let threads = twin::threads(args.threads);
-        let found = twin::in_parallel(0..systems.len() as u64, threads, &bar, |number| {
-            let system = usize::try_from(number)
-                .ok()
-                .and_then(|at| systems.get(at))?;
-            let before = measure(system, number);
-            if before < args.least {
-                return None;
-            }
-            let seed = Seed(args.seed).child("search", number);
-            let begin = Instant::now();
-            let mut loss = |system: &System| {
-                let ratios = match (judge, &net) {
-                    (Judge::Formulas, _) => Thinned::of(system).ratios(system),
-                    (_, Some(net)) => predict(net, system),
-                    (_, None) => system.simulate(args.arrivals, seed),
-                };
-                system.loss(ratios.iter().map(|one| one.throughput))
-            };
-            let (better, _) = system.improve(args.steps, seed, &mut loss);
-            let seconds = begin.elapsed().as_secs_f64();
-            Some((before, measure(&better, number), seconds))
+        let found = twin::in_parallel(0..cases, threads, &bar, |number| {
+            one(judge, net.as_ref(), number)
         });
         bar.finish_and_clear();
         let mut row = Row::default();
@@ -112,29 +139,86 @@ pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
         }
         rows.push((name, row));
     }
-    let told = report(args, &rows);
-    if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&told)?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        let path = path.with_extension("svg");
-        std::fs::write(&path, plot(&rows).draw())
-            .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(rows)
+}
+
+/// What a long simulation loses.
+fn measure(args: &Chainnet, system: &System, number: u64) -> f64 {
+    let found = system.simulate(args.truth, Seed(args.seed).child("truth", number));
+    system.loss(found.iter().map(|one| one.throughput))
+}
+
+/// What a judge says is lost.
+fn loss(args: &Chainnet, judge: Judge, net: Option<&ChainNet>, system: &System, seed: Seed) -> f64 {
+    let ratios = match (judge, net) {
+        (Judge::Formulas, _) => Thinned::of(system).ratios(system),
+        (_, Some(net)) => predict(net, system),
+        (_, None) => system.simulate(args.arrivals, seed),
+    };
+    system.loss(ratios.iter().map(|one| one.throughput))
+}
+
+fn published(
+    args: &Chainnet,
+    judge: Judge,
+    net: Option<&ChainNet>,
+    system: &System,
+    number: u64,
+) -> Found {
+    let before = measure(args, system, number);
+    if before < args.least {
+        return None;
     }
-    if args.json {
-        output::json(&told)?;
-    } else {
-        show(args, &rows);
+    let seed = Seed(args.seed).child("search", number);
+    let begin = Instant::now();
+    let mut of = |system: &System| loss(args, judge, net, system, seed);
+    let (better, _) = system.improve(args.steps, seed, &mut of);
+    let seconds = begin.elapsed().as_secs_f64();
+    Some((before, measure(args, &better, number), seconds))
+}
+
+/// From random places.
+fn on_boards(args: &Chainnet, judge: Judge, net: Option<&ChainNet>, number: u64) -> Found {
+    let seed = Seed(args.seed).child("boards", number);
+    let problem = case(Seed(args.seed), number);
+    let capacities = BOARDS.map(|board: Board| board.capacity());
+    let begin_at = places(&Random.solve(&idle(&problem), seed.0));
+    let system = |places: &Places| System::of_places(&problem, places, &capacities);
+    let before = measure(args, &system(&begin_at)?, number);
+    if before < args.least {
+        return None;
     }
-    Ok(ExitCode::SUCCESS)
+    let annealing = Annealing {
+        steps: args.steps,
+        ..Annealing::default()
+    };
+    let mut of = |places: &Places| {
+        system(places).map_or(1.0, |system| loss(args, judge, net, &system, seed))
+    };
+    let begin = Instant::now();
+    let (better, _) = annealing.improve(&problem, begin_at, &mut of, seed.0);
+    let seconds = begin.elapsed().as_secs_f64();
+    Some((before, measure(args, &system(&better)?, number), seconds))
+}
+
+/// The same without requests: a random place may be one that cannot keep up.
+fn idle(problem: &Problem) -> Problem {
+    let mut idle = problem.clone();
+    idle.arms.iter_mut().for_each(|arm| arm.arrival_rate = 0.0);
+    idle
 }
 
 fn predict(net: &ChainNet, system: &System) -> Vec<splitplace_twin::chainnet::Ratios> {
     net.predict(&[system]).pop().unwrap_or_default()
 }
 
-fn report(args: &Chainnet, rows: &[(&str, Row)]) -> serde_json::Value {
-    let rows = rows.iter().map(|(name, row)| {
+fn report(args: &Chainnet, groups: &[Group]) -> serde_json::Value {
+    let rows = groups
+        .iter()
+        .flat_map(|(fleet, rows)| rows.iter().map(move |row| (fleet, row)));
+    let rows = rows.map(|(fleet, (name, row))| {
         json!({
+            "fleet": fleet,
             "judge": name,
             "systems": row.before.count(),
             "loss_before": twin::json(&row.before),
@@ -154,16 +238,23 @@ fn report(args: &Chainnet, rows: &[(&str, Row)]) -> serde_json::Value {
     })
 }
 
-fn show(args: &Chainnet, rows: &[(&str, Row)]) {
+fn show(args: &Chainnet, groups: &[Group]) {
     let mut table = output::table([
+        "fleet",
+        "cases",
         "judge",
         "loss before",
         "loss after",
         "(L0 - L*) / L0",
         "a search takes",
     ]);
-    for (name, row) in rows {
+    let rows = groups
+        .iter()
+        .flat_map(|(fleet, rows)| rows.iter().map(move |row| (fleet, row)));
+    for (fleet, (name, row)) in rows {
         table.add_row([
+            (*fleet).to_owned(),
+            row.before.count().to_string(),
             (*name).to_owned(),
             twin::share(&row.before),
             twin::share(&row.after),
@@ -173,27 +264,30 @@ fn show(args: &Chainnet, rows: &[(&str, Row)]) {
     }
     println!("{table}");
     println!(
-        "{} systems that lose at least {} of their jobs, {} steps of annealing each; measured by {} \
-         arrivals; 95 % intervals",
-        rows.first().map_or(0, |(_, row)| row.before.count()),
-        args.least,
-        args.steps,
-        args.truth
+        "cases that lose at least {} of their jobs, {} steps of annealing each; measured by {} arrivals; \
+         95 % intervals",
+        args.least, args.steps, args.truth
     );
 }
 
-fn plot(rows: &[(&str, Row)]) -> Bars {
-    let bars = rows.iter().map(|(_, row)| {
-        let estimate = row.reduction.estimate(twin::CONFIDENCE);
-        Bar {
-            height: estimate.mean,
-            half_width: estimate.half_width,
-        }
-    });
+fn plot(groups: &[Group]) -> Bars {
+    let bars = |rows: &[(&str, Row)]| {
+        let bars = rows.iter().map(|(_, row)| {
+            let estimate = row.reduction.estimate(twin::CONFIDENCE);
+            Bar {
+                height: estimate.mean,
+                half_width: estimate.half_width,
+            }
+        });
+        bars.collect()
+    };
     Bars {
         title: "share of the loss that placing anew saves".into(),
         y: "(L0 - L*) / L0".into(),
-        series: rows.iter().map(|(name, _)| (*name).to_owned()).collect(),
-        groups: vec![("chainnet-val".into(), bars.collect())],
+        series: JUDGES.map(|(_, name)| name.to_owned()).into(),
+        groups: groups
+            .iter()
+            .map(|(fleet, rows)| ((*fleet).to_owned(), bars(rows)))
+            .collect(),
     }
 }

@@ -15,6 +15,7 @@ use splitplace_twin::{
     Seed,
     placement::{Proven, Trial},
     stats::Summary,
+    surrogate::Descent,
 };
 
 use crate::{
@@ -74,6 +75,8 @@ fn strategies(nodes: usize) -> Vec<Box<dyn Strategy>> {
         Box::new(Greedy),
         Box::new(Exact),
         Box::new(Annealing::default()),
+        Box::new(Descent::gobi()),
+        Box::new(Descent::daso()),
     ];
     if nodes <= INTEGER {
         all.push(Box::new(Integer {

@@ -309,7 +309,7 @@ async fn send(args: &Verify, client: Client, payloads: Arc<Payloads>, arm: &str)
 }
 
 /// Writes the package with that variant only, and what was measured of it.
-fn alone(package: &Package, variant: &Variant, folder: &Path) -> anyhow::Result<()> {
+pub(crate) fn alone(package: &Package, variant: &Variant, folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut one = package.clone();
     one.variants.retain(|other| other.name == variant.name);

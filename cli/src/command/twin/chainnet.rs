@@ -1,13 +1,18 @@
 //! `splitplace twin chainnet`.
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use splitplace_twin::{
     Seed,
     chainnet::{ChainNet, Kind, Score, System, Texts, Thinned, read},
+    net::Weights,
 };
 
 use crate::output;
@@ -26,13 +31,22 @@ pub(crate) enum Judge {
 }
 
 impl Judge {
-    /// The network behind it, if there is one.
-    pub(crate) fn net(self) -> anyhow::Result<Option<ChainNet>> {
-        Ok(match self {
-            Self::Simulation | Self::Formulas => None,
-            Self::Plain => Some(ChainNet::shipped(Kind::Plain)?),
-            Self::Residual => Some(ChainNet::shipped(Kind::Residual)?),
-        })
+    /// The network behind it, if there is one: with the weights of a file that `twin train` wrote for a network of
+    /// the usual size, or with the shipped ones.
+    pub(crate) fn net(self, weights: Option<&Path>) -> anyhow::Result<Option<ChainNet>> {
+        let kind = match self {
+            Self::Simulation | Self::Formulas => return Ok(None),
+            Self::Plain => Kind::Plain,
+            Self::Residual => Kind::Residual,
+        };
+        let shipped = ChainNet::shipped(kind)?;
+        let Some(path) = weights else {
+            return Ok(Some(shipped));
+        };
+        let bytes =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let net = Weights::from_bytes(&bytes).and_then(|own| ChainNet::with(shipped.shape(), own));
+        Ok(Some(net.with_context(|| path.display().to_string())?))
     }
 }
 
@@ -50,6 +64,9 @@ pub(crate) struct Chainnet {
     /// Who says what becomes of the jobs.
     #[arg(long, value_enum, default_value = "simulation")]
     judge: Judge,
+    /// Weights of the network that judges, as `twin train` wrote them; the shipped ones without it.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
     /// Of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -66,7 +83,7 @@ const THROUGHPUT: f64 = 0.005;
 const LATENCY: f64 = 0.01;
 
 /// Reads systems in the published format.
-pub(crate) fn systems(folder: &std::path::Path, most: usize) -> anyhow::Result<Vec<System>> {
+pub(crate) fn systems(folder: &Path, most: usize) -> anyhow::Result<Vec<System>> {
     let mut texts = Vec::new();
     for name in Texts::NAMES {
         let path = folder.join(name);
@@ -91,7 +108,11 @@ pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
     let begin = Instant::now();
     let bar = super::bar("systems", systems.len() as u64);
     let threads = super::threads(args.threads);
-    let net = args.judge.net()?;
+    ensure!(
+        args.weights.is_none() || matches!(args.judge, Judge::Plain | Judge::Residual),
+        "--weights are those of a network: choose --judge plain or residual"
+    );
+    let net = args.judge.net(args.weights.as_deref())?;
     let found = super::in_parallel(0..systems.len() as u64, threads, &bar, |number| {
         let seed = Seed(args.seed).child("system", number);
         let system = usize::try_from(number).ok().and_then(|at| systems.get(at));

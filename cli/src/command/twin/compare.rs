@@ -1,8 +1,8 @@
-//! `splitplace twin compare`.
+//! `splitplace twin compare`: policies on a scenario, or with `--live` the twin against running workers.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde_json::json;
 use splitplace_twin::{scenario::Outcome, stats::Summary};
@@ -12,27 +12,68 @@ use crate::output;
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
     /// The scenario's file.
-    scenario: PathBuf,
+    #[arg(required_unless_present = "live", conflicts_with = "live")]
+    scenario: Option<PathBuf>,
     /// The policies, the first being what the others are compared with.
-    #[arg(long, value_delimiter = ',', value_name = "NAME,…", required = true)]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAME,…",
+        required_unless_present = "live",
+        conflicts_with = "live"
+    )]
     policy: Vec<String>,
+    /// Start fleets of worker processes on shaped links, and hold what the twin predicts of them against what
+    /// they do.
+    #[arg(long)]
+    pub(super) live: bool,
+    /// With --live: folder with packages; those that travel in the binary without it.
+    #[arg(long, value_name = "DIR", requires = "live")]
+    pub(super) packages: Option<PathBuf>,
+    /// With --live: models to serve, each in every way.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAME,…",
+        default_value = "fashion-mnist"
+    )]
+    pub(super) model: Vec<String>,
+    /// With --live: fleets to start, of alone, pair, row and star; all without it.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", requires = "live")]
+    pub(super) fleet: Vec<String>,
+    /// With --live: loads, as shares of what the busiest node can do.
+    #[arg(long, value_delimiter = ',', default_values_t = LOADS)]
+    pub(super) load: Vec<f64>,
+    /// With --live: how long each load is measured.
+    #[arg(long, short = 'd', value_parser = humantime::parse_duration, default_value = "40s")]
+    pub(super) duration: Duration,
+    /// With --live: of everything random.
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// With --live: write everything to this file as JSON.
+    #[arg(long, value_name = "FILE", requires = "live")]
+    pub(super) report: Option<PathBuf>,
     /// Runs of each; as the file says without it.
     #[arg(long, value_name = "N")]
-    seeds: Option<u64>,
+    pub(super) seeds: Option<u64>,
     /// Threads; 0 for as many as the machine has.
     #[arg(long, default_value_t = 0)]
     threads: usize,
     /// As JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
+
+/// Loads that the twin is held against.
+pub(super) const LOADS: [f64; 4] = [0.3, 0.6, 0.85, 1.3];
 
 /// One run's figures: mean response, share of promises missed, accuracy, share lost.
 type Figures = [f64; 4];
 const NAMES: [&str; 4] = ["response_seconds", "sla_violations", "accuracy", "loss"];
 
 pub(super) fn run(args: &Compare) -> anyhow::Result<ExitCode> {
-    let mut scenario = super::run::read(&args.scenario)?;
+    let path = args.scenario.as_ref().context("which scenario?")?;
+    let mut scenario = super::run::read(path)?;
     let runs = args.seeds.unwrap_or(scenario.replications);
     ensure!(
         (2..=100_000).contains(&runs),

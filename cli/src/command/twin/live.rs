@@ -1,0 +1,616 @@
+//! `splitplace twin compare --live`: the twin's word against running workers.
+//!
+//! For each fleet and way to run a model an orchestrator and workers are started, the workers as processes of a share
+//! of a core each on shaped links. A light load, which is none of those that are compared, lets the system calibrate
+//! itself as it always does; from the snapshot that it gives then every other load is predicted, before any of them
+//! is run. Then they are, through the public API.
+
+use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use serde::Serialize;
+use splitplace_onnx::{Limits, Package};
+use splitplace_orchestrator::{config::Config, fleet_file::FleetFile};
+use splitplace_plan::ArmKind;
+use splitplace_proto::{center::SnapshotRequest, inference::ModelMetadataRequest};
+use splitplace_twin::{
+    Seed,
+    what_if::{Change, Effort, Observed, Question},
+};
+
+use super::compare::Compare;
+use crate::{
+    client::{Client, Server},
+    command::model::verify::alone,
+    fleet::{self, Fleet},
+    load::{
+        arrivals::{Arrivals, Gaps, SlaMix},
+        engine::{self, Mode, Outcome, Run},
+        payloads::Payloads,
+        summary::Times,
+    },
+    output,
+};
+
+/// A fleet, the way to run, and the variant that it takes.
+struct Case {
+    fleet: &'static str,
+    description: &'static str,
+    kind: ArmKind,
+    variant: &'static str,
+}
+
+const ALONE: &str = r#"
+[[node]]
+name = "board"
+speed = 0.25
+memory-mb = 64
+[[link]]
+from = "center"
+to = "*"
+rate-mbit = 50
+delay-ms = 2
+jitter-ms = 0.2
+"#;
+
+const PAIR: &str = r#"
+[[node]]
+name = "near"
+speed = 0.2
+memory-mb = 3.6
+[[node]]
+name = "far"
+speed = 0.15
+memory-mb = 3.6
+[[link]]
+from = "*"
+to = "*"
+rate-mbit = 20
+delay-ms = 3
+jitter-ms = 0.3
+[[link]]
+from = "center"
+to = "near"
+rate-mbit = 100
+delay-ms = 1
+"#;
+
+const ROW: &str = r#"
+[[node]]
+name = "first"
+speed = 0.12
+memory-mb = 3
+[[node]]
+name = "second"
+speed = 0.16
+memory-mb = 3
+[[node]]
+name = "third"
+speed = 0.1
+memory-mb = 3
+[[link]]
+from = "*"
+to = "*"
+rate-mbit = 100
+delay-ms = 0.5
+jitter-ms = 0.1
+[[link]]
+from = "center"
+to = "*"
+rate-mbit = 30
+delay-ms = 5
+jitter-ms = 0.5
+"#;
+
+const STAR: &str = r#"
+[[node]]
+name = "a"
+speed = 0.15
+memory-mb = 2.5
+[[node]]
+name = "b"
+speed = 0.12
+memory-mb = 2.5
+[[node]]
+name = "c"
+speed = 0.1
+memory-mb = 2.5
+[[node]]
+name = "d"
+speed = 0.08
+memory-mb = 2.5
+[[link]]
+from = "center"
+to = "*"
+rate-mbit = 40
+delay-ms = 1.5
+jitter-ms = 0.2
+"#;
+
+const CASES: [Case; 4] = [
+    Case {
+        fleet: "alone",
+        description: ALONE,
+        kind: ArmKind::Whole,
+        variant: "base",
+    },
+    Case {
+        fleet: "pair",
+        description: PAIR,
+        kind: ArmKind::Chain,
+        variant: "base",
+    },
+    Case {
+        fleet: "row",
+        description: ROW,
+        kind: ArmKind::Compressed,
+        variant: "student",
+    },
+    Case {
+        fleet: "star",
+        description: STAR,
+        kind: ArmKind::Semantic,
+        variant: "semantic-learned-4",
+    },
+];
+
+/// Promised to every request: long enough that only full queues lose any.
+const SLA: Duration = Duration::from_secs(60);
+/// For a fleet to be ready.
+const READY: Duration = Duration::from_secs(120);
+/// Silence of a worker that is put up with on a busy machine, in milliseconds.
+const SILENCE_MS: u64 = 10_000;
+/// Frames that may wait for a fragment: few enough that an overload is seen to lose some.
+const QUEUE: u32 = 16;
+/// Requests one after another before the light load: enough for every fragment's time to be known.
+const PROBES: u64 = 40;
+/// The light load, as a share of what the busiest node can do: none of those that are compared.
+const LIGHT: f64 = 0.15;
+/// Share of a run that is left out at its beginning.
+const WARM_UP: f64 = 0.1;
+/// Most that the median and the worst error may be.
+const BARS: [f64; 2] = [0.10, 0.25];
+
+/// What is told of a load: mean and 95th percentile in seconds, answers a second, share lost.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Told {
+    mean: f64,
+    p95: f64,
+    throughput: f64,
+    loss: f64,
+}
+
+/// One load on one fleet.
+#[derive(Clone, Debug, Serialize)]
+struct Row {
+    fleet: &'static str,
+    model: String,
+    arm: String,
+    /// Of what the busiest node can do.
+    load: f64,
+    rate: f64,
+    predicted: Told,
+    measured: Told,
+    requests: u64,
+}
+
+impl Row {
+    /// Relative errors of mean, 95th percentile and throughput; of the loss the difference.
+    fn errors(&self) -> [f64; 4] {
+        let relative = |said: f64, seen: f64| (said - seen).abs() / seen.max(1e-12);
+        let (said, seen) = (&self.predicted, &self.measured);
+        [
+            relative(said.mean, seen.mean),
+            relative(said.p95, seen.p95),
+            relative(said.throughput, seen.throughput),
+            (said.loss - seen.loss).abs(),
+        ]
+    }
+}
+
+/// Median and worst of errors.
+fn summary(mut errors: Vec<f64>) -> [f64; 2] {
+    errors.sort_by(f64::total_cmp);
+    let worst = errors.last().copied().unwrap_or(f64::NAN);
+    let middle = errors.len() / 2;
+    let median = match errors.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => errors[middle],
+        _ => f64::midpoint(errors[middle - 1], errors[middle]),
+    };
+    [median, worst]
+}
+
+pub(crate) async fn run(args: &Compare) -> anyhow::Result<ExitCode> {
+    ensure!(
+        args.load.iter().all(|load| (0.01..=3.0).contains(load)),
+        "--load must lie in 0.01 to 3"
+    );
+    ensure!(
+        args.duration >= Duration::from_secs(1),
+        "--duration must be a second at least"
+    );
+    let (folder, _kept) = fleet::packages(args.packages.as_deref())?;
+    let mut rows = Vec::new();
+    for model in &args.model {
+        for case in &CASES {
+            if args.fleet.is_empty() || args.fleet.iter().any(|name| name == case.fleet) {
+                rows.extend(one(args, &folder, model, case).await?);
+            }
+        }
+    }
+    ensure!(
+        !rows.is_empty(),
+        "nothing was run: is --fleet one of alone, pair, row, star?"
+    );
+    let of = |figure: usize| summary(rows.iter().map(|row| row.errors()[figure]).collect());
+    let times = [0, 1, 2].map(of);
+    let all = rows.iter().flat_map(|row| row.errors()[..3].to_vec());
+    let together = summary(all.collect());
+    let holds = together[0] <= BARS[0] && together[1] <= BARS[1];
+    let told = serde_json::json!({
+        "seed": args.seed,
+        "seconds": args.duration.as_secs_f64(),
+        "rows": rows,
+        "errors": {
+            "mean": times[0], "p95": times[1], "throughput": times[2], "together": together, "loss": of(3),
+        },
+        "bars": BARS,
+        "holds": holds,
+    });
+    if let Some(path) = &args.report {
+        let text = serde_json::to_string_pretty(&told)?;
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if args.json {
+        output::json(&told)?;
+    } else {
+        show(&rows, &times, together, of(3), holds);
+    }
+    Ok(if holds {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(output::NO)
+    })
+}
+
+fn show(rows: &[Row], times: &[[f64; 2]; 3], together: [f64; 2], loss: [f64; 2], holds: bool) {
+    let mut table = output::table([
+        "fleet",
+        "arm",
+        "load",
+        "per second",
+        "mean: said",
+        "seen",
+        "p95: said",
+        "seen",
+        "answers/s: said",
+        "seen",
+        "lost: said",
+        "seen",
+        "worst error",
+    ]);
+    let time = |seconds: f64| output::micros(seconds * 1e6);
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    for row in rows {
+        let (said, seen) = (&row.predicted, &row.measured);
+        let worst = row.errors()[..3].iter().copied().fold(0.0, f64::max);
+        table.add_row([
+            row.fleet.to_owned(),
+            format!("{} {}", row.model, row.arm),
+            row.load.to_string(),
+            format!("{:.1}", row.rate),
+            time(said.mean),
+            time(seen.mean),
+            time(said.p95),
+            time(seen.p95),
+            format!("{:.1}", said.throughput),
+            format!("{:.1}", seen.throughput),
+            percent(said.loss),
+            percent(seen.loss),
+            percent(worst),
+        ]);
+    }
+    println!("{table}");
+    let mut table = output::table(["", "median error", "worst"]);
+    for (name, [median, worst]) in ["mean", "p95", "throughput"].iter().zip(times) {
+        table.add_row([(*name).to_owned(), percent(*median), percent(*worst)]);
+    }
+    table.add_row([
+        "all three".to_owned(),
+        percent(together[0]),
+        percent(together[1]),
+    ]);
+    table.add_row([
+        "loss, points".to_owned(),
+        percent(loss[0]),
+        percent(loss[1]),
+    ]);
+    println!("{table}");
+    println!(
+        "wanted: a median of at most {} and at worst {} over mean, p95 and throughput: {}",
+        percent(BARS[0]),
+        percent(BARS[1]),
+        if holds { "held" } else { "not held" }
+    );
+}
+
+/// A running case.
+struct Served {
+    fleet: Fleet,
+    client: Client,
+    payloads: Arc<Payloads>,
+    /// Holds package and fleet file.
+    _scratch: tempfile::TempDir,
+}
+
+impl Served {
+    async fn start(
+        args: &Compare,
+        packages: &Path,
+        model: &str,
+        case: &Case,
+    ) -> anyhow::Result<Self> {
+        let package = Package::open(&packages.join(model), &Limits::default())?;
+        let variant = package.variants.iter().find(|one| one.name == case.variant);
+        let variant =
+            variant.with_context(|| format!("{model} has no variant {:?}", case.variant))?;
+        let scratch = tempfile::Builder::new()
+            .prefix("splitplace-live-")
+            .tempdir()?;
+        let models = scratch.path().join("models");
+        alone(&package, variant, &models.join(&package.name))?;
+        let path = scratch.path().join("fleet.toml");
+        std::fs::write(&path, case.description)?;
+        let file = FleetFile::read(&path)?;
+        let mut config = Config {
+            models: Some(models),
+            load: vec![package.name.clone()],
+            fleet: Some(path),
+            seed: Some(args.seed),
+            ..Config::default()
+        };
+        config.planning.arms = vec![case.kind.label().to_owned()];
+        config.workers.silence_ms = SILENCE_MS;
+        config.workers.queue_limit = QUEUE;
+        // What is lost is lost: no second attempt, nothing refused at the door.
+        config.admission.max_attempts = 1;
+        config.admission.refuse_hopeless = false;
+        config.admission.max_in_flight = 100_000;
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        (config.listen.grpc, config.listen.http) = (free, free);
+        (config.listen.metrics, config.listen.workers) = (free, free);
+        let mut fleet = Fleet::start(config, fleet::emulated_nodes(&file), true).await?;
+        if let Err(error) = fleet.ready(READY).await {
+            fleet.stop().await;
+            return Err(error.context(format!("{model} on the fleet {:?}", case.fleet)));
+        }
+        let client = Client::connect(&Server::local(fleet.addresses().grpc)).await?;
+        let asked = ModelMetadataRequest {
+            name: package.name.clone(),
+            version: String::new(),
+        };
+        let metadata = client.inference().model_metadata(asked).await?.into_inner();
+        let payloads = Arc::new(Payloads::noise(&metadata, 1, args.seed)?);
+        Ok(Self {
+            fleet,
+            client,
+            payloads,
+            _scratch: scratch,
+        })
+    }
+
+    async fn snapshot(&self) -> anyhow::Result<Observed> {
+        let told = self.client.center().snapshot(SnapshotRequest {}).await?;
+        super::snapshot::observed(&told.into_inner())
+    }
+
+    /// Requests at their own times, as they come out.
+    async fn send(&self, mode: Mode, duration: Duration, requests: u64, each: impl FnMut(Outcome)) {
+        let run = Run {
+            connections: vec![self.client.clone()],
+            payloads: Arc::clone(&self.payloads),
+            mode,
+            duration,
+            requests,
+            in_order: false,
+            timeout: SLA,
+            in_flight: 100_000,
+        };
+        engine::run(run, each).await;
+    }
+}
+
+fn promise() -> SlaMix {
+    SlaMix::new(vec![(SLA, 1.0)])
+}
+
+fn poisson(rate: f64, seed: u64) -> anyhow::Result<Mode> {
+    let arrivals = Arrivals::new(Gaps::Poisson, rate, promise(), seed)?;
+    Ok(Mode::Open(Box::new(arrivals)))
+}
+
+/// Seconds of one request on the busiest node of the plan in force.
+fn busy(observed: &Observed) -> f64 {
+    let mut nodes = std::collections::BTreeMap::new();
+    let arms = observed.plan.models.values().flat_map(|model| &model.arms);
+    for hop in arms
+        .flat_map(|arm| &arm.branches)
+        .flat_map(|route| &route.hops)
+    {
+        *nodes.entry(&hop.node).or_insert(0.0) +=
+            hop.reach * (hop.service + hop.coding).as_secs_f64();
+    }
+    nodes.into_values().fold(0.0, f64::max)
+}
+
+async fn one(
+    args: &Compare,
+    packages: &Path,
+    model: &str,
+    case: &Case,
+) -> anyhow::Result<Vec<Row>> {
+    let served = Served::start(args, packages, model, case).await?;
+    let rows = rows(args, &served, model, case).await;
+    served.fleet.stop().await;
+    rows
+}
+
+async fn rows(
+    args: &Compare,
+    served: &Served,
+    model: &str,
+    case: &Case,
+) -> anyhow::Result<Vec<Row>> {
+    let probes = Mode::Closed {
+        clients: 1,
+        slas: promise(),
+        seed: args.seed,
+    };
+    served.send(probes, SLA, PROBES, |_| {}).await;
+    let known = busy(&served.snapshot().await?);
+    ensure!(
+        known > 0.0,
+        "nothing was measured of {model} on {:?}",
+        case.fleet
+    );
+    eprintln!(
+        "{model} on {}: {:.1} ms a request at the busiest node",
+        case.fleet,
+        known * 1e3
+    );
+    served
+        .send(
+            poisson(LIGHT / known, args.seed)?,
+            args.duration,
+            u64::MAX,
+            |_| {},
+        )
+        .await;
+    let observed = served.snapshot().await?;
+    let busy = busy(&observed);
+    let arms = observed.plan.models.values().flat_map(|model| &model.arms);
+    let arm = arms
+        .map(|arm| arm.name.clone())
+        .next()
+        .context("no arm is in force")?;
+    let loads: Vec<(f64, f64)> = args.load.iter().map(|&load| (load, load / busy)).collect();
+    let mut predicted = Vec::new();
+    for &(_, rate) in &loads {
+        predicted.push(tokio::task::block_in_place(|| {
+            predict(args, &observed, rate)
+        })?);
+    }
+    let mut rows = Vec::new();
+    for (number, ((load, rate), predicted)) in (1..).zip(loads.into_iter().zip(predicted)) {
+        let (measured, requests) = measure(args, served, rate, args.seed + number).await?;
+        eprintln!(
+            "  load {load}: mean {:.1} ms said, {:.1} ms seen",
+            predicted.mean * 1e3,
+            measured.mean * 1e3
+        );
+        rows.push(Row {
+            fleet: case.fleet,
+            model: model.to_owned(),
+            arm: arm.clone(),
+            load,
+            rate,
+            predicted,
+            measured,
+            requests,
+        });
+    }
+    Ok(rows)
+}
+
+/// The twin's word for a rate.
+fn predict(args: &Compare, observed: &Observed, rate: f64) -> anyhow::Result<Told> {
+    let effort = Effort {
+        measured: args.duration.max(Duration::from_secs(20)),
+        warm_up: args.duration.mul_f64(WARM_UP),
+        runs: args.seeds.unwrap_or(8).max(2),
+    };
+    let question = Question::new(
+        observed,
+        &[Change::Rate(None, rate)],
+        effort,
+        Seed(args.seed),
+    )?;
+    let mut answer = question.unanswered();
+    for number in 0..question.runs() {
+        answer.add(&question.replicate(number));
+    }
+    let model = answer.after.outcome.models.values().next();
+    let model = model.context("the twin says nothing of the model")?;
+    Ok(Told {
+        mean: model.mean.mean(),
+        p95: model.p95.mean(),
+        throughput: model.throughput.mean(),
+        loss: model.loss.mean(),
+    })
+}
+
+/// What a run shows, its beginning left out; times as the centre sees them, which is what the twin predicts.
+async fn measure(
+    args: &Compare,
+    served: &Served,
+    rate: f64,
+    seed: u64,
+) -> anyhow::Result<(Told, u64)> {
+    let warm_up = args.duration.mul_f64(WARM_UP);
+    let all = args.duration + warm_up;
+    let (mut sent, mut answered, mut sum, mut times) = (0u64, 0u64, 0.0, Times::default());
+    served
+        .send(poisson(rate, seed)?, all, u64::MAX, |outcome| {
+            if outcome.intended < warm_up {
+                return;
+            }
+            sent += 1;
+            if let Ok(answer) = &outcome.result {
+                let response = answer.response.unwrap_or_else(|| outcome.latency());
+                answered += 1;
+                sum += response.as_secs_f64();
+                times.add(response);
+            }
+        })
+        .await;
+    ensure!(answered > 0, "no request was answered");
+    #[expect(clippy::cast_precision_loss, reason = "counts of a run")]
+    let [some, many] = [answered, sent].map(|count| count as f64);
+    let told = Told {
+        mean: sum / some,
+        p95: times.quantile(0.95) / 1e6,
+        throughput: some / args.duration.as_secs_f64(),
+        loss: 1.0 - some / many,
+    };
+    Ok((told, sent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_worst_are_of_all_errors() {
+        assert_eq!(summary(vec![0.3, 0.1, 0.2]), [0.2, 0.3]);
+        assert_eq!(summary(vec![0.4, 0.1, 0.2, 0.3]), [0.25, 0.4]);
+        assert!(summary(Vec::new())[0].is_nan());
+    }
+
+    #[test]
+    fn fleets_can_be_read_and_make_a_dozen_cells() {
+        let folder = tempfile::tempdir().unwrap();
+        for case in &CASES {
+            let path = folder.path().join(case.fleet);
+            std::fs::write(&path, case.description).unwrap();
+            let file = FleetFile::read(&path).unwrap();
+            let shares: f64 = file.nodes.iter().map(|node| node.speed).sum();
+            assert!(
+                shares <= 0.6,
+                "{}: a machine of two cores must have room beside it",
+                case.fleet
+            );
+        }
+        assert!(CASES.len() * super::super::compare::LOADS.len() >= 12);
+    }
+}
