@@ -254,10 +254,10 @@ async fn end(name: String, worker: Worker) {
             match ended.await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(code = "SP405", node = name, %error, "a worker ended badly")
+                    tracing::warn!(code = "SP405", node = name, %error, "a worker ended badly");
                 }
                 Err(error) => {
-                    tracing::error!(code = "SP405", node = name, %error, "a worker panicked")
+                    tracing::error!(code = "SP405", node = name, %error, "a worker panicked");
                 }
             }
         }

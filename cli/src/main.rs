@@ -167,7 +167,7 @@ fn command(cli: Cli, runtime: &tokio::runtime::Runtime) -> anyhow::Result<ExitCo
             runtime.block_on(command::twin::what_if(*args))
         }
         Command::Twin(command) if command::twin::is_live(&command) => {
-            serve(command::twin::run_live(command))
+            runtime.block_on(command::twin::run_live(command))
         }
         Command::Twin(command) => command::twin::run(command),
         Command::Lab(command) => runtime.block_on(command::lab::run(command)),

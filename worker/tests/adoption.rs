@@ -43,13 +43,13 @@ struct Center {
     /// Bytes of them that went to the worker.
     sent: Arc<AtomicUsize>,
     /// One session: what goes to the worker, and what comes from it.
-    session: parking_lot::Mutex<
-        Option<(
-            mpsc::Receiver<Result<CenterMessage, Status>>,
-            mpsc::Sender<WorkerMessage>,
-        )>,
-    >,
+    session: parking_lot::Mutex<Option<Session>>,
 }
+
+type Session = (
+    mpsc::Receiver<Result<CenterMessage, Status>>,
+    mpsc::Sender<WorkerMessage>,
+);
 
 #[tonic::async_trait]
 impl Control for Center {

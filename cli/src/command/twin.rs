@@ -51,7 +51,7 @@ pub(crate) fn is_live(command: &TwinCommand) -> bool {
     matches!(command, TwinCommand::Compare(args) if args.live)
 }
 
-/// As [`run`], of what needs running workers.
+/// As [`run()`], of what needs running workers.
 pub(crate) async fn run_live(command: TwinCommand) -> anyhow::Result<ExitCode> {
     match command {
         TwinCommand::Compare(args) => live::run(&args).await,

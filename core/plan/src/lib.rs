@@ -8,7 +8,7 @@
 //! [`problem::Solution`]; the caller, who knows models and files, translates. [`lint`] checks the
 //! translated plan by rules of its own, sharing nothing with the strategies.
 //!
-//! Reading order: [`value`], [`diff`], [`problem`], [`bounds`], [`strategy`], [`joint`] (all arms judged together), [`lint`].
+//! Reading order: [`value`], [`diff`](mod@diff), [`problem`], [`bounds`], [`strategy`], [`joint`] (all arms judged together), [`lint`].
 //! Beside them stands [`partition`]: where to part one network, layer by layer; and
 //! [`predict`]: how long segments take that were never run.
 

@@ -14,7 +14,7 @@
 //! | [`Heavy`] | what some weights of the stages lead to | a grid of maximum flows; within 3 of the best stage |
 //! | [`exits`] | exit and cut under a deadline | exits · the method |
 //! | [`cores`] | several networks and the server's cores | O(networks · cores · log) |
-//! | [`line`] | several cuts along several nodes | O(down-sets · 2ᵏ · k · width) |
+//! | [`line`](mod@line) | several cuts along several nodes | O(down-sets · 2ᵏ · k · width) |
 //!
 //! The picture's file is a first layer's input ([`Network::with_picture`]), so sending the compressed picture
 //! to the server is among the cuts of every method: the empty one.
@@ -24,7 +24,7 @@
 //! latency alone; under load it keeps the busiest stage short.
 //!
 //! Reading order: [`network`], this file, [`down_sets`], [`exact`], [`min_cut`], [`envelope`], [`exits`], [`cores`],
-//! [`line`].
+//! [`line`](mod@line).
 
 pub mod cores;
 pub mod down_sets;

@@ -48,8 +48,10 @@ fn a_link_that_wavers_is_written_once_and_one_that_breaks_down_again() {
         let status = nodes::desired(&seen, &[], &existing, &settings(), now)
             .remove("attic")
             .unwrap();
-        let mut node = EdgeNode::default();
-        node.status = Some(status.clone());
+        let node = EdgeNode {
+            status: Some(status.clone()),
+            ..EdgeNode::default()
+        };
         existing.insert("attic".to_owned(), node);
         (
             status.links[0].bytes_per_second,

@@ -455,7 +455,7 @@ impl Control {
                     .insert(node.clone(), Arc::new(sender));
             }
             Err(error) => {
-                tracing::error!(code = "SP401", %node, address, %error, "the node's address is none")
+                tracing::error!(code = "SP401", %node, address, %error, "the node's address is none");
             }
         }
     }

@@ -294,8 +294,8 @@ impl Builder<'_, '_> {
         };
         let branches: Vec<&Sent> = seen.sent.iter().filter(of_it).collect();
         for sent in &branches {
-            let back = seen.back.iter().filter(back_of);
-            let back = back.filter(|back| back.branch == sent.branch).next_back();
+            let mut back = seen.back.iter().filter(back_of);
+            let back = back.rfind(|back| back.branch == sent.branch);
             let around = if branches.len() > 1 {
                 let number = ("splitplace.branch", sent.branch.into());
                 let until = back.map_or(end, |back| back.came_us);

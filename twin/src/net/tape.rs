@@ -145,7 +145,7 @@ impl<'w> Tape<'w> {
         self.push(value, Op::Times { a, b })
     }
 
-    /// `eˣ`; beyond ±[`STEEP`] it goes on level.
+    /// `eˣ`; beyond ±`STEEP` it goes on level.
     pub fn exp(&mut self, x: Var) -> Var {
         let value = self.values[x.0].mapv(|v| v.clamp(-STEEP, STEEP).exp());
         self.push(value, Op::Exp { x })
@@ -282,7 +282,7 @@ impl<'w> Tape<'w> {
                 to.add(*b, &g * &self.values[a.0]);
             }
             Op::Exp { .. } | Op::LogOnePlus { .. } | Op::Softmax { .. } => {
-                self.back_bent(at, g, to)
+                self.back_bent(at, g, to);
             }
             Op::Beside { a, b } => {
                 let left = self.values[a.0].ncols();

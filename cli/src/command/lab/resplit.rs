@@ -101,6 +101,9 @@ const BATCH: u64 = 10;
 const AFTER: u32 = 6;
 /// Longest wait for it.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// How soon plans follow links and how much of a link probes may take, where they do.
+const DRIFT_MS: u64 = 1000;
+const PROBE_SHARE: f64 = 0.02;
 /// Memory of a node: room for everything.
 const MEMORY_BYTES: u64 = 512 << 20;
 
@@ -267,7 +270,7 @@ impl Stage {
             let package = Package::open(given, &Limits::default())?;
             let whole = std::fs::canonicalize(given)?;
             std::os::unix::fs::symlink(whole, models.join(&package.name))?;
-            package.name.clone()
+            package.name
         } else {
             shipped::write_packages(&models, Some(&args.package))?;
             args.package.clone()
@@ -355,9 +358,9 @@ impl Served {
         config.planning.codecs = args.codecs;
         // A machine that is busy with something else must not make nodes look lost.
         config.workers.silence_ms = 10_000;
-        if is_fixed {
-            config.planning.drift_ms = 0;
-            config.planning.probe_share = 0.0;
+        if !is_fixed {
+            config.planning.drift_ms = DRIFT_MS;
+            config.planning.probe_share = PROBE_SHARE;
         }
         let node = |(name, share): (&str, f64)| NodeSpec {
             name: name.to_owned(),
@@ -639,7 +642,7 @@ fn note(phase: &mut Phase, into: f64, outcome: &Outcome) {
         }
         Err(refused) => {
             phase.lost += 1;
-            tracing::warn!(why = refused.message, "a request was lost");
+            tracing::warn!(code = "SP309", why = refused.message, "a request was lost");
         }
     }
 }

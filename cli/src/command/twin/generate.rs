@@ -118,7 +118,7 @@ fn line(number: u64, labels: &[Label]) -> String {
     text
 }
 
-/// What [`line`] wrote.
+/// What [`line()`] wrote.
 pub(crate) fn labels(text: &str) -> Option<(u64, Vec<Label>)> {
     let mut words = text.split(' ');
     let number = words.next()?.parse().ok()?;

@@ -13,7 +13,6 @@ use super::{Control, Opened};
 use crate::{
     catalog::{CatalogError, Loaded},
     center::served::Served,
-    face::LoadError,
     wishes::Wishes,
 };
 

@@ -406,7 +406,7 @@ mod tests {
         let seconds = fashion.work() / tables.machine.macs_per_second;
         assert!((seconds / base.mean - 1.0).abs() < 1e-6);
         let ground = Ground::new(&[fashion], 10, 0.5, 1000, 100).unwrap();
-        let plan = ground.plan(Box::new(splitplace_plan::Greedy), 1);
+        let plan = ground.plan(Box::new(Exact), 1);
         let kinds: Vec<ArmKind> = plan.models["fashion-mnist@1"]
             .arms
             .iter()
