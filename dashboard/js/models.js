@@ -18,6 +18,8 @@ let host = null;
 export function enter(root) {
   host = root;
   cards = new Map();
+  // The element outlives its views: what it said when it was left holds no longer.
+  delete host.dataset.names;
 }
 
 export function leave() {
