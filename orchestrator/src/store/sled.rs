@@ -83,6 +83,10 @@ impl std::fmt::Debug for SledStore {
     }
 }
 
+/// How often a store that is in use is tried again, and after what pause.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
 impl SledStore {
     /// Opens the store in `folder`, or makes one there.
     ///
@@ -106,7 +110,17 @@ impl SledStore {
             .cache_capacity(limits.cache_bytes)
             // Every change is flushed by whoever makes it.
             .flush_every_ms(None);
-        let db = fence(folder, "open", || config.open())?;
+        // A process that ends lets go of its lock a little after it seems gone.
+        let mut tries = BUSY_TRIES;
+        let db = loop {
+            match fence(folder, "open", || config.open()) {
+                Err(StoreError::Busy { .. }) if 0 < tries => {
+                    tries -= 1;
+                    std::thread::sleep(BUSY_PAUSE);
+                }
+                opened => break opened?,
+            }
+        };
         let state = State {
             changes: 0,
             witness,
