@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use clap::Args;
 use splitplace_proto::{
     center::center_client::CenterClient,
-    inference::grpc_inference_service_client::GrpcInferenceServiceClient,
+    inference::{
+        ModelMetadataRequest, ModelMetadataResponse,
+        grpc_inference_service_client::GrpcInferenceServiceClient,
+    },
 };
 use tonic::{
     Request, Status,
@@ -102,6 +105,16 @@ impl Client {
         GrpcInferenceServiceClient::with_interceptor(self.channel.clone(), self.token.clone())
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES)
+    }
+
+    /// What a model says of itself, in its newest version.
+    pub(crate) async fn metadata(&self, model: &str) -> Result<ModelMetadataResponse, Status> {
+        let asked = ModelMetadataRequest {
+            name: model.to_owned(),
+            version: String::new(),
+        };
+        let told = self.inference().model_metadata(asked).await?;
+        Ok(told.into_inner())
     }
 
     /// What the centre offers beside it.

@@ -36,6 +36,15 @@ pub(crate) struct NodeSpec {
     pub(crate) config: worker::Config,
 }
 
+/// Has an orchestrator listen on whatever ports of this machine are free.
+pub(crate) fn on_free_ports(config: &mut Config) {
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.listen.grpc = free;
+    config.listen.http = free;
+    config.listen.metrics = free;
+    config.listen.workers = free;
+}
+
 /// Nodes alike, which share this machine.
 pub(crate) fn equal_nodes(count: usize) -> Vec<NodeSpec> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

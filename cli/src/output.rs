@@ -2,7 +2,7 @@
 //!
 //! Colours only where a person reads along: on a terminal, unless `NO_COLOR` is set.
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{io::IsTerminal as _, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -84,6 +84,18 @@ pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header);
     table
+}
+
+/// Writes a file whole.
+pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    std::fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes a value to a file as JSON, for `--report`.
+pub(crate) fn report(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let text =
+        serde_json::to_string_pretty(value).context("the report cannot be written as JSON")?;
+    write(path, text)
 }
 
 /// Prints a value as JSON on standard output.

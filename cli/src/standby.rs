@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use splitplace_orchestrator::{api::standby::Standby, app::Reads, config::Config};
-use splitplace_proto::{center::StatusRequest, inference::ModelMetadataRequest};
+use splitplace_proto::center::StatusRequest;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::client::{Client, Server};
@@ -74,13 +74,9 @@ async fn look(client: &mut Option<Client>, leader: &Server, standby: &Standby) -
     }
     let mut metadata = Vec::with_capacity(status.models.len());
     for model in &status.models {
-        let asked = ModelMetadataRequest {
-            name: model.model.clone(),
-            version: String::new(),
-        };
         // One that is gone meanwhile has none.
-        if let Ok(found) = client.inference().model_metadata(asked).await {
-            metadata.push(found.into_inner());
+        if let Ok(found) = client.metadata(&model.model).await {
+            metadata.push(found);
         }
     }
     standby.tell(status, metadata);

@@ -523,6 +523,7 @@ async fn models(client: &mut Client) {
     let error = client.repository_model_load(load("zz")).await.unwrap_err();
     assert_eq!(error.code(), Code::NotFound);
     assert!(error.message().contains("failed to load 'zz'"), "{error}");
+    assert_eq!(error.metadata().get("splitplace-code").unwrap(), "SP303");
 }
 
 #[tokio::test]
@@ -739,6 +740,7 @@ fn rest_answers_as_clients_expect() {
     let answer = post("/v2/repository/models/zz/load", &json!({}));
     assert_eq!(answer.status, 404);
     assert!(error(&answer).contains("failed to load 'zz'"));
+    assert_eq!(answer.json().unwrap()["code"], "SP303");
     let stats = get("/v2/models/stats").json().unwrap();
     assert_eq!(stats["model_stats"].as_array().unwrap().len(), 2);
 }

@@ -14,12 +14,13 @@ const LOSSES = {
 };
 let cards = new Map();
 let host = null;
+/** Names of the models whose cards are shown; null before there were any. */
+let shown = null;
 
 export function enter(root) {
   host = root;
   cards = new Map();
-  // The element outlives its views: what it said when it was left holds no longer.
-  delete host.dataset.names;
+  shown = null;
 }
 
 export function leave() {
@@ -34,11 +35,11 @@ export function look() {
 export function structure() {
   const told = state.structure.models;
   const names = told.map((model) => model.model).join("\n");
-  if (host.dataset.names !== names) {
+  if (shown !== names) {
     leave();
     cards = new Map(told.map((model) => [model.model, card(model)]));
     fill(host, [...cards.values()].map((card) => card.root), told.length ? null : h("p", { class: "empty" }, "The repository is empty: start with --models DIR, or load a package."));
-    host.dataset.names = names;
+    shown = names;
   }
   for (const model of told) arms(cards.get(model.model), model);
 }

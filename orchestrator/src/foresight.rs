@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use splitplace_fleet::{Link, NodeId, Place, Snapshot};
-use splitplace_plan::{ModelName, Plan};
+use splitplace_plan::{ArmPlan, ModelName, Plan, diff};
 
 /// What if?
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -250,32 +250,19 @@ pub struct Move {
 /// The arms whose places differ between two plans.
 #[must_use]
 pub fn moves(before: &Plan, after: &Plan) -> Vec<Move> {
-    type Places = BTreeMap<(String, String), Vec<Vec<String>>>;
-    let places = |plan: &Plan| -> Places {
-        let mut places = Places::new();
-        for (model, planned) in &plan.models {
-            for arm in &planned.arms {
-                let of = arm.branches.iter().map(|route| {
-                    let hops = route.hops.iter();
-                    hops.map(|hop| hop.node.to_string()).collect()
-                });
-                places.insert((model.to_string(), arm.name.clone()), of.collect());
-            }
-        }
-        places
+    let places = |arm: Option<&ArmPlan>| -> Vec<Vec<String>> {
+        let branches = arm.map_or(&[][..], |arm| &arm.branches).iter();
+        branches
+            .map(|route| route.hops.iter().map(|hop| hop.node.to_string()).collect())
+            .collect()
     };
-    let (before, after) = (places(before), places(after));
-    let keys: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
-    let differs = |key: &&&(String, String)| before.get(**key) != after.get(**key);
-    keys.iter()
-        .filter(differs)
-        .map(|key| Move {
-            model: key.0.clone(),
-            arm: key.1.clone(),
-            before: before.get(*key).cloned().unwrap_or_default(),
-            after: after.get(*key).cloned().unwrap_or_default(),
-        })
-        .collect()
+    let moves = diff(before, after).changes.into_iter().map(|change| Move {
+        before: places(change.before.as_ref()),
+        after: places(change.after.as_ref()),
+        model: change.model.to_string(),
+        arm: change.arm,
+    });
+    moves.filter(|one| one.before != one.after).collect()
 }
 
 /// The answer to a question.

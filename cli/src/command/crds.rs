@@ -2,8 +2,10 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use clap::Args;
+
+use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Crds {
@@ -18,8 +20,7 @@ pub(crate) fn run(args: &Crds) -> Result<ExitCode> {
             None => print!("---\n{text}"),
             Some(folder) => {
                 let path = folder.join(file);
-                std::fs::write(&path, text)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
+                output::write(&path, text)?;
             }
         }
     }

@@ -6,10 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use parking_lot::Mutex;
 use splitplace_orchestrator::{config::Config, fleet_file::FleetFile};
-use splitplace_proto::{
-    center::{FeedbackRequest, StatusRequest, StatusResponse, WatchPlanRequest},
-    inference::ModelMetadataRequest,
-};
+use splitplace_proto::center::{FeedbackRequest, StatusRequest, StatusResponse, WatchPlanRequest};
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::load::{bar, groups, percent};
@@ -111,11 +108,7 @@ pub(crate) async fn run(args: Demo) -> Result<ExitCode> {
         ..Config::default()
     };
     config.policy.name = args.policy.clone();
-    let free = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    config.listen.grpc = free;
-    config.listen.http = free;
-    config.listen.metrics = free;
-    config.listen.workers = free;
+    fleet::on_free_ports(&mut config);
     let mut fleet = Fleet::start(config, fleet::emulated_nodes(&file), true).await?;
     let told = tokio::select! {
         told = tell(&args, &mut fleet, &file, &pictures, reference) => told,
@@ -124,8 +117,7 @@ pub(crate) async fn run(args: Demo) -> Result<ExitCode> {
     fleet.stop().await;
     let (report, is_right) = told?;
     if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&report)?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        output::report(path, &report)?;
         eprintln!("the full report is in {}", path.display());
     }
     if args.json {
@@ -164,11 +156,7 @@ async fn tell(
     fleet.ready(Duration::from_secs(60)).await?;
     let server = Server::local(fleet.addresses().grpc);
     let client = Client::connect(&server).await?;
-    let asked = ModelMetadataRequest {
-        name: MODEL.into(),
-        version: String::new(),
-    };
-    let metadata = client.inference().model_metadata(asked).await?.into_inner();
+    let metadata = client.metadata(MODEL).await?;
     let payloads = Arc::new(Payloads::pictures(&metadata, pictures, 1)?);
     warm_up(args, &client, &payloads).await?;
     let before = client.center().status(StatusRequest {}).await?.into_inner();

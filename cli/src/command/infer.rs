@@ -5,9 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use splitplace_proto::inference::{
-    InferParameter, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
-    infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
-    model_metadata_response::TensorMetadata,
+    InferParameter, ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice,
+    model_infer_request::InferInputTensor, model_metadata_response::TensorMetadata,
 };
 
 use tracing::Instrument as _;
@@ -46,11 +45,7 @@ pub(crate) struct Infer {
 pub(crate) async fn run(args: Infer) -> anyhow::Result<ExitCode> {
     let client = Client::connect(&args.server).await?;
     let mut inference = client.inference();
-    let asked = ModelMetadataRequest {
-        name: args.model.clone(),
-        version: String::new(),
-    };
-    let metadata = inference.model_metadata(asked).await?.into_inner();
+    let metadata = client.metadata(&args.model).await?;
     let mut label = None;
     let mut given: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let only = |what: &str| match metadata.inputs.as_slice() {

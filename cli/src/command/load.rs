@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc, time
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use splitplace_proto::inference::{ModelMetadataRequest, ModelMetadataResponse};
+use splitplace_proto::inference::ModelMetadataResponse;
 
 use crate::{
     client::{Client, Server},
@@ -113,15 +113,7 @@ pub(crate) async fn run(args: Load) -> anyhow::Result<ExitCode> {
     for _ in 0..args.connections {
         connections.push(Client::connect(&args.server).await?);
     }
-    let asked = ModelMetadataRequest {
-        name: args.model.clone(),
-        version: String::new(),
-    };
-    let metadata = connections[0]
-        .inference()
-        .model_metadata(asked)
-        .await?
-        .into_inner();
+    let metadata = connections[0].metadata(&args.model).await?;
     let payloads = Arc::new(payloads(&args, &metadata)?);
     let mut results = Vec::new();
     for step in steps(&args)? {

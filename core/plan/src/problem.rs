@@ -155,6 +155,14 @@ pub struct Solution {
 }
 
 impl Problem {
+    /// The same without load: every arm finds its place, also where it could not keep up.
+    #[must_use]
+    pub fn idle(&self) -> Self {
+        let mut idle = self.clone();
+        idle.arms.iter_mut().for_each(|arm| arm.arrival_rate = 0.0);
+        idle
+    }
+
     /// The centre's number.
     #[must_use]
     pub fn center(&self) -> usize {

@@ -53,8 +53,15 @@ pub(super) const fn http(error: &AskError) -> StatusCode {
     }
 }
 
-/// A failed load or unload.
-pub(super) const fn load_code(error: &LoadError) -> Code {
+/// A failed load or unload as a gRPC status.
+pub(super) fn load_status(error: &LoadError) -> Status {
+    let mut status = Status::new(load_code(error), error.to_string());
+    let code = MetadataValue::from_static(error.code());
+    status.metadata_mut().insert(CODE, code);
+    status
+}
+
+const fn load_code(error: &LoadError) -> Code {
     match error {
         LoadError::Unknown { .. } => Code::NotFound,
         LoadError::Refused { .. } => Code::FailedPrecondition,

@@ -214,7 +214,7 @@ fn refused(error: &AskError) -> Status {
 const IMPOSSIBLE: &str = "splitplace-impossible";
 
 fn not_loaded(error: &LoadError) -> Status {
-    let mut status = Status::new(errors::load_code(error), error.to_string());
+    let mut status = errors::load_status(error);
     if let LoadError::NotGranted(WishesError::Impossible(names)) = error {
         let names: Vec<&str> = names.keys().map(String::as_str).collect();
         // A name that no header can hold is in the text.

@@ -80,7 +80,11 @@ impl From<LoadError> for Failed {
             }
             LoadError::NotGranted(WishesError::Impossible(_)) => StatusCode::NOT_IMPLEMENTED,
         };
-        Self(status, error.to_string(), None)
+        let said = Said {
+            code: error.code(),
+            admitted: None,
+        };
+        Self(status, error.to_string(), Some(said))
     }
 }
 

@@ -41,9 +41,9 @@ struct Ended {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Arm {
-    model: String,
-    arm: String,
+pub(super) struct Arm {
+    pub(super) model: String,
+    pub(super) arm: String,
 }
 
 /// A part of a response.
@@ -467,7 +467,7 @@ impl Metrics {
             }
             if let Some(decision) = decision {
                 let (forecast, response) = (decision.predicted, report.response);
-                self.predictions.answered(&model, &arm, forecast, response);
+                self.predictions.answered(&of, forecast, response);
             }
             let held = report.sla_held.to_string();
             self.promises
@@ -482,9 +482,13 @@ pub fn reference(registry: &mut Registry) {
     let metrics = Metrics::register(registry);
     metrics.begin("MODEL", "ARM");
     let known = Duration::from_secs(1);
-    metrics.predictions.answered("MODEL", "ARM", known, known);
-    metrics.predictions.compared("MODEL", 0.0);
     let (model, arm) = ("MODEL".to_owned(), "ARM".to_owned());
+    let of = Arm {
+        model: model.clone(),
+        arm: arm.clone(),
+    };
+    metrics.predictions.answered(&of, known, known);
+    metrics.predictions.compared("MODEL", 0.0);
     drop(metrics.requests.get_or_create(&Ended {
         model: model.clone(),
         arm: arm.clone(),

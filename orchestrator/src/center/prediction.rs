@@ -4,7 +4,7 @@
 //! forgetting, one answer in [`FORGET`] counting anew. Labels are bounded by whoever calls.
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -16,14 +16,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::metrics::Arm;
+
 /// Answers that the running error remembers, about.
 const FORGET: f64 = 100.0;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Arm {
-    model: String,
-    arm: String,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Model {
@@ -50,7 +46,7 @@ impl Running {
 pub(super) struct Predictions {
     forecast: Family<Arm, Gauge<f64, AtomicU64>>,
     twin: Family<Model, Gauge<f64, AtomicU64>>,
-    running: Arc<Mutex<BTreeMap<(String, String), Running>>>,
+    running: Arc<Mutex<HashMap<Arm, Running>>>,
 }
 
 impl Predictions {
@@ -70,15 +66,18 @@ impl Predictions {
     }
 
     /// An answer of an arm.
-    pub(super) fn answered(&self, model: &str, arm: &str, forecast: Duration, response: Duration) {
+    pub(super) fn answered(&self, of: &Arm, forecast: Duration, response: Duration) {
         if forecast.is_zero() || response.is_zero() {
             return;
         }
         let error = forecast.abs_diff(response).as_secs_f64() / response.as_secs_f64();
-        let of = (model.to_owned(), arm.to_owned());
-        let mean = self.running.lock().entry(of).or_default().add(error);
-        let (model, arm) = (model.to_owned(), arm.to_owned());
-        self.forecast.get_or_create(&Arm { model, arm }).set(mean);
+        let mut running = self.running.lock();
+        let mean = match running.get_mut(of) {
+            Some(known) => known.add(error),
+            None => running.entry(of.clone()).or_default().add(error),
+        };
+        drop(running);
+        self.forecast.get_or_create(of).set(mean);
     }
 
     /// A comparison of the twin: its error, signed.
@@ -96,24 +95,22 @@ mod tests {
     fn the_running_error_follows_what_becomes_of_forecasts() {
         let mut registry = Registry::default();
         let predictions = Predictions::register(&mut registry);
-        let told = || {
-            let of = Arm {
-                model: "m".into(),
-                arm: "a".into(),
-            };
-            predictions.forecast.get_or_create(&of).get()
+        let of = Arm {
+            model: "m".into(),
+            arm: "a".into(),
         };
+        let told = || predictions.forecast.get_or_create(&of).get();
         let ms = Duration::from_millis;
-        predictions.answered("m", "a", ms(12), ms(10));
+        predictions.answered(&of, ms(12), ms(10));
         assert!((told() - 0.2).abs() < 1e-9);
-        predictions.answered("m", "a", ms(6), ms(10));
+        predictions.answered(&of, ms(6), ms(10));
         assert!((told() - 0.3).abs() < 1e-9);
         for _ in 0..2000 {
-            predictions.answered("m", "a", ms(10), ms(10));
+            predictions.answered(&of, ms(10), ms(10));
         }
         assert!(told() < 1e-3);
         // Nothing to compare with.
-        predictions.answered("m", "a", Duration::ZERO, ms(10));
+        predictions.answered(&of, Duration::ZERO, ms(10));
         assert!(told() < 1e-3);
         predictions.compared("m", -0.25);
         let mut text = String::new();

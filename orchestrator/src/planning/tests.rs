@@ -57,8 +57,8 @@ impl World {
         }
     }
 
-    fn plan_with(&self, strategy: &dyn Strategy) -> Result<PlanningOutput, PlanningError> {
-        plan(&PlanningInput {
+    fn input<'a>(&'a self, strategy: &'a dyn Strategy) -> PlanningInput<'a> {
+        PlanningInput {
             parent: &self.parent,
             generation: self.parent.generation.next(),
             snapshot: &self.snapshot,
@@ -67,7 +67,11 @@ impl World {
             strategy,
             settings: self.settings,
             seed: 7,
-        })
+        }
+    }
+
+    fn plan_with(&self, strategy: &dyn Strategy) -> Result<PlanningOutput, PlanningError> {
+        plan(&self.input(strategy))
     }
 
     fn plan(&self) -> PlanningOutput {

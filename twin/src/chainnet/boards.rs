@@ -182,22 +182,7 @@ mod tests {
         let mut compared = 0;
         for number in 0..8 {
             let problem = case(Seed(3), number);
-            let placed = places(
-                &Random.solve(
-                    &Problem {
-                        arms: problem
-                            .arms
-                            .iter()
-                            .map(|arm| ArmProblem {
-                                arrival_rate: 0.0,
-                                ..arm.clone()
-                            })
-                            .collect(),
-                        ..problem.clone()
-                    },
-                    number,
-                ),
-            );
+            let placed = places(&Random.solve(&problem.idle(), number));
             assert!(placed.iter().all(Option::is_some));
             // One capacity for all, because a trial knows no other.
             let same = [12; BOARDS.len()];

@@ -246,18 +246,7 @@ impl Drawn {
             problem: arm.clone(),
         });
         // Every one with its place, also where it could not keep up.
-        let idle = Problem {
-            arms: self
-                .problem
-                .arms
-                .iter()
-                .map(|arm| ArmProblem {
-                    arrival_rate: 0.0,
-                    ..arm.clone()
-                })
-                .collect(),
-            ..self.problem.clone()
-        };
+        let idle = self.problem.idle();
         let given = solution(&idle, self.places.clone(), &|arm| arm.name.clone());
         let offered = Offered {
             nodes: world

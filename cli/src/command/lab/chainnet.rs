@@ -4,11 +4,10 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
-use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 use splitplace_plan::{
-    Annealing, Problem, Random, Strategy as _,
+    Annealing, Random, Strategy as _,
     joint::{Places, places},
 };
 use splitplace_twin::{
@@ -101,11 +100,9 @@ pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
     }
     let told = report(args, &groups);
     if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&told)?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        output::report(path, &told)?;
         let path = path.with_extension("svg");
-        std::fs::write(&path, plot(&groups).draw())
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        output::write(&path, plot(&groups).draw())?;
     }
     if args.json {
         output::json(&told)?;
@@ -182,7 +179,7 @@ fn on_boards(args: &Chainnet, judge: Judge, net: Option<&ChainNet>, number: u64)
     let seed = Seed(args.seed).child("boards", number);
     let problem = case(Seed(args.seed), number);
     let capacities = BOARDS.map(|board: Board| board.capacity());
-    let begin_at = places(&Random.solve(&idle(&problem), seed.0));
+    let begin_at = places(&Random.solve(&problem.idle(), seed.0));
     let system = |places: &Places| System::of_places(&problem, places, &capacities);
     let before = measure(args, &system(&begin_at)?, number);
     if before < args.least {
@@ -202,12 +199,6 @@ fn on_boards(args: &Chainnet, judge: Judge, net: Option<&ChainNet>, number: u64)
 }
 
 /// The same without requests: a random place may be one that cannot keep up.
-fn idle(problem: &Problem) -> Problem {
-    let mut idle = problem.clone();
-    idle.arms.iter_mut().for_each(|arm| arm.arrival_rate = 0.0);
-    idle
-}
-
 fn predict(net: &ChainNet, system: &System) -> Vec<splitplace_twin::chainnet::Ratios> {
     net.predict(&[system]).pop().unwrap_or_default()
 }

@@ -134,8 +134,7 @@ pub(super) fn run(args: &LabCosts) -> anyhow::Result<ExitCode> {
         predictor,
     };
     if let Some(path) = &args.write {
-        std::fs::write(path, costs.to_text())
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        output::write(path, costs.to_text())?;
     }
     tell(args, &costs, &folds, &rows)?;
     Ok(ExitCode::SUCCESS)

@@ -3,7 +3,7 @@
 //! A node's speed is a share of one core, so that the network takes a time that can be timed on a busy machine, and
 //! every part of the way is the one that users have. Pictures are those that no rule was made from.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -12,18 +12,17 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use splitplace_onnx::{Limits, Package};
 use splitplace_orchestrator::config::Config;
-use splitplace_proto::{center::ExitControlStatus, inference::ModelMetadataRequest};
+use splitplace_proto::center::ExitControlStatus;
 
 use super::cells::Live;
 use crate::{
-    client::{Client, Server},
     dataset::DataSet,
-    fleet::{Fleet, NodeSpec},
+    fleet::{self, Fleet, NodeSpec},
     load::{
-        arrivals::{Arrivals, Gaps, SlaMix},
-        engine::{self, Mode, Outcome, Run},
+        engine::Outcome,
         payloads::Payloads,
         summary::Times,
+        trial::{self, Trial},
     },
 };
 
@@ -101,8 +100,7 @@ impl Stage {
 /// A fleet that serves the package's exits only, under one policy.
 struct Served {
     fleet: Fleet,
-    client: Client,
-    payloads: Arc<Payloads>,
+    trial: Trial,
     /// Holds the package.
     _scratch: tempfile::TempDir,
 }
@@ -119,14 +117,12 @@ impl Served {
             .tempdir()?;
         let folder = std::fs::canonicalize(&stage.folder)?;
         std::os::unix::fs::symlink(folder, scratch.path().join(&stage.name))?;
-        let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut config = Config {
             models: Some(scratch.path().to_owned()),
             seed: Some(settings.seed),
             ..Config::default()
         };
-        (config.listen.grpc, config.listen.http) = (free, free);
-        (config.listen.metrics, config.listen.workers) = (free, free);
+        fleet::on_free_ports(&mut config);
         config.exits.policy = Some(policy.to_owned());
         config.exits.loss_target = Some(settings.target);
         config.exits.places = u32::try_from(settings.places)?;
@@ -136,10 +132,7 @@ impl Served {
             // More than one node can carry.
             config.planning.rate_per_second = 1.2 / settings.service.as_secs_f64();
         }
-        // What is lost is lost: no second attempt, nothing refused at the door.
-        config.admission.max_attempts = 1;
-        config.admission.refuse_hopeless = false;
-        config.admission.max_in_flight = 100_000;
+        trial::lossy(&mut config);
         config.workers.queue_limit = u32::try_from(settings.places.saturating_sub(1).max(1))?;
         let node = |number: usize| {
             let name = format!("node-{number}");
@@ -155,21 +148,11 @@ impl Served {
         };
         let mut fleet = Fleet::start(config, (1..=nodes).map(node).collect(), true).await?;
         fleet.ready(READY).await?;
-        let client = Client::connect(&Server::local(fleet.addresses().grpc)).await?;
-        let request = ModelMetadataRequest {
-            name: stage.name.clone(),
-            version: String::new(),
-        };
-        let metadata = client
-            .inference()
-            .model_metadata(request)
-            .await?
-            .into_inner();
-        let payloads = Arc::new(Payloads::files(&metadata, &stage.payloads_of)?);
+        let payloads = |metadata: &_| Payloads::files(metadata, &stage.payloads_of);
+        let trial = Trial::open(fleet.addresses().grpc, &stage.name, SLA, payloads).await?;
         Ok(Self {
             fleet,
-            client,
-            payloads,
+            trial,
             _scratch: scratch,
         })
     }
@@ -179,35 +162,13 @@ impl Served {
         let mut arms = status.models.into_iter().flat_map(|model| model.arms);
         arms.find_map(|arm| arm.exit_control)
     }
-
-    async fn run(&self, mode: Mode, duration: Duration, requests: u64, each: impl FnMut(Outcome)) {
-        let run = Run {
-            connections: vec![self.client.clone()],
-            payloads: Arc::clone(&self.payloads),
-            mode,
-            duration,
-            requests,
-            in_order: false,
-            timeout: SLA,
-            in_flight: 100_000,
-        };
-        engine::run(run, each).await;
-    }
-}
-
-fn promise() -> SlaMix {
-    SlaMix::new(vec![(SLA, 1.0)])
 }
 
 /// Seconds that the whole network takes on its busiest node, everything included: what load 1 means.
 async fn busy(stage: &Stage, nodes: usize, settings: &LiveSettings) -> anyhow::Result<f64> {
     let served = Served::start(stage, "last-exit", nodes, settings).await?;
-    let mode = Mode::Closed {
-        clients: 1,
-        slas: promise(),
-        seed: settings.seed,
-    };
-    served.run(mode, SLA, PROBES, |_| {}).await;
+    let mode = served.trial.closed(1, settings.seed);
+    served.trial.run(mode, SLA, PROBES, |_| {}).await;
     // The report of the last request has to come in.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let control = served.control().context("the exits are not controlled")?;
@@ -248,19 +209,6 @@ fn instants(rate: f64, burst: Option<[f64; 3]>, service: f64, until: f64, seed: 
         }
     }
     all
-}
-
-fn open(instants: &[f64], seed: u64) -> anyhow::Result<Mode> {
-    let times = instants
-        .iter()
-        .map(|&at| (Duration::from_secs_f64(at), Some(SLA)));
-    let gaps = Gaps::Trace(times.collect());
-    Ok(Mode::Open(Box::new(Arrivals::new(
-        gaps,
-        1.0,
-        promise(),
-        seed,
-    )?)))
 }
 
 /// What counts of a run, and when.
@@ -374,8 +322,9 @@ async fn cell(
     let instants = instants(rate, burst, busy, all.as_secs_f64(), settings.seed);
     let served = Served::start(stage, policy, nodes, settings).await?;
     let mut tally = Tally::default();
-    let mode = open(&instants, settings.seed)?;
+    let mode = served.trial.at(&instants, settings.seed)?;
     served
+        .trial
         .run(mode, all, u64::MAX, |outcome| {
             if outcome.intended >= settings.warm_up {
                 tally.add(&outcome);
@@ -452,8 +401,10 @@ pub(crate) async fn step(
     let served = Served::start(stage, policy, 1, settings).await?;
     let mut seconds = vec![Second::default(); usize::try_from(BEFORE + AFTER)?];
     let all = Duration::from_secs(BEFORE + AFTER);
+    let mode = served.trial.at(&instants, settings.seed)?;
     served
-        .run(open(&instants, settings.seed)?, all, u64::MAX, |outcome| {
+        .trial
+        .run(mode, all, u64::MAX, |outcome| {
             let second = usize::try_from(outcome.intended.as_secs()).unwrap_or(usize::MAX);
             let Some(second) = seconds.get_mut(second) else {
                 return;

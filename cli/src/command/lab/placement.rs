@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use clap::Args;
 use serde_json::json;
 use splitplace_plan::{
@@ -193,13 +193,11 @@ pub(super) fn run(args: &Placement) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     let told = report(args, &cells);
     if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&told)?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        output::report(path, &told)?;
         for (heavy, load) in args.load.iter().enumerate() {
             for (what, plot) in plots(args, &cells, heavy) {
                 let path = path.with_extension(format!("{what}-{load}.svg"));
-                std::fs::write(&path, plot.draw())
-                    .with_context(|| format!("cannot write {}", path.display()))?;
+                output::write(&path, plot.draw())?;
             }
         }
     }

@@ -8,10 +8,8 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
@@ -21,20 +19,14 @@ use serde::Serialize;
 use splitplace_fleet::{Link, Links, Place};
 use splitplace_onnx::{Limits, Package};
 use splitplace_orchestrator::{config::Config, face::Face as _};
-use splitplace_proto::{
-    center::{ActRequest, PlaceArm, PlanEvent, PlanResponse, PlannedArm, act_request::What},
-    inference::ModelMetadataRequest,
+use splitplace_proto::center::{
+    ActRequest, PlaceArm, PlanEvent, PlanResponse, PlannedArm, act_request::What,
 };
 
 use crate::{
-    client::{Client, Server},
     command::twin,
-    fleet::{Fleet, NodeSpec},
-    load::{
-        arrivals::{Arrivals, Gaps, SlaMix},
-        engine::{self, Mode, Outcome, Run},
-        payloads::Payloads,
-    },
+    fleet::{self, Fleet, NodeSpec},
+    load::{engine::Outcome, payloads::Payloads, trial::Trial},
     output, shipped,
 };
 
@@ -212,8 +204,7 @@ pub(crate) async fn run(args: &Resplit) -> anyhow::Result<ExitCode> {
         "runs": runs,
     });
     if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&told)?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        output::report(path, &told)?;
     }
     if args.json {
         output::json(&told)?;
@@ -331,8 +322,7 @@ fn fleet_file(stage: &Stage, args: &Resplit, mbit: f64) -> anyhow::Result<PathBu
 
 struct Served {
     fleet: Fleet,
-    client: Client,
-    payloads: Arc<Payloads>,
+    trial: Trial,
 }
 
 impl Served {
@@ -344,7 +334,6 @@ impl Served {
         is_fixed: bool,
         seed: u64,
     ) -> anyhow::Result<Self> {
-        let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut config = Config {
             models: Some(stage.folder.path().join(MODELS)),
             load: vec![stage.name.clone()],
@@ -352,8 +341,7 @@ impl Served {
             seed: Some(seed),
             ..Config::default()
         };
-        (config.listen.grpc, config.listen.http) = (free, free);
-        (config.listen.metrics, config.listen.workers) = (free, free);
+        fleet::on_free_ports(&mut config);
         config.planning.arms.clone_from(&args.arms);
         config.planning.codecs = args.codecs;
         // A machine that is busy with something else must not make nodes look lost.
@@ -376,40 +364,13 @@ impl Served {
         let nodes = [DEVICE, SERVER].into_iter().zip(stage.shares);
         let mut fleet = Fleet::start(config, nodes.map(node).collect(), true).await?;
         fleet.ready(READY).await?;
-        let client = Client::connect(&Server::local(fleet.addresses().grpc)).await?;
-        let request = ModelMetadataRequest {
-            name: stage.name.clone(),
-            version: String::new(),
-        };
-        let metadata = client.inference().model_metadata(request).await?;
-        let payloads = Arc::new(Payloads::noise(metadata.get_ref(), 1, seed)?);
-        let served = Self {
-            fleet,
-            client,
-            payloads,
-        };
+        let payloads = |metadata: &_| Payloads::noise(metadata, 1, seed);
+        let trial = Trial::open(fleet.addresses().grpc, &stage.name, SLA, payloads).await?;
+        let served = Self { fleet, trial };
         served.pin(stage).await?;
-        let warm = Mode::Closed {
-            clients: 1,
-            slas: SlaMix::new(vec![(SLA, 1.0)]),
-            seed,
-        };
-        served.run(warm, WARM, |_| {}).await;
+        let warm = served.trial.closed(1, seed);
+        served.trial.run(warm, SLA, WARM, |_| {}).await;
         Ok(served)
-    }
-
-    async fn run(&self, mode: Mode, requests: u64, each: impl FnMut(Outcome)) {
-        let run = Run {
-            connections: vec![self.client.clone()],
-            payloads: Arc::clone(&self.payloads),
-            mode,
-            duration: SLA,
-            requests,
-            timeout: SLA,
-            in_flight: 100_000,
-            in_order: false,
-        };
-        engine::run(run, each).await;
     }
 
     /// Has the first fragment of every arm that is cut on the slow node, and waits until that is in force.
@@ -494,10 +455,11 @@ async fn live(
         anyhow::Ok(())
     };
     let send = async {
-        let mode = open(&trace, seed)?;
+        let mode = served.trial.at(&trace, seed)?;
         let phase_of = |at: Duration| at.as_secs_f64() / args.phase;
         served
-            .run(mode, u64::MAX, |outcome| {
+            .trial
+            .run(mode, SLA, u64::MAX, |outcome| {
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,
@@ -555,14 +517,11 @@ async fn follow(stage: &Stage, args: &Resplit, seed: u64) -> anyhow::Result<Vec<
         let mut is_followed = mbit.total_cmp(&last).is_eq();
         let (mut left, mut since) = (AFTER, 0.0);
         let end = loop {
-            let clients = Mode::Closed {
-                clients: 2,
-                slas: SlaMix::new(vec![(SLA, 1.0)]),
-                seed,
-            };
+            let clients = served.trial.closed(2, seed);
             let into = began.elapsed().as_secs_f64();
             served
-                .run(clients, BATCH, |outcome| {
+                .trial
+                .run(clients, SLA, BATCH, |outcome| {
                     note(&mut phase, into + outcome.intended.as_secs_f64(), &outcome);
                 })
                 .await;
@@ -605,9 +564,10 @@ async fn fixed(
 ) -> anyhow::Result<Static> {
     let served = Served::start(stage, args, mbit, true, seed).await?;
     let mut phase = Phase::default();
-    let mode = open(instants, seed)?;
+    let mode = served.trial.at(instants, seed)?;
     served
-        .run(mode, u64::MAX, |outcome| {
+        .trial
+        .run(mode, SLA, u64::MAX, |outcome| {
             let into = outcome.intended.as_secs_f64();
             note(&mut phase, into, &outcome);
         })
@@ -621,16 +581,6 @@ async fn fixed(
         p95_ms: phase.p95_ms,
         lost: phase.lost,
     })
-}
-
-fn open(instants: &[f64], seed: u64) -> anyhow::Result<Mode> {
-    let times = instants
-        .iter()
-        .map(|&at| (Duration::from_secs_f64(at), Some(SLA)));
-    let gaps = Gaps::Trace(times.collect());
-    let promise = SlaMix::new(vec![(SLA, 1.0)]);
-    let arrivals = Arrivals::new(gaps, 1.0, promise, seed)?;
-    Ok(Mode::Open(Box::new(arrivals)))
 }
 
 fn note(phase: &mut Phase, into: f64, outcome: &Outcome) {

@@ -5,7 +5,7 @@ mod world;
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use clap::Args;
 use serde_json::json;
 use splitplace_plan::{Plan, Random, Strategy};
@@ -239,12 +239,10 @@ pub(super) fn run(args: &Splitplace) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     let told = report(args, &cells);
     if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&told)?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        output::report(path, &told)?;
         for (what, plot) in plots(&cells) {
             let path = path.with_extension(format!("{what}.svg"));
-            std::fs::write(&path, plot.draw())
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            output::write(&path, plot.draw())?;
         }
     }
     if args.json {

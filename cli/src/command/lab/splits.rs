@@ -148,8 +148,7 @@ pub(super) fn run(args: &Splits) -> anyhow::Result<ExitCode> {
     }
     let told = report::json(&args.grid(), speed, &networks);
     if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&told)?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        output::report(path, &told)?;
         for network in &networks {
             for (what, text) in report::plots(args.show, network) {
                 draw(path, &format!("{}-{what}", network.name), &text)?;
@@ -179,7 +178,7 @@ pub(super) fn usual(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 
 fn draw(beside: &Path, what: &str, text: &str) -> anyhow::Result<()> {
     let path = beside.with_extension(format!("{what}.svg"));
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    output::write(&path, text)
 }
 
 fn fill(source: &Source, grid: &Grid) -> anyhow::Result<Network> {

@@ -53,8 +53,7 @@ pub(super) fn run(args: &CutModel) -> anyhow::Result<ExitCode> {
     for (number, fragment) in fragments.iter().enumerate() {
         let file = format!("{number}.onnx");
         let path = args.output.join(&file);
-        std::fs::write(&path, &fragment.onnx)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        output::write(&path, &fragment.onnx)?;
         let names =
             |ports: &[splitplace_onnx::Port]| ports.iter().map(|port| port.name.clone()).collect();
         entries.push(Entry {

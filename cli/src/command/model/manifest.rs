@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::output;
+
 /// Name of the file.
 const FILE: &str = "fragments.toml";
 
@@ -51,7 +53,6 @@ impl Manifest {
 
     pub(super) fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let path = folder.join(FILE);
-        std::fs::write(&path, toml::to_string_pretty(self)?)
-            .with_context(|| format!("cannot write {}", path.display()))
+        output::write(&path, toml::to_string_pretty(self)?)
     }
 }

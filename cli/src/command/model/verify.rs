@@ -9,7 +9,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -27,10 +26,7 @@ use splitplace_onnx::{
 };
 use splitplace_orchestrator::{config::Config, fleet_file::FleetFile};
 use splitplace_plan::ArmKind;
-use splitplace_proto::{
-    center::{ArmStatus, StatusResponse},
-    inference::ModelMetadataRequest,
-};
+use splitplace_proto::center::{ArmStatus, StatusResponse};
 
 use super::{
     measure::{self, Answers},
@@ -234,11 +230,7 @@ async fn serve(
             return Ok(Err("it has no place on this fleet".to_owned()));
         };
         let client = Client::connect(&Server::local(fleet.addresses().grpc)).await?;
-        let asked = ModelMetadataRequest {
-            name: package.name.clone(),
-            version: String::new(),
-        };
-        let metadata = client.inference().model_metadata(asked).await?.into_inner();
+        let metadata = client.metadata(&package.name).await?;
         let payloads = Arc::new(Payloads::files(&metadata, data)?);
         anyhow::Ok(Ok((
             arm.clone(),
@@ -267,11 +259,7 @@ async fn start(
     config.planning.arms = vec![kind.label().to_owned()];
     // No node dies here, and a busy machine must not look like it.
     config.workers.silence_ms = SILENCE_MS;
-    let free = SocketAddr::from(([127, 0, 0, 1], 0));
-    config.listen.grpc = free;
-    config.listen.http = free;
-    config.listen.metrics = free;
-    config.listen.workers = free;
+    fleet::on_free_ports(&mut config);
     Fleet::start(config, nodes, false).await
 }
 

@@ -10,6 +10,8 @@ use splitplace_twin::{
     surrogate::{LAW, Label, draw},
 };
 
+use crate::output;
+
 /// What is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum What {
@@ -57,7 +59,7 @@ pub(super) fn run(args: &Generate) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (name, text) in write(&systems) {
         let path = folder.join(name);
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        output::write(&path, text)?;
     }
     println!(
         "{} systems in {} · {:.1} s",
@@ -91,7 +93,7 @@ fn placements(args: &Generate) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let path = folder.join(PLACEMENTS);
     let text = format!("{}\n{}", head(args.seed), lines.concat());
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    output::write(&path, text)?;
     println!(
         "{} placements of {} requests in {} · {:.1} s",
         args.systems,

@@ -5,14 +5,14 @@
 //! itself as it always does; from the snapshot that it gives then every other load is predicted, before any of them
 //! is run. Then they are, through the public API.
 
-use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use splitplace_onnx::{Limits, Package};
 use splitplace_orchestrator::{config::Config, fleet_file::FleetFile};
 use splitplace_plan::ArmKind;
-use splitplace_proto::{center::SnapshotRequest, inference::ModelMetadataRequest};
+use splitplace_proto::center::SnapshotRequest;
 use splitplace_twin::{
     Seed,
     what_if::{Change, Effort, Observed, Question},
@@ -20,14 +20,13 @@ use splitplace_twin::{
 
 use super::compare::Compare;
 use crate::{
-    client::{Client, Server},
     command::model::verify::alone,
     fleet::{self, Fleet},
     load::{
-        arrivals::{Arrivals, Gaps, SlaMix},
-        engine::{self, Mode, Outcome, Run},
+        arrivals::Gaps,
         payloads::Payloads,
         summary::Times,
+        trial::{self, Trial},
     },
     output,
 };
@@ -259,8 +258,7 @@ pub(crate) async fn run(args: &Compare) -> anyhow::Result<ExitCode> {
         "holds": holds,
     });
     if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&told)?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        output::report(path, &told)?;
     }
     if args.json {
         output::json(&told)?;
@@ -338,8 +336,7 @@ fn show(rows: &[Row], times: &[[f64; 2]; 3], together: [f64; 2], loss: [f64; 2],
 /// A running case.
 struct Served {
     fleet: Fleet,
-    client: Client,
-    payloads: Arc<Payloads>,
+    trial: Trial,
     /// Holds package and fleet file.
     _scratch: tempfile::TempDir,
 }
@@ -373,61 +370,31 @@ impl Served {
         config.planning.arms = vec![case.kind.label().to_owned()];
         config.workers.silence_ms = SILENCE_MS;
         config.workers.queue_limit = QUEUE;
-        // What is lost is lost: no second attempt, nothing refused at the door.
-        config.admission.max_attempts = 1;
-        config.admission.refuse_hopeless = false;
-        config.admission.max_in_flight = 100_000;
-        let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        (config.listen.grpc, config.listen.http) = (free, free);
-        (config.listen.metrics, config.listen.workers) = (free, free);
+        trial::lossy(&mut config);
+        fleet::on_free_ports(&mut config);
         let mut fleet = Fleet::start(config, fleet::emulated_nodes(&file), true).await?;
         if let Err(error) = fleet.ready(READY).await {
             fleet.stop().await;
             return Err(error.context(format!("{model} on the fleet {:?}", case.fleet)));
         }
-        let client = Client::connect(&Server::local(fleet.addresses().grpc)).await?;
-        let asked = ModelMetadataRequest {
-            name: package.name.clone(),
-            version: String::new(),
-        };
-        let metadata = client.inference().model_metadata(asked).await?.into_inner();
-        let payloads = Arc::new(Payloads::noise(&metadata, 1, args.seed)?);
+        let payloads = |metadata: &_| Payloads::noise(metadata, 1, args.seed);
+        let trial = Trial::open(fleet.addresses().grpc, &package.name, SLA, payloads).await?;
         Ok(Self {
             fleet,
-            client,
-            payloads,
+            trial,
             _scratch: scratch,
         })
     }
 
     async fn snapshot(&self) -> anyhow::Result<Observed> {
-        let told = self.client.center().snapshot(SnapshotRequest {}).await?;
+        let told = self
+            .trial
+            .client
+            .center()
+            .snapshot(SnapshotRequest {})
+            .await?;
         super::snapshot::observed(&told.into_inner())
     }
-
-    /// Requests at their own times, as they come out.
-    async fn send(&self, mode: Mode, duration: Duration, requests: u64, each: impl FnMut(Outcome)) {
-        let run = Run {
-            connections: vec![self.client.clone()],
-            payloads: Arc::clone(&self.payloads),
-            mode,
-            duration,
-            requests,
-            in_order: false,
-            timeout: SLA,
-            in_flight: 100_000,
-        };
-        engine::run(run, each).await;
-    }
-}
-
-fn promise() -> SlaMix {
-    SlaMix::new(vec![(SLA, 1.0)])
-}
-
-fn poisson(rate: f64, seed: u64) -> anyhow::Result<Mode> {
-    let arrivals = Arrivals::new(Gaps::Poisson, rate, promise(), seed)?;
-    Ok(Mode::Open(Box::new(arrivals)))
 }
 
 /// Seconds of one request on the busiest node of the plan in force.
@@ -462,12 +429,8 @@ async fn rows(
     model: &str,
     case: &Case,
 ) -> anyhow::Result<Vec<Row>> {
-    let probes = Mode::Closed {
-        clients: 1,
-        slas: promise(),
-        seed: args.seed,
-    };
-    served.send(probes, SLA, PROBES, |_| {}).await;
+    let probes = served.trial.closed(1, args.seed);
+    served.trial.run(probes, SLA, PROBES, |_| {}).await;
     let known = busy(&served.snapshot().await?);
     ensure!(
         known > 0.0,
@@ -479,13 +442,12 @@ async fn rows(
         case.fleet,
         known * 1e3
     );
+    let light = LIGHT / known;
+    let light = served.trial.open_loop(Gaps::Poisson, light, args.seed)?;
+    let nothing = |_| {};
     served
-        .send(
-            poisson(LIGHT / known, args.seed)?,
-            args.duration,
-            u64::MAX,
-            |_| {},
-        )
+        .trial
+        .run(light, args.duration, u64::MAX, nothing)
         .await;
     let observed = served.snapshot().await?;
     let busy = busy(&observed);
@@ -560,8 +522,10 @@ async fn measure(
     let warm_up = args.duration.mul_f64(WARM_UP);
     let all = args.duration + warm_up;
     let (mut sent, mut answered, mut sum, mut times) = (0u64, 0u64, 0.0, Times::default());
+    let mode = served.trial.open_loop(Gaps::Poisson, rate, seed)?;
     served
-        .send(poisson(rate, seed)?, all, u64::MAX, |outcome| {
+        .trial
+        .run(mode, all, u64::MAX, |outcome| {
             if outcome.intended < warm_up {
                 return;
             }

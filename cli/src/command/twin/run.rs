@@ -64,8 +64,7 @@ pub(super) fn run(args: &Run) -> anyhow::Result<ExitCode> {
     let seconds = begin.elapsed().as_secs_f64();
     let told = report(&scenario, &outcome, seconds);
     if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&told)?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        output::report(path, &told)?;
     }
     if args.json {
         output::json(&told)?;

@@ -16,6 +16,8 @@ use super::{
     generate::{PLACEMENTS, head, labels},
 };
 
+use crate::output;
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum KindArg {
     /// Fed and read as published.
@@ -209,8 +211,7 @@ fn train<L: Learner>(
 }
 
 fn save(args: &Train, weights: Vec<u8>) -> anyhow::Result<ExitCode> {
-    std::fs::write(&args.out, weights)
-        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    output::write(&args.out, weights)?;
     println!("weights in {}", args.out.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 use splitplace_proto::center::SnapshotRequest;
@@ -68,12 +67,11 @@ pub(crate) async fn run(args: WhatIf) -> anyhow::Result<ExitCode> {
     let answer = tokio::task::block_in_place(|| ask(&question, args.threads));
     let told = report(&answer);
     if let Some(path) = &args.report {
-        let text = serde_json::to_string_pretty(&told)?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        output::report(path, &told)?;
     }
     if let Some(path) = &args.plot {
         let text = plot(&answer).draw();
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        output::write(path, text)?;
     }
     if args.json {
         output::json(&told)?;

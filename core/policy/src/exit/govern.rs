@@ -41,8 +41,11 @@ const BURST_LOOK: f64 = 3.0;
 const BURST_LONG: f64 = 10.0;
 /// Relative change of bursts that is worth a new solution.
 const BURST_STEP: f64 = 0.5;
-/// Arrivals over which the loss is compared with the target.
+/// Arrivals after which the loss is compared with the target, and before which it is only where it is far beyond:
+/// by so many standard errors of losses that come in clumps of so many, and by so many losses more.
 const LOSS_ARRIVALS: u64 = 2_000;
+const LOSS_ERRORS: f64 = 3.0;
+const LOSS_CLUMP: f64 = 3.0;
 /// Bounds of the aim, as a share of the target.
 const AIM: (f64, f64) = (0.2, 1.0);
 /// Change of the aim that is worth a new solution.
@@ -129,7 +132,7 @@ pub struct GovernorView {
     pub accuracy: f64,
     /// See [`GovernorView::accuracy`].
     pub loss: f64,
-    /// Share lost since the rules, or the aim, last changed, and of how many.
+    /// Share lost since the rate last stepped or the aim last changed, and of how many.
     pub lost: f64,
     /// See [`GovernorView::lost`].
     pub arrivals: u64,
@@ -167,6 +170,8 @@ pub struct Governor {
     is_solving: bool,
     arrived: u64,
     lost: u64,
+    /// The rules in force are none for what comes: what is lost now says nothing about the model.
+    is_outdated: bool,
     aim: f64,
     trust: Vec<f64>,
     calibration: Calibration,
@@ -221,6 +226,7 @@ impl Governor {
             is_solving: false,
             arrived: 0,
             lost: 0,
+            is_outdated: true,
             trust: vec![1.0; exits],
             calibration: Calibration::new(exits),
             audited: 0,
@@ -297,7 +303,7 @@ impl Governor {
                 for at in self.short.fresh(now) {
                     self.long.arrived(at);
                 }
-                (self.arrived, self.lost) = (0, 0);
+                self.is_outdated = true;
                 return self.long.rate(now);
             }
         }
@@ -313,19 +319,25 @@ impl Governor {
         self.nodes.iter().map(of).fold(1e-9, f64::max)
     }
 
-    /// Compares what was lost with the target.
+    /// Compares what was lost with the target: as soon as it is far beyond it, else after many arrivals.
     fn watch_loss(&mut self) {
-        if self.arrived < LOSS_ARRIVALS {
+        if self.is_outdated {
             return;
         }
         #[expect(clippy::cast_precision_loss, reason = "counts of an interval")]
         let (arrived, lost) = (self.arrived as f64, self.lost as f64);
-        let (loss, target) = (lost / arrived, self.settings.target);
-        let error = (target * (1.0 - target) / arrived).sqrt();
+        let target = self.settings.target;
+        let due = target * arrived;
+        let far = due + LOSS_ERRORS * (LOSS_CLUMP * due).sqrt() + LOSS_CLUMP;
+        if self.arrived < LOSS_ARRIVALS && lost <= far {
+            return;
+        }
+        let loss = lost / arrived.max(1.0);
+        let error = (target * (1.0 - target) / arrived.max(1.0)).sqrt();
         if loss > target + error {
             self.aim *= (target / loss).max(0.5);
         } else if loss < 0.5 * target {
-            self.aim *= 1.2;
+            self.aim *= (0.5 * target / loss).clamp(1.2, 2.0);
         }
         self.aim = self.aim.clamp(AIM.0, AIM.1);
         (self.arrived, self.lost) = (0, 0);
@@ -407,7 +419,9 @@ impl Governor {
             return false;
         };
         self.solutions += 1;
-        (self.arrived, self.lost) = (0, 0);
+        if std::mem::take(&mut self.is_outdated) {
+            (self.arrived, self.lost) = (0, 0);
+        }
         self.solved = Some(solved);
         true
     }
@@ -588,6 +602,27 @@ mod tests {
             }
         }
         assert!(governor.aim > 0.7, "{}", governor.aim);
+    }
+
+    #[test]
+    fn far_too_much_loss_is_met_at_once_and_what_was_lost_to_a_step_is_not_held_against_the_model() {
+        let mut governor = governor("threshold");
+        governor.done(governor.clone().due(0.0).unwrap().solve());
+        let lose = |governor: &mut Governor, every: u32| {
+            for number in 0..150 {
+                governor.arrived(f64::from(number));
+                if number % every == 0 {
+                    governor.lost();
+                }
+            }
+            governor.watch_loss();
+            governor.aim
+        };
+        assert_eq!(lose(&mut governor, 50).total_cmp(&1.0), std::cmp::Ordering::Equal);
+        assert!(lose(&mut governor, 6) < 0.6);
+        governor.is_outdated = true;
+        let before = governor.aim;
+        assert!(lose(&mut governor, 2) >= before);
     }
 
     #[test]

@@ -477,17 +477,7 @@ fn pins_hold_and_the_runner_up_is_the_best_of_the_rest() {
         let second = all.iter().filter(|(other, _)| **other != key);
         let second = second.map(|(_, time)| time).min().unwrap();
         world.parent = output.plan;
-        let input = PlanningInput {
-            parent: &world.parent,
-            generation: world.parent.generation.next(),
-            snapshot: &world.snapshot,
-            wishes: &world.wishes,
-            measured: &world.measured,
-            strategy: &Exact,
-            settings: world.settings,
-            seed: 7,
-        };
-        let told = why(&input);
+        let told = why(&world.input(&Exact));
         let told = &told[&("sample".into(), "base/chain".to_owned())];
         let seconds = |time: &Duration| time.as_secs_f64();
         assert!(
@@ -507,17 +497,7 @@ fn the_rates_at_which_the_choice_changes_are_where_it_does() {
     let mut world = uplink(50.0);
     let output = world.plan();
     world.parent = output.plan;
-    let input = PlanningInput {
-        parent: &world.parent,
-        generation: world.parent.generation.next(),
-        snapshot: &world.snapshot,
-        wishes: &world.wishes,
-        measured: &world.measured,
-        strategy: &Exact,
-        settings: world.settings,
-        seed: 7,
-    };
-    let told = why(&input);
+    let told = why(&world.input(&Exact));
     let told = &told[&("sample".into(), "base/chain".to_owned())];
     assert!(!told.switches.is_empty(), "{told:?}");
     for switch in &told.switches {
