@@ -14,6 +14,7 @@ pub mod engine;
 mod error;
 pub mod exits;
 pub mod import;
+mod kernels;
 pub mod model;
 pub mod package;
 pub mod pieces;

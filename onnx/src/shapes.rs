@@ -12,7 +12,7 @@ use tract_onnx::{
     tract_hir::infer::Factoid,
 };
 
-use crate::{Error, Model, Result, model::Limits};
+use crate::{Error, Model, Result, kernels, model::Limits};
 
 /// Element type and shape of one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +115,7 @@ fn is_unknown(operator: &str) -> bool {
 
 /// The engine's model with every input fixed to `batch` samples.
 pub(crate) fn parse(model: &Model, batch: u64) -> tract_onnx::prelude::TractResult<InferenceModel> {
+    kernels::choose();
     let onnx = tract_onnx::onnx()
         .with_ignore_value_info(true)
         .with_ignore_output_shapes(true);
