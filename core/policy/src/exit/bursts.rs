@@ -15,6 +15,8 @@ const FEW: usize = 150;
 const PER_BIN: f64 = 2.0;
 /// Rounds of the fit.
 const ROUNDS: usize = 25;
+/// Bursts that must have ended, as expected by the fit: one that goes on may be a step.
+const ENDED: f64 = 3.0;
 /// Gain in log-likelihood over one rate, in units of Schwarz's penalty, from which on two are believed.
 const WORTH: f64 = 2.0;
 
@@ -95,7 +97,7 @@ impl Bursts {
         let one: f64 = counts.iter().map(|&count| likelihood(count, mean)).sum();
         let chain = Hidden::fit(&counts, mean);
         let penalty = 1.5 * real(bins).ln();
-        if chain.likelihood - one < WORTH * penalty {
+        if chain.likelihood - one < WORTH * penalty || chain.ended < ENDED {
             return None;
         }
         let [leave_calm, leave_burst] = chain.leave;
@@ -116,6 +118,8 @@ struct Hidden {
     rates: [f64; 2],
     leave: [f64; 2],
     likelihood: f64,
+    /// Expected number of bursts that ended.
+    ended: f64,
 }
 
 impl Hidden {
@@ -124,6 +128,7 @@ impl Hidden {
             rates: [0.6 * mean, 2.0 * mean],
             leave: [0.03, 0.1],
             likelihood: f64::NEG_INFINITY,
+            ended: 0.0,
         };
         for _ in 0..ROUNDS {
             chain.round(counts);
@@ -196,6 +201,7 @@ impl Hidden {
             self.leave[state] = (left[state] / all.max(1e-9)).clamp(1e-5, 0.9);
         }
         self.likelihood = all;
+        self.ended = left[1];
         if self.rates[0] > self.rates[1] {
             self.rates.swap(0, 1);
             self.leave.swap(0, 1);

@@ -605,7 +605,8 @@ mod tests {
     }
 
     #[test]
-    fn far_too_much_loss_is_met_at_once_and_what_was_lost_to_a_step_is_not_held_against_the_model() {
+    fn far_too_much_loss_is_met_at_once_and_what_was_lost_to_a_step_is_not_held_against_the_model()
+    {
         let mut governor = governor("threshold");
         governor.done(governor.clone().due(0.0).unwrap().solve());
         let lose = |governor: &mut Governor, every: u32| {
@@ -618,7 +619,10 @@ mod tests {
             governor.watch_loss();
             governor.aim
         };
-        assert_eq!(lose(&mut governor, 50).total_cmp(&1.0), std::cmp::Ordering::Equal);
+        assert_eq!(
+            lose(&mut governor, 50).total_cmp(&1.0),
+            std::cmp::Ordering::Equal
+        );
         assert!(lose(&mut governor, 6) < 0.6);
         governor.is_outdated = true;
         let before = governor.aim;

@@ -40,6 +40,9 @@ const STILL: f64 = 1e-5;
 /// Prices between which the target's is sought.
 const CHEAP: f64 = 1e-3;
 const DEAR: f64 = 1e5;
+/// Prices that are looked at between them, and halvings of a step of theirs: to less than a hundredth.
+const GRID: usize = 13;
+const HALVINGS: usize = 8;
 
 /// How a node decides whether to answer or to send on.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,8 +142,13 @@ impl Priced {
         Self::tuned(line, target, deadline, |priced| priced.loss)
     }
 
-    /// The controller whose measured loss, or share of missed deadlines, is at most `target`: bisection over the
-    /// logarithm of the price. When none is, the cheapest price whose loss is hardly more than the least.
+    /// The controller whose measured loss, or share of missed deadlines, is at most `target`: the cheapest price of a
+    /// logarithmic grid, then bisection down to the grid's next cheaper one. When none is, the cheapest price whose loss
+    /// is hardly more than the least on the grid.
+    ///
+    /// Loss mostly falls as the price rises, but not always: where a request at the next node costs more than it can
+    /// bring, two nodes may take turns at sending everything and nothing, and their tables are those of the last turn.
+    /// So neither end of the prices is taken to be the best of them.
     ///
     /// # Errors
     /// When line and network do not fit.
@@ -150,15 +158,26 @@ impl Priced {
         deadline: f64,
         mut measure: impl FnMut(&Self) -> f64,
     ) -> Result<Self, ExitError> {
-        let cheap = Self::new(line, CHEAP, deadline)?;
-        if measure(&cheap) <= target {
-            return Ok(cheap);
+        let step = (DEAR / CHEAP).ln() / real(GRID - 1);
+        let mut grid = Vec::with_capacity(GRID);
+        for number in 0..GRID {
+            let at = CHEAP.ln() + step * real(number);
+            let priced = Self::new(line, at.exp(), deadline)?;
+            let loss = measure(&priced);
+            grid.push((at, priced, loss));
+            if loss <= target {
+                break;
+            }
         }
-        let (mut low, mut high) = (CHEAP.ln(), DEAR.ln());
-        let mut best = Self::new(line, DEAR, deadline)?;
-        // Out of reach: then the cheapest that loses hardly more than the dearest.
-        let target = target.max(measure(&best) * 1.005);
-        for _ in 0..18 {
+        let least = grid.iter().map(|one| one.2).fold(f64::INFINITY, f64::min);
+        let target = target.max(least * 1.005);
+        let reached = grid.iter().position(|one| one.2 <= target);
+        let (mut high, mut best, _) = grid.swap_remove(reached.unwrap_or(0));
+        if high <= CHEAP.ln() {
+            return Ok(best);
+        }
+        let mut low = high - step;
+        for _ in 0..HALVINGS {
             let middle = f64::midpoint(low, high);
             let priced = Self::new(line, middle.exp(), deadline)?;
             if measure(&priced) <= target {
