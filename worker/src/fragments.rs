@@ -16,7 +16,7 @@ use splitplace_onnx::{Limits, Prepared, prepare};
 use splitplace_plan::FragmentId;
 use splitplace_proto::control;
 
-use crate::cache::Cache;
+use crate::{cache::Cache, emulated::Stretch};
 
 /// Count, mean and variance of service times, by Welford's recursion.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +61,8 @@ pub(crate) struct Loaded {
     pub(crate) memory_bytes: u64,
     /// Of the runs made when it was loaded.
     pub(crate) first: Service,
+    /// How runs are made longer on an emulated node.
+    pub(crate) stretch: Stretch,
     /// Frames that may wait.
     pub(crate) queue_limit: u64,
     pub(crate) queued: AtomicU64,
@@ -235,9 +237,10 @@ impl Fragments {
             return Err(format!("fragment {id}: {error}"));
         }
         let mut first = Service::default();
+        let stretch = Stretch::new(self.speed_share);
         let begin = Instant::now();
         for _ in 0..self.warm_runs.max(1) {
-            let seconds = stretched(self.speed_share, || drop(prepared.run(&inputs)));
+            let seconds = stretch.run(1, || drop(prepared.run(&inputs)));
             first.add(seconds.as_secs_f64());
             if Duration::from_secs(2) < begin.elapsed() {
                 break;
@@ -250,6 +253,7 @@ impl Fragments {
             prepared,
             memory_bytes: held.saturating_add(run.bytes_max),
             first,
+            stretch,
             queue_limit: u64::from(spec.queue_limit.max(1)),
             queued: AtomicU64::new(0),
             service: Mutex::default(),
@@ -300,30 +304,6 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.2} MB", bytes as f64 / 1e6)
 }
 
-/// Runs `work`, stretched as if the machine had only `share` of its speed; returns the time taken.
-///
-/// What counts is the processor time of this thread, so that a busy machine does not make an emulated
-/// node slower than it should be.
-pub(crate) fn stretched(share: f64, work: impl FnOnce()) -> Duration {
-    let (wall, spent) = (Instant::now(), thread_time());
-    work();
-    if share < 1.0 {
-        let target = thread_time().saturating_sub(spent).div_f64(share);
-        let left = target.saturating_sub(wall.elapsed());
-        if !left.is_zero() {
-            std::thread::sleep(left);
-        }
-    }
-    wall.elapsed()
-}
-
-/// Processor time of this thread.
-pub(crate) fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,17 +317,5 @@ mod tests {
         let message = service.message();
         assert_eq!((message.count, message.mean_seconds), (4, 2.5));
         assert!((message.variance_seconds2 - 5.0 / 3.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn a_stretched_run_takes_its_share() {
-        let work = || {
-            let spent = thread_time();
-            while thread_time() - spent < Duration::from_millis(5) {
-                std::hint::black_box(0);
-            }
-        };
-        // A lower bound only: a busy machine may take longer.
-        assert!(stretched(0.25, work) >= Duration::from_millis(20));
     }
 }

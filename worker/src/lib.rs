@@ -16,6 +16,7 @@ mod cache;
 mod coding;
 mod compute;
 pub mod config;
+mod emulated;
 mod exits;
 mod fragments;
 pub mod memory;

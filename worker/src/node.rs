@@ -19,7 +19,8 @@ use splitplace_proto::control;
 use crate::{
     coding,
     compute::{Item, Queue},
-    fragments::{Fragments, Loaded, stretched},
+    emulated::stretched,
+    fragments::{Fragments, Loaded},
     metrics::Metrics,
     probed::Probed,
     routes::{Hop, Routes, Way},
@@ -244,7 +245,9 @@ impl Node {
         let values = values.map_err(wrong)?;
         let samples = fragment.prepared.samples(&values).unwrap_or(1).max(1);
         let mut made = Ok(Vec::new());
-        let took = stretched(self.speed_share, || made = fragment.prepared.run(&values));
+        let took = fragment
+            .stretch
+            .run(samples as u64, || made = fragment.prepared.run(&values));
         let made = made.map_err(|error| wrong(error.to_string()))?;
         self.metrics.computed.inc();
         self.metrics.service.observe(took.as_secs_f64());

@@ -123,7 +123,7 @@ pub async fn run(
         config.speed_share,
     );
     let speed = tokio::task::spawn_blocking(|| {
-        splitplace_onnx::speed::macs_per_second(8, crate::fragments::thread_time)
+        splitplace_onnx::speed::macs_per_second(8, crate::emulated::thread_time)
     });
     let speed = speed.await.map_err(|error| Error::Thread(error.into()))?? * config.speed_share;
     let data_address = match &config.public {

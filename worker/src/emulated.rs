@@ -1,0 +1,125 @@
+//! How a node is emulated that is slower than this machine: work takes its time here, and the thread sleeps for the rest.
+//!
+//! What counts is the processor time of the thread, so that a busy machine does not make an emulated node slower than
+//! it should be. That is not enough for what runs again and again: beside twenty other processes its data are out of
+//! the caches each time it is asked for seldom, and in them when it is asked for often. A node of its own would not be
+//! twice as slow when it has less to do. So a run takes what the fastest of the last runs took, stretched.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+/// Runs among which the fastest is looked for.
+const RECENT: usize = 64;
+/// Sizes of batches that are told apart.
+const SIZES: usize = 64;
+
+/// Runs `work`, stretched as if the machine had only `share` of its speed; returns the time taken.
+pub(crate) fn stretched(share: f64, work: impl FnOnce()) -> Duration {
+    until(share, work, |spent| spent)
+}
+
+/// Runs `work` and sleeps until as much time is gone as `counts` says of the processor time, over `share`.
+fn until(share: f64, work: impl FnOnce(), counts: impl FnOnce(Duration) -> Duration) -> Duration {
+    let (wall, spent) = (Instant::now(), thread_time());
+    work();
+    if share < 1.0 {
+        let spent = thread_time().saturating_sub(spent);
+        let left = counts(spent).div_f64(share).saturating_sub(wall.elapsed());
+        if !left.is_zero() {
+            std::thread::sleep(left);
+        }
+    }
+    wall.elapsed()
+}
+
+/// What the last runs of one fragment took, by samples.
+#[derive(Debug)]
+pub(crate) struct Stretch {
+    share: f64,
+    recent: Mutex<BTreeMap<u64, Recent>>,
+}
+
+impl Stretch {
+    /// On a node with that share of this machine's speed.
+    pub(crate) fn new(share: f64) -> Self {
+        Self {
+            share,
+            recent: Mutex::default(),
+        }
+    }
+
+    /// Runs `work` for so many samples; returns the time taken.
+    pub(crate) fn run(&self, samples: u64, work: impl FnOnce()) -> Duration {
+        until(self.share, work, |spent| {
+            let mut recent = self.recent.lock();
+            if recent.len() >= SIZES && !recent.contains_key(&samples) {
+                recent.clear();
+            }
+            recent.entry(samples).or_default().fastest(spent)
+        })
+    }
+}
+
+/// The last runs, in a ring.
+#[derive(Debug, Default)]
+struct Recent {
+    runs: Vec<Duration>,
+    next: usize,
+}
+
+impl Recent {
+    /// Takes in a run; the fastest of the last ones.
+    fn fastest(&mut self, spent: Duration) -> Duration {
+        if let Some(oldest) = self.runs.get_mut(self.next) {
+            *oldest = spent;
+        } else {
+            self.runs.push(spent);
+        }
+        self.next = (self.next + 1) % RECENT;
+        self.runs.iter().min().copied().unwrap_or(spent)
+    }
+}
+
+/// Processor time of this thread.
+pub(crate) fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stretched_run_takes_its_share() {
+        let work = || {
+            let spent = thread_time();
+            while thread_time() - spent < Duration::from_millis(5) {
+                std::hint::black_box(0);
+            }
+        };
+        // Lower bounds only: a busy machine may take longer.
+        assert!(stretched(0.25, work) >= Duration::from_millis(20));
+        assert!(Stretch::new(0.25).run(1, work) >= Duration::from_millis(20));
+    }
+
+    #[test]
+    fn the_fastest_of_the_last_runs_counts() {
+        let ms = Duration::from_millis;
+        let mut recent = Recent::default();
+        assert_eq!(recent.fastest(ms(4)), ms(4));
+        assert_eq!(recent.fastest(ms(9)), ms(4));
+        assert_eq!(recent.fastest(ms(2)), ms(2));
+        // One that is too long ago does not count any more.
+        for _ in 1..RECENT {
+            assert_eq!(recent.fastest(ms(7)), ms(2));
+        }
+        assert_eq!(recent.fastest(ms(7)), ms(7));
+        assert_eq!(recent.runs.len(), RECENT);
+    }
+}
