@@ -2,7 +2,10 @@
 //!
 //! One table: (fragment, node) to the mean and variance of the service time of one sample and the
 //! memory taken. Runs are forgotten exponentially, so that a node that has slowed down is believed
-//! after a few hundred runs. From it come estimates, the best that is known first:
+//! after a few hundred runs. Runs for requests and runs for measurement are told apart: one after
+//! another in a warm cache a fragment is faster than when something else ran in between. What requests
+//! take on a node over what was measured there is the node's pace, and whatever was only measured is
+//! expected to be that much slower. From it come estimates, the best that is known first:
 //!
 //! 1. [`Source::Observed`]: the very fragment ran on the very node.
 //! 2. [`Source::Scaled`]: it ran on another node; time scales with the ratio of the stated speeds.
@@ -60,6 +63,8 @@ pub struct MeasuredSettings {
     /// Factor on memory that was not measured for the very fragment: a plan that a node refuses costs
     /// more than some bytes that stay free.
     pub memory_margin: f64,
+    /// Runs for requests after which they say as much as what was expected before them.
+    pub settled_runs: f64,
 }
 
 impl Default for MeasuredSettings {
@@ -74,6 +79,7 @@ impl Default for MeasuredSettings {
             activations_factor: 2.0,
             base_bytes: 128 << 10,
             memory_margin: 1.1,
+            settled_runs: 5.0,
         }
     }
 }
@@ -104,22 +110,50 @@ impl ServiceTime {
     }
 }
 
+/// Why a fragment ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    /// To be measured: one run after another.
+    Alone,
+    /// For requests.
+    Served,
+}
+
+/// Moments of runs that are forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Runs {
+    weight: f64,
+    mean: f64,
+    variance: f64,
+}
+
 /// What is kept for one fragment on one node.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Entry {
     macs_per_second: f64,
-    weight: f64,
-    mean: f64,
-    variance: f64,
+    alone: Runs,
+    served: Runs,
     memory_bytes: Option<u64>,
     touched: u64,
 }
+
+/// Seconds that requests took on a node, those that the same runs would have taken alone, and how many count.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Pace {
+    took: f64,
+    alone: f64,
+    weight: f64,
+}
+
+/// Bounds of a pace, so that one odd measurement does not make a node look free or useless.
+const PACES: (f64, f64) = (0.25, 4.0);
 
 /// The table.
 #[derive(Clone, Debug)]
 pub struct Measured {
     settings: MeasuredSettings,
     by_fragment: BTreeMap<FragmentId, BTreeMap<NodeId, Entry>>,
+    paces: BTreeMap<NodeId, Pace>,
     count: usize,
     /// Counts observations, for finding the record untouched for longest.
     ticks: u64,
@@ -133,6 +167,7 @@ impl Measured {
         Self {
             settings,
             by_fragment: BTreeMap::new(),
+            paces: BTreeMap::new(),
             count: 0,
             ticks: 0,
             changed: BTreeSet::new(),
@@ -144,20 +179,37 @@ impl Measured {
     pub fn restore(settings: MeasuredSettings, records: &[MeasurementRecord]) -> Self {
         let mut measured = Self::new(settings);
         for record in records {
-            let is_sane = record.weight.is_finite()
-                && record.weight >= 0.0
-                && ServiceTime::new(1, record.mean_seconds, record.variance_seconds2).is_some();
-            if is_sane {
+            let is_runs = |runs: &Runs| {
+                runs.weight.is_finite()
+                    && runs.weight >= 0.0
+                    && ServiceTime::new(1, runs.mean, runs.variance).is_some()
+            };
+            let served = Runs {
+                weight: record.weight,
+                mean: record.mean_seconds,
+                variance: record.variance_seconds2,
+            };
+            let alone = Runs {
+                weight: record.alone_weight,
+                mean: record.alone_seconds,
+                variance: 0.0,
+            };
+            if is_runs(&served) && is_runs(&alone) {
                 measured.ticks += 1;
                 let entry = Entry {
                     macs_per_second: record.macs_per_second,
-                    weight: record.weight,
-                    mean: record.mean_seconds,
-                    variance: record.variance_seconds2,
+                    alone,
+                    served,
                     memory_bytes: record.memory_bytes,
                     touched: measured.ticks,
                 };
                 measured.insert(record.fragment, &record.node, entry);
+                if alone.weight > 0.0 && served.weight > 0.0 {
+                    let pace = measured.paces.entry(record.node.clone()).or_default();
+                    pace.took += served.weight * served.mean;
+                    pace.alone += served.weight * alone.mean;
+                    pace.weight += served.weight;
+                }
             }
         }
         measured
@@ -175,6 +227,7 @@ impl Measured {
         &mut self,
         node: &Node,
         fragment: FragmentId,
+        ran: Ran,
         service: Option<ServiceTime>,
         memory_bytes: Option<u64>,
     ) {
@@ -186,16 +239,22 @@ impl Measured {
         let mut entry = before.map_or(
             Entry {
                 macs_per_second: node.macs_per_second,
-                weight: 0.0,
-                mean: 0.0,
-                variance: 0.0,
+                alone: Runs::default(),
+                served: Runs::default(),
                 memory_bytes: None,
                 touched: 0,
             },
             |before| before.at_speed(node.macs_per_second),
         );
         if let Some(service) = service {
-            entry.merge(service, self.settings.half_life_runs);
+            let half_life = self.settings.half_life_runs;
+            match ran {
+                Ran::Alone => entry.alone.merge(service, half_life),
+                Ran::Served => {
+                    entry.served.merge(service, half_life);
+                    self.keep_pace(node, service, &entry.alone);
+                }
+            }
         }
         entry.memory_bytes = memory_bytes.or(entry.memory_bytes);
         entry.touched = self.ticks;
@@ -203,11 +262,35 @@ impl Measured {
         self.changed.insert((fragment, node.id.clone()));
     }
 
+    fn keep_pace(&mut self, node: &Node, batch: ServiceTime, alone: &Runs) {
+        let is_known = self.paces.contains_key(&node.id);
+        if alone.weight <= 0.0 || (!is_known && self.paces.len() >= self.settings.records.max(1)) {
+            return;
+        }
+        let (left, new) = fade(batch.count, self.settings.half_life_runs);
+        let pace = self.paces.entry(node.id.clone()).or_default();
+        pace.took = pace.took * left + new * batch.mean;
+        pace.alone = pace.alone * left + new * alone.mean;
+        pace.weight = pace.weight * left + new;
+    }
+
+    /// What requests take on a node over what was measured there; 1 before there were any.
+    #[must_use]
+    pub fn pace(&self, node: &NodeId) -> f64 {
+        let Some(pace) = self.paces.get(node).filter(|pace| pace.alone > 0.0) else {
+            return 1.0;
+        };
+        let settled = self.settings.settled_runs;
+        let ratio = (pace.weight * pace.took / pace.alone + settled) / (pace.weight + settled);
+        ratio.clamp(PACES.0, PACES.1)
+    }
+
     /// Mean and variance of the service time of `fragment` on `node`, in seconds, when it ran there.
     #[must_use]
     pub fn service(&self, fragment: FragmentId, node: &NodeId) -> Option<(f64, f64)> {
         let entry = self.entry(fragment, node)?;
-        (entry.weight > 0.0).then_some((entry.mean, entry.variance))
+        let runs = entry.expected(self.pace(node), self.settings.settled_runs)?;
+        Some((runs.mean, runs.variance))
     }
 
     /// Number of records.
@@ -227,7 +310,7 @@ impl Measured {
     pub fn knows(&self, fragment: &FragmentId) -> bool {
         self.by_fragment
             .get(fragment)
-            .is_some_and(|nodes| nodes.values().any(|entry| entry.weight > 0.0))
+            .is_some_and(|nodes| nodes.values().any(Entry::has_run))
     }
 
     /// Every record, by fragment and node.
@@ -310,28 +393,21 @@ impl Measured {
     }
 }
 
-impl Entry {
-    /// The same runs as they would have been at another stated speed.
-    fn at_speed(self, macs_per_second: f64) -> Self {
-        let ratio = speed_ratio(self.macs_per_second, macs_per_second);
-        Self {
-            macs_per_second,
-            mean: self.mean * ratio,
-            variance: self.variance * ratio * ratio,
-            ..self
-        }
-    }
+/// By what the weight of earlier runs is lessened by `count` further ones, and the weight that these add: with `f` the
+/// factor of one, `f^n` and `1 + f + … + f^(n-1)`.
+fn fade(count: u64, half_life_runs: f64) -> (f64, f64) {
+    #[expect(clippy::cast_precision_loss, reason = "a count of runs")]
+    let count = count as f64;
+    let fade = (-1.0 / half_life_runs.max(1e-3)).exp2();
+    let left = fade.powf(count);
+    (left, (1.0 - left) / (1.0 - fade))
+}
 
-    /// Takes in a batch of runs. With `f` the factor by which one further run lessens the weight of
-    /// those before it, a batch of `n` leaves `f^n` of the old weight and adds `1 + f + … + f^(n-1)`;
-    /// means and variances combine as those of two weighted sets.
+impl Runs {
+    /// Takes in a batch; means and variances combine as those of two weighted sets.
     fn merge(&mut self, batch: ServiceTime, half_life_runs: f64) {
-        #[expect(clippy::cast_precision_loss, reason = "a count of runs")]
-        let count = batch.count as f64;
-        let fade = (-1.0 / half_life_runs.max(1e-3)).exp2();
-        let left = fade.powf(count);
+        let (left, new) = fade(batch.count, half_life_runs);
         let old = self.weight * left;
-        let new = (1.0 - left) / (1.0 - fade);
         let weight = old + new;
         let apart = batch.mean - self.mean;
         self.mean += apart * new / weight;
@@ -340,14 +416,66 @@ impl Entry {
         self.weight = weight;
     }
 
+    /// The same runs, all that much longer.
+    fn times(self, factor: f64) -> Self {
+        Self {
+            mean: self.mean * factor,
+            variance: self.variance * factor * factor,
+            ..self
+        }
+    }
+}
+
+impl Entry {
+    /// The same runs as they would have been at another stated speed.
+    fn at_speed(self, macs_per_second: f64) -> Self {
+        let ratio = speed_ratio(self.macs_per_second, macs_per_second);
+        Self {
+            macs_per_second,
+            alone: self.alone.times(ratio),
+            served: self.served.times(ratio),
+            ..self
+        }
+    }
+
+    const fn has_run(&self) -> bool {
+        self.weight() > 0.0
+    }
+
+    /// Runs that still count.
+    const fn weight(&self) -> f64 {
+        self.alone.weight + self.served.weight
+    }
+
+    /// What a request is expected to take on a node with that pace: what requests took, and as long as they were few
+    /// what was measured, at that pace.
+    fn expected(&self, pace: f64, settled_runs: f64) -> Option<Runs> {
+        if !self.has_run() {
+            return None;
+        }
+        if self.alone.weight <= 0.0 {
+            return Some(self.served);
+        }
+        let before = self.alone.times(pace);
+        let share = self.served.weight / (self.served.weight + settled_runs.max(1e-9));
+        let mix = |served: f64, before: f64| share * served + (1.0 - share) * before;
+        Some(Runs {
+            weight: self.weight(),
+            mean: mix(self.served.mean, before.mean),
+            variance: mix(self.served.variance, before.variance),
+        })
+    }
+
     fn record(self, fragment: FragmentId, node: &NodeId) -> MeasurementRecord {
         MeasurementRecord {
             fragment,
             node: node.clone(),
             macs_per_second: self.macs_per_second,
-            weight: self.weight,
-            mean_seconds: self.mean,
-            variance_seconds2: self.variance,
+            weight: self.served.weight,
+            mean_seconds: self.served.mean,
+            variance_seconds2: self.served.variance,
+            alone_weight: self.alone.weight,
+            alone_seconds: self.alone.mean,
             memory_bytes: self.memory_bytes,
         }
     }

@@ -10,7 +10,7 @@ use splitplace_proto::data::DType;
 
 use super::*;
 use crate::{
-    measured::{Measured, MeasuredSettings, ServiceTime},
+    measured::{Measured, MeasuredSettings, Ran, ServiceTime},
     store::{MemoryStore, StoreLimits},
 };
 
@@ -316,7 +316,7 @@ fn what_is_not_yet_measured_is_to_be_profiled() {
     };
     for profiled in &plan[1..] {
         let service = ServiceTime::new(5, 1e-3, 0.0);
-        measured.observe(&node, profiled.fragment.id, service, Some(1));
+        measured.observe(&node, profiled.fragment.id, Ran::Alone, service, Some(1));
     }
     assert_eq!(profile_plan(&loaded, &measured).unwrap(), plan[..1]);
 }

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     catalog::{CatalogError, Loaded},
     face::LoadError,
-    measured::{Measured, MeasuredSettings, ServiceTime},
+    measured::{Measured, MeasuredSettings, Ran, ServiceTime},
     sessions::SessionEvent,
     watched::Operation,
     wishes::Wishes,
@@ -417,7 +417,8 @@ impl Control {
                         ServiceTime::new(s.count, s.mean_seconds, s.variance_seconds2)
                     });
                     if let Some(id) = FragmentId::from_slice(&fragment.id) {
-                        self.measured.observe(&known.node, id, service, None);
+                        self.measured
+                            .observe(&known.node, id, Ran::Served, service, None);
                     }
                 }
                 self.show();
@@ -551,6 +552,7 @@ impl Control {
                 self.measured.observe(
                     &known.node,
                     observed.fragment,
+                    Ran::Alone,
                     observed.service,
                     observed.memory_bytes,
                 );

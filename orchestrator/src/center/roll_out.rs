@@ -21,7 +21,7 @@ use super::{
 use crate::{
     adoption::{self, AdoptError, FragmentFacts},
     catalog::profile_plan,
-    measured::{Measured, ServiceTime},
+    measured::{Measured, Ran, ServiceTime},
     planning::{ArmPin, PlanningInput, PlanningOutput, PlanningSettings, Wish, is_cut, plan},
     store::Counter,
     wishes::THRESHOLDS,
@@ -446,6 +446,7 @@ async fn profile(inner: &Arc<Inner>, start: &mut Start) -> Vec<Observation> {
                     start.measured.observe(
                         &node,
                         observed.fragment,
+                        Ran::Alone,
                         observed.service,
                         observed.memory_bytes,
                     );

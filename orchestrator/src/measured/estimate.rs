@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use splitplace_fleet::Node;
 use splitplace_plan::FragmentId;
 
-use super::{Entry, Measured, speed_ratio};
+use super::{Entry, Measured, Runs, speed_ratio};
 
 /// A segment that is never cut further: the unit of profiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,9 +112,9 @@ impl Measured {
         for atom in &part.atoms {
             let measured = atom.fragment.and_then(|id| self.scaled(id, node));
             match measured {
-                Some((entry, _)) => {
-                    sum.seconds += entry.mean;
-                    sum.variance += entry.variance;
+                Some((runs, _)) => {
+                    sum.seconds += runs.mean;
+                    sum.variance += runs.variance;
                 }
                 None => {
                     sum.seconds += self.computed(atom, node);
@@ -147,9 +147,9 @@ impl Measured {
         let whole = (0..part.atoms.len(), part.whole);
         let (mut together, mut alone) = (0.0, 0.0);
         for (segments, id) in ran.iter().chain([&whole]) {
-            let entry = self.entry(*id, &node.id).filter(|entry| entry.weight > 0.0);
-            if let Some(entry) = entry.filter(|_| segments.len() > 1) {
-                together += entry.at_speed(node.macs_per_second).mean;
+            let here = self.here(*id, node);
+            if let Some(runs) = here.filter(|_| segments.len() > 1) {
+                together += runs.mean;
                 alone += sums[segments.end].seconds - sums[segments.start].seconds;
             }
         }
@@ -178,26 +178,39 @@ impl Measured {
             .saturating_add(self.settings.base_bytes)
     }
 
-    /// The best entry for `fragment`, as it would be on `node`, and whether it is from there.
-    fn scaled(&self, fragment: FragmentId, node: &Node) -> Option<(Entry, bool)> {
-        let nodes = self.by_fragment.get(&fragment)?;
-        if let Some(here) = nodes.get(&node.id).filter(|entry| entry.weight > 0.0) {
-            return Some((here.at_speed(node.macs_per_second), true));
+    /// What `fragment` is expected to take where it ran already.
+    fn here(&self, fragment: FragmentId, node: &Node) -> Option<Runs> {
+        let entry = self.entry(fragment, &node.id)?;
+        let entry = entry.at_speed(node.macs_per_second);
+        entry.expected(self.pace(&node.id), self.settings.settled_runs)
+    }
+
+    /// What is best known of `fragment`, as it would be on `node`, and whether it is from there. Of another node what was
+    /// measured counts, at the pace of this one: how requests fare there says nothing of here.
+    fn scaled(&self, fragment: FragmentId, node: &Node) -> Option<(Runs, bool)> {
+        if let Some(here) = self.here(fragment, node) {
+            return Some((here, true));
         }
+        let nodes = self.by_fragment.get(&fragment)?;
         // The node whose speed is nearest, then the one with most runs, then the first by name.
         let distance = |entry: &Entry| {
             speed_ratio(entry.macs_per_second, node.macs_per_second)
                 .ln()
                 .abs()
         };
-        nodes
+        let entry = nodes
             .values()
-            .filter(|entry| entry.weight > 0.0)
+            .filter(|entry| entry.has_run())
             .min_by(|a, b| {
                 let by_distance = distance(a).total_cmp(&distance(b));
-                by_distance.then(b.weight.total_cmp(&a.weight))
-            })
-            .map(|entry| (entry.at_speed(node.macs_per_second), false))
+                by_distance.then(b.weight().total_cmp(&a.weight()))
+            })?;
+        let mut entry = entry.at_speed(node.macs_per_second);
+        if entry.alone.weight > 0.0 {
+            entry.served = Runs::default();
+        }
+        let runs = entry.expected(self.pace(&node.id), self.settings.settled_runs)?;
+        Some((runs, false))
     }
 
     /// Seconds for a segment that never ran anywhere.
@@ -221,18 +234,18 @@ impl Measured {
             return 1.0;
         };
         let (mut together, mut alone) = (0.0, 0.0);
-        for (node, whole) in nodes.iter().filter(|(_, whole)| whole.weight > 0.0) {
-            let segments: Option<f64> = part
-                .atoms
-                .iter()
-                .map(|atom| {
-                    let entry = self.entry(atom.fragment?, node)?;
-                    let entry = entry.at_speed(whole.macs_per_second);
-                    (entry.weight > 0.0).then_some(entry.mean)
-                })
+        for (node, whole) in nodes {
+            let (pace, settled) = (self.pace(node), self.settings.settled_runs);
+            let mean = |entry: Entry| {
+                let entry = entry.at_speed(whole.macs_per_second);
+                Some(entry.expected(pace, settled)?.mean)
+            };
+            let segments = part.atoms.iter();
+            let segments: Option<f64> = segments
+                .map(|atom| mean(self.entry(atom.fragment?, node)?))
                 .sum();
-            if let Some(segments) = segments {
-                together += whole.mean;
+            if let (Some(segments), Some(whole)) = (segments, mean(*whole)) {
+                together += whole;
                 alone += segments;
             }
         }
@@ -254,13 +267,13 @@ impl OnNode<'_> {
     #[must_use]
     pub fn service(&self, segments: Range<usize>, fragment: Option<FragmentId>) -> Estimate {
         let ran = fragment.and_then(|id| self.measured.scaled(id, self.node));
-        if let Some((entry, is_here)) = ran {
+        if let Some((runs, is_here)) = ran {
             let source = if is_here {
                 Source::Observed
             } else {
                 Source::Scaled
             };
-            return estimate(entry.mean, entry.variance, source);
+            return estimate(runs.mean, runs.variance, source);
         }
         let (before, after) = (self.sums[segments.start], self.sums[segments.end]);
         let seconds = after.seconds - before.seconds;

@@ -74,17 +74,73 @@ fn batches_combine_like_the_runs_themselves_and_old_runs_fade() {
         ..MeasuredSettings::default()
     };
     let (a, mut measured) = (node("a", 1e9), Measured::new(settings));
-    measured.observe(&a, id(1), ServiceTime::new(1_000, 1.0, 0.0), None);
+    measured.observe(
+        &a,
+        id(1),
+        Ran::Served,
+        ServiceTime::new(1_000, 1.0, 0.0),
+        None,
+    );
     // After as many further runs as the half life, old and new weigh the same.
-    measured.observe(&a, id(1), ServiceTime::new(10, 3.0, 0.0), None);
+    measured.observe(&a, id(1), Ran::Served, ServiceTime::new(10, 3.0, 0.0), None);
     let record = &measured.records()[0];
     assert_close(record.mean_seconds, 2.0);
     // Half at 1, half at 3: the variance is that of a fair coin between the two.
     assert_close(record.variance_seconds2, 1.0);
-    measured.observe(&a, id(1), ServiceTime::new(1_000, 3.0, 0.25), None);
+    measured.observe(
+        &a,
+        id(1),
+        Ran::Served,
+        ServiceTime::new(1_000, 3.0, 0.25),
+        None,
+    );
     let record = &measured.records()[0];
     assert_close(record.mean_seconds, 3.0);
     assert_close(record.variance_seconds2, 0.25);
+}
+
+#[test]
+fn what_was_only_measured_is_expected_at_the_pace_of_requests() {
+    let (a, b) = (node("a", 1e9), node("b", 1e9));
+    let (part, mut measured) = (part(), new());
+    for number in 1..=4u8 {
+        measured.observe(&a, id(number), Ran::Alone, runs(0.01), None);
+    }
+    let ask = |measured: &Measured, node: &Node, number: usize| {
+        let fragment = Some(id(u8::try_from(number).unwrap() + 1));
+        let estimate = measured
+            .on(&part, node, &[])
+            .service(number..number + 1, fragment);
+        estimate.service.as_secs_f64()
+    };
+    // One odd run says little.
+    measured.observe(&a, id(1), Ran::Served, ServiceTime::new(1, 0.1, 0.0), None);
+    assert!(
+        (0.01..0.05).contains(&ask(&measured, &a, 0)),
+        "{}",
+        ask(&measured, &a, 0)
+    );
+    // Many say how it is: requests take twice what was measured.
+    measured.observe(
+        &a,
+        id(1),
+        Ran::Served,
+        ServiceTime::new(5_000, 0.02, 0.0),
+        None,
+    );
+    assert!((ask(&measured, &a, 0) / 0.02 - 1.0).abs() < 0.02);
+    assert!(
+        (ask(&measured, &a, 1) / 0.02 - 1.0).abs() < 0.05,
+        "{}",
+        ask(&measured, &a, 1)
+    );
+    // Of another node nothing is known but what was measured.
+    assert_close(ask(&measured, &b, 0), 0.01);
+    assert_close(ask(&measured, &b, 1), 0.01);
+    // And so it is after a restart.
+    let again = Measured::restore(MeasuredSettings::default(), &measured.records());
+    assert!((ask(&again, &a, 1) / ask(&measured, &a, 1) - 1.0).abs() < 0.05);
+    assert_eq!(again.records(), measured.records());
 }
 
 proptest! {
@@ -106,7 +162,7 @@ proptest! {
         for batch in &batches {
             let (mean, variance) = moments(batch);
             let service = ServiceTime::new(batch.len() as u64, mean, variance);
-            measured.observe(&node("a", 1e9), id(1), service, None);
+            measured.observe(&node("a", 1e9), id(1), Ran::Served, service, None);
         }
         let (mean, variance) = moments(&batches.concat());
         let record = &measured.records()[0];
@@ -135,7 +191,13 @@ fn the_best_knowledge_is_used() {
 
     // Segments ran on one node: summed there, scaled elsewhere.
     for number in 1..=4u8 {
-        measured.observe(&fast, id(number), runs(0.001 * f64::from(number)), None);
+        measured.observe(
+            &fast,
+            id(number),
+            Ran::Served,
+            runs(0.001 * f64::from(number)),
+            None,
+        );
     }
     let (seconds, source) = ask(&measured, &fast, 1..3, Some(id(50)));
     assert_eq!(source, Source::Profiled);
@@ -143,16 +205,16 @@ fn the_best_knowledge_is_used() {
     assert_close(ask(&measured, &slow, 1..3, None).0, 0.010);
 
     // The whole ran beside them, 20 % faster than its pieces: so will other ranges.
-    measured.observe(&fast, id(9), runs(0.008), None);
+    measured.observe(&fast, id(9), Ran::Served, runs(0.008), None);
     assert_close(ask(&measured, &fast, 1..3, None).0, 0.004);
     assert_close(ask(&measured, &fast, 1..2, Some(id(2))).0, 0.002);
 
     // The fragment itself ran elsewhere, then here.
-    measured.observe(&fast, id(50), runs(0.003), None);
+    measured.observe(&fast, id(50), Ran::Served, runs(0.003), None);
     let (seconds, source) = ask(&measured, &slow, 1..3, Some(id(50)));
     assert_eq!(source, Source::Scaled);
     assert_close(seconds, 0.006);
-    measured.observe(&slow, id(50), runs(0.020), None);
+    measured.observe(&slow, id(50), Ran::Served, runs(0.020), None);
     let (seconds, source) = ask(&measured, &slow, 1..3, Some(id(50)));
     assert_eq!(source, Source::Observed);
     assert_close(seconds, 0.020);
@@ -168,11 +230,11 @@ fn what_runs_on_a_node_says_how_that_node_runs_the_rest() {
     let (fast, slow) = (node("fast", 2e9), node("slow", 1e9));
     let (part, mut measured) = (part(), new());
     for number in 1..=4u8 {
-        measured.observe(&fast, id(number), runs(0.001), None);
+        measured.observe(&fast, id(number), Ran::Served, runs(0.001), None);
     }
     // Segments 0 and 1 together take three times what they should on the slow node: it is busy with
     // something else.
-    measured.observe(&slow, id(60), runs(0.012), None);
+    measured.observe(&slow, id(60), Ran::Served, runs(0.012), None);
     let ran = [(0..2, id(60))];
     let on = measured.on(&part, &slow, &ran);
     assert_close(on.service(2..4, None).service.as_secs_f64(), 0.012);
@@ -184,7 +246,7 @@ fn what_runs_on_a_node_says_how_that_node_runs_the_rest() {
 #[test]
 fn a_part_measured_in_half_is_computed_where_it_was_not() {
     let (a, part, mut measured) = (node("a", 1e9), part(), new());
-    measured.observe(&a, id(1), runs(0.5), None);
+    measured.observe(&a, id(1), Ran::Served, runs(0.5), None);
     let on = measured.on(&part, &a, &[]);
     assert_eq!(on.service(0..1, None).source, Source::Profiled);
     let both = on.service(0..2, None);
@@ -195,8 +257,8 @@ fn a_part_measured_in_half_is_computed_where_it_was_not() {
 #[test]
 fn among_other_nodes_the_one_of_nearest_speed_is_scaled_from() {
     let (part, mut measured) = (part(), new());
-    measured.observe(&node("near", 1.1e9), id(50), runs(1.1), None);
-    measured.observe(&node("far", 1e10), id(50), runs(7.0), None);
+    measured.observe(&node("near", 1.1e9), id(50), Ran::Served, runs(1.1), None);
+    measured.observe(&node("far", 1e10), id(50), Ran::Served, runs(7.0), None);
     let here = node("here", 1e9);
     let seconds = measured
         .on(&part, &here, &[])
@@ -208,14 +270,14 @@ fn among_other_nodes_the_one_of_nearest_speed_is_scaled_from() {
 #[test]
 fn a_node_that_comes_back_slower_has_its_old_runs_scaled() {
     let (part, mut measured) = (part(), new());
-    measured.observe(&node("a", 2e9), id(50), runs(1.0), None);
+    measured.observe(&node("a", 2e9), id(50), Ran::Served, runs(1.0), None);
     let slower = node("a", 1e9);
     let seconds = measured
         .on(&part, &slower, &[])
         .service(0..2, Some(id(50)))
         .service;
     assert_close(seconds.as_secs_f64(), 2.0);
-    measured.observe(&slower, id(50), None, Some(7));
+    measured.observe(&slower, id(50), Ran::Served, None, Some(7));
     assert_close(measured.records()[0].mean_seconds, 2.0);
 }
 
@@ -251,7 +313,7 @@ fn memory_is_measured_here_or_the_most_elsewhere_or_computed() {
     );
     // The whole took half of what would be computed for it, and so will what is cut from it.
     let whole = 12_500 + 2 * 40_000 + (128 << 10);
-    measured.observe(&b, id(9), None, Some(whole / 2));
+    measured.observe(&b, id(9), Ran::Served, None, Some(whole / 2));
     let (bytes, source) = measured.on(&part, &a, &[]).memory(1..3, Some(id(50)));
     assert_eq!(
         (bytes.abs_diff(computed / 2) <= 1, source),
@@ -263,8 +325,8 @@ fn memory_is_measured_here_or_the_most_elsewhere_or_computed() {
         (first + second + live.max(less)).abs_diff(bytes) <= 4,
         "{first} {second} {live}"
     );
-    measured.observe(&b, id(50), None, Some(70_000));
-    measured.observe(&node("c", 1e9), id(50), None, Some(90_000));
+    measured.observe(&b, id(50), Ran::Served, None, Some(70_000));
+    measured.observe(&node("c", 1e9), id(50), Ran::Served, None, Some(90_000));
     assert_eq!(
         measured.on(&part, &a, &[]).memory(1..3, Some(id(50))),
         (90_000, Source::Scaled)
@@ -283,12 +345,12 @@ fn memory_is_measured_here_or_the_most_elsewhere_or_computed() {
 fn what_changed_is_told_once_and_what_is_restored_is_the_same() {
     let (a, b) = (node("a", 1e9), node("b", 2e9));
     let mut measured = new();
-    measured.observe(&a, id(1), runs(0.1), Some(5));
-    measured.observe(&b, id(2), runs(0.2), None);
-    measured.observe(&b, id(2), None, None);
+    measured.observe(&a, id(1), Ran::Served, runs(0.1), Some(5));
+    measured.observe(&b, id(2), Ran::Served, runs(0.2), None);
+    measured.observe(&b, id(2), Ran::Served, None, None);
     assert_eq!(measured.take_changed(), measured.records());
     assert_eq!(measured.take_changed(), []);
-    measured.observe(&a, id(1), runs(0.3), None);
+    measured.observe(&a, id(1), Ran::Served, runs(0.3), None);
     assert_eq!(measured.take_changed().len(), 1);
     let restored = Measured::restore(*measured.settings(), &measured.records());
     assert_eq!(restored.records(), measured.records());
@@ -303,7 +365,7 @@ fn records_are_bounded_and_can_be_forgotten() {
     };
     let (a, mut measured) = (node("a", 1e9), Measured::new(settings));
     for number in [1, 2, 1, 3] {
-        measured.observe(&a, id(number), runs(0.1), None);
+        measured.observe(&a, id(number), Ran::Served, runs(0.1), None);
     }
     assert_eq!(measured.len(), 2);
     assert!(measured.knows(&id(1)) && !measured.knows(&id(2)) && measured.knows(&id(3)));

@@ -16,7 +16,7 @@ use crate::{
         LoadSettings,
         tests::{rich, sample},
     },
-    measured::{MeasuredSettings, ServiceTime},
+    measured::{MeasuredSettings, Ran, ServiceTime},
 };
 
 /// A world to plan in, with what most tests leave alone.
@@ -86,7 +86,8 @@ impl World {
     fn observe(&mut self, node: &str, fragment: FragmentId, seconds: f64, memory: Option<u64>) {
         let node = self.snapshot.nodes[node].clone();
         let service = ServiceTime::new(1_000, seconds, 0.0);
-        self.measured.observe(&node, fragment, service, memory);
+        self.measured
+            .observe(&node, fragment, Ran::Served, service, memory);
     }
 
     fn whole(&self) -> FragmentId {

@@ -265,6 +265,8 @@ pub(super) fn measurement_to_wire(record: &MeasurementRecord) -> wire::Measureme
         weight: record.weight,
         mean_seconds: record.mean_seconds,
         variance_seconds2: record.variance_seconds2,
+        alone_weight: record.alone_weight,
+        alone_seconds: record.alone_seconds,
         memory_bytes: record.memory_bytes,
     }
 }
@@ -279,6 +281,8 @@ pub(super) fn measurement_from_wire(
         weight: record.weight,
         mean_seconds: record.mean_seconds,
         variance_seconds2: record.variance_seconds2,
+        alone_weight: record.alone_weight,
+        alone_seconds: record.alone_seconds,
         memory_bytes: record.memory_bytes,
     })
 }

@@ -111,12 +111,16 @@ pub struct MeasurementRecord {
     pub node: NodeId,
     /// Multiply-accumulates a second that the node stated when this was measured.
     pub macs_per_second: f64,
-    /// Runs that still count.
+    /// Runs for requests that still count.
     pub weight: f64,
-    /// Mean service time of one sample, in seconds.
+    /// Mean service time of one sample in them, in seconds.
     pub mean_seconds: f64,
     /// Variance of the service time, in seconds squared.
     pub variance_seconds2: f64,
+    /// Runs for measurement that still count.
+    pub alone_weight: f64,
+    /// Mean service time of one sample in them, in seconds.
+    pub alone_seconds: f64,
     /// Bytes that the fragment took, when it was told.
     pub memory_bytes: Option<u64>,
 }

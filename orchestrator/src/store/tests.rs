@@ -53,6 +53,8 @@ fn measurement(fragment: u8, node: &str) -> MeasurementRecord {
         weight: 12.5,
         mean_seconds: 0.003,
         variance_seconds2: 1e-8,
+        alone_weight: 5.0,
+        alone_seconds: 0.002,
         memory_bytes: fragment.is_multiple_of(2).then_some(1 << 20),
     }
 }
