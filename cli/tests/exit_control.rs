@@ -152,3 +152,35 @@ fn a_floor_of_accuracy_holds_haste_back_and_one_that_is_none_is_refused() {
         );
     }
 }
+
+#[test]
+fn what_is_asked_of_a_model_decides_at_its_exits_before_the_configuration() {
+    let slow = slow(&["exits.loss-target=0.01"]);
+    let ask = |exits: Value| {
+        let body = json!({ "parameters": { "splitplace_wishes": { "exits": exits } } });
+        let path = "/v2/repository/models/fashion-mnist/load";
+        http::ask(&slow.http, "POST", path, &[], body.to_string().as_bytes()).unwrap()
+    };
+    assert_eq!(
+        ask(json!({"policy": "knapsack", "lossTarget": 0.05})).status,
+        200
+    );
+    let control = slow.control();
+    assert_eq!(
+        (&control["policy"], &control["loss_target"]),
+        (&json!("knapsack"), &json!(0.05))
+    );
+    let (_, lost) = slow.load(["--concurrency", "1"], "20");
+    assert_eq!(lost, 0);
+    // What is refused changes nothing, and says its page.
+    let refused = ask(json!({"policy": "fastest"}));
+    assert_eq!(refused.status, 501);
+    assert_eq!(refused.json().unwrap()["code"], "SP307");
+    assert_eq!(slow.control()["policy"], "knapsack");
+    // Without an own word the configuration's holds again.
+    let body = json!({ "parameters": { "splitplace_wishes": {} } });
+    let path = "/v2/repository/models/fashion-mnist/load";
+    let answer = http::ask(&slow.http, "POST", path, &[], body.to_string().as_bytes()).unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(slow.control()["policy"], "joint");
+}

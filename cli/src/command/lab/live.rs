@@ -276,6 +276,10 @@ pub(crate) struct LiveCell {
     pub(crate) policy: String,
     #[serde(flatten)]
     pub(crate) live: Live,
+    /// The load by what nodes reported while it ran, beside other cells: what the rules were made for.
+    pub(crate) load_seen: f64,
+    /// Target of the last rules as a share of the target: below 1 where too much was lost.
+    pub(crate) aim: f64,
     /// Times that rules were made.
     pub(crate) solutions: u64,
     /// What the last rules should have achieved.
@@ -338,11 +342,14 @@ async fn cell(
     }
     let live = tally.live(&stage.exits);
     eprintln!(
-        "live: {} on {nodes}, {arrivals} at load {load}, {policy}: {:.2} % right, {:.2} % lost of {}",
+        "live: {} on {nodes}, {arrivals} at load {load} ({:.2} seen), {policy}: {:.2} % right, {:.2} % lost of {} \
+         ({:.2} % expected)",
         stage.name,
+        control.load,
         100.0 * live.accuracy,
         100.0 * live.loss,
-        live.requests
+        live.requests,
+        100.0 * control.expected_loss
     );
     Ok(LiveCell {
         package: stage.name.clone(),
@@ -353,6 +360,8 @@ async fn cell(
         busy_s: busy,
         policy: policy.to_owned(),
         live,
+        load_seen: control.load,
+        aim: control.aim,
         solutions: control.solutions,
         expected_accuracy: control.expected_accuracy,
         expected_loss: control.expected_loss,

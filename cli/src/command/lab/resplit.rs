@@ -418,6 +418,12 @@ impl Served {
         let plan = self.fleet.center().plan(false).await;
         plan.map_err(anyhow::Error::msg)
     }
+
+    /// With what is expected of it by what is known now.
+    async fn explained(&self) -> anyhow::Result<PlanResponse> {
+        let plan = self.fleet.center().plan(true).await;
+        plan.map_err(anyhow::Error::msg)
+    }
 }
 
 /// Sends the requests of all phases in a row and slows the uplink as they begin.
@@ -450,7 +456,7 @@ async fn live(
             begins_ms.push(unix_ms());
             served.fleet.center().reshape(links(args, rate));
             tokio::time::sleep(Duration::from_secs_f64(args.phase)).await;
-            ends.push(served.plan().await?);
+            ends.push(served.explained().await?);
         }
         anyhow::Ok(())
     };
@@ -532,7 +538,7 @@ async fn follow(stage: &Stage, args: &Resplit, seed: u64) -> anyhow::Result<Vec<
             }
             left -= u32::from(is_followed);
             if left == 0 || PATIENCE < began.elapsed() {
-                break now;
+                break served.explained().await?;
             }
         };
         settle(&mut phase, &end, since);
@@ -572,7 +578,11 @@ async fn fixed(
             note(&mut phase, into, &outcome);
         })
         .await;
-    settle(&mut phase, &served.plan().await?, SETTLED.as_secs_f64());
+    settle(
+        &mut phase,
+        &served.explained().await?,
+        SETTLED.as_secs_f64(),
+    );
     served.fleet.stop().await;
     Ok(Static {
         way: phase.way,
@@ -608,13 +618,18 @@ fn settle(phase: &mut Phase, end: &PlanResponse, since: f64) {
     times.sort_by(f64::total_cmp);
     (phase.p50_ms, phase.p95_ms) = (quantile(&times, 0.5), quantile(&times, 0.95));
     let arms = end.models.iter().flat_map(|model| &model.arms);
+    // As it is expected at the end of the phase: a plan that stays in force was made for other links.
+    let expected = |arm: &PlannedArm| {
+        let now = arm.why.as_ref().map(|why| why.expected_us);
+        now.unwrap_or(arm.predicted_us)
+    };
     // The one that promises most is the one that is taken.
-    if let Some(arm) = arms.min_by_key(|arm| arm.predicted_us) {
+    if let Some(arm) = arms.min_by_key(|arm| expected(arm)) {
         phase.way.clone_from(&arm.way);
         phase.cuts.clone_from(&arm.cuts);
         phase.bytes_between = arm.bytes_between;
         #[expect(clippy::cast_precision_loss, reason = "microseconds of a request")]
-        let predicted = arm.predicted_us as f64 / 1e3;
+        let predicted = expected(arm) as f64 / 1e3;
         phase.predicted_ms = predicted;
         phase.off = (phase.p50_ms / predicted - 1.0).abs();
     }
