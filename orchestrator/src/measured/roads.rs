@@ -36,7 +36,7 @@ pub struct ProbeSettings {
     pub every: Duration,
     /// Time for which one should keep the link busy: longer says more and costs more.
     pub busy: Duration,
-    /// Fewest and most bytes of one.
+    /// Fewest and most bytes of one: on a link that has become fifty times slower one must not hold up requests for long.
     pub bytes: (u32, u32),
 }
 
@@ -46,7 +46,7 @@ impl Default for ProbeSettings {
             share: 0.02,
             every: Duration::from_secs(1),
             busy: Duration::from_millis(20),
-            bytes: (2 << 10, 64 << 10),
+            bytes: (2 << 10, 16 << 10),
         }
     }
 }
@@ -318,6 +318,10 @@ mod tests {
     }
 
     fn roads() -> Roads {
+        probing(ProbeSettings::default())
+    }
+
+    fn probing(settings: ProbeSettings) -> Roads {
         let mut known = Links::default();
         let (from, to) = ends();
         let link = Link {
@@ -326,7 +330,7 @@ mod tests {
             jitter: Duration::ZERO,
         };
         known.set(from, to, link);
-        Roads::new(known, WatchSettings::default(), ProbeSettings::default())
+        Roads::new(known, WatchSettings::default(), settings)
     }
 
     fn at(ms: u64) -> Timestamp {
@@ -359,7 +363,11 @@ mod tests {
 
     #[test]
     fn probes_keep_to_their_budget_and_to_links_that_nobody_uses() {
-        let (mut roads, (from, to)) = (roads(), ends());
+        let large = ProbeSettings {
+            bytes: (2 << 10, 1 << 20),
+            ..ProbeSettings::default()
+        };
+        let (mut roads, (from, to)) = (probing(large), ends());
         let pairs = || [ends()];
         let mut spent = 0.0;
         let seconds = 60;

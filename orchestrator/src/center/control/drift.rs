@@ -35,7 +35,8 @@ pub(super) struct Drift {
     /// Links as requests are routed by them.
     observed: Links,
     pause: Duration,
-    not_before: Instant,
+    /// When the last plan was done.
+    ended: Instant,
     /// Whether the plan under way is made for drift alone.
     is_alone: bool,
 }
@@ -48,7 +49,7 @@ impl Drift {
             links,
             rates: BTreeMap::new(),
             pause: Duration::ZERO,
-            not_before: Instant::now(),
+            ended: Instant::now(),
             is_alone: false,
         }
     }
@@ -79,10 +80,9 @@ impl Control {
         let is_link = !causes.is_empty();
         causes.extend(self.loads_moved());
         let now = Instant::now();
-        let is_early = now < self.drift.not_before;
-        // A long pause is for what does not help; a link that changed may.
-        let is_new = is_link && now + shortest >= self.drift.not_before;
-        if causes.is_empty() || (is_early && !is_new) {
+        // A long pause is for what does not help; a link that has changed since may.
+        let pause = if is_link { shortest } else { self.drift.pause };
+        if causes.is_empty() || now < self.drift.ended + pause {
             return;
         }
         for cause in causes {
@@ -118,7 +118,7 @@ impl Control {
             (drift.pause * 2).clamp(shortest, shortest * LONGEST)
         };
         drift.is_alone = false;
-        drift.not_before = Instant::now() + drift.pause;
+        drift.ended = Instant::now();
     }
 
     /// Requests a second that are seen of each model.
