@@ -1,37 +1,45 @@
 #!/usr/bin/env bash
-# Brings what an arm64 binary needs on an amd64 Debian 12: a C cross compiler, and Debian's own rustc with its
-# standard library for both architectures, unpacked into a folder without being installed. Prints the
-# line that image/build.sh wants. With rustup, `rustup target add aarch64-unknown-linux-gnu` is simpler.
+# Brings what an arm64 binary needs on an amd64 Debian: a C cross compiler from the machine's own release, and rustc with
+# its standard library for both architectures from Debian's testing suite, unpacked into a folder without being installed
+# and run with the C library that it was built for. Prints the line that image/build.sh wants. With rustup,
+# `rustup target add aarch64-unknown-linux-gnu` is simpler.
 #
 #   export RUSTC_ARM64=$(image/arm64-toolchain.sh FOLDER)
+#   SUITE=sid image/arm64-toolchain.sh FOLDER        # another suite than forky
 set -euo pipefail
-folder=$(readlink -f "${1:?a folder is needed}")
+folder=$(readlink -m "${1:?a folder is needed}")
 mkdir -p "$folder"
 if [ ! -x "$folder/rustc-arm64" ]; then
     apt-get install -y -qq --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross >&2
     scratch=$(mktemp -d)
-    mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial"
+    mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial" "$scratch/debs"
     touch "$scratch/status"
-    # A package list of its own: the machine's stays as it is.
-    foreign=(-o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o Dir::State::lists="$scratch/lists"
-        -o Dir::State::status="$scratch/status" -o Dir::Cache="$scratch/cache" -o APT::Sandbox::User=root)
-    apt-get "${foreign[@]}" -qq update >&2
-    version=$(apt-cache policy rustc-web | sed -n 's/ *Candidate: //p')
-    series=${version%%.*}.$(cut -d. -f2 <<<"$version")
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian ${SUITE:-forky} main" \
+        >"$scratch/sources"
+    # Package lists of its own: the machine's stay as they are.
+    own=(-o Dir::State::lists="$scratch/lists" -o Dir::State::status="$scratch/status" -o Dir::Cache="$scratch/cache"
+        -o Dir::Etc::sourcelist="$scratch/sources" -o Dir::Etc::sourceparts=/dev/null -o APT::Sandbox::User=root
+        -o APT::Architecture=amd64 -o APT::Architectures::=amd64 -o APT::Architectures::=arm64)
+    apt-get "${own[@]}" -qq update >&2
+    # What rustc is linked with: libraries, no compilers.
+    runtime=$(apt-cache "${own[@]}" depends rustc | sed -n 's/.*Depends: \(libstd-rust-dev\).*/\1/p' | head -1)
+    runtime=$(apt-cache "${own[@]}" depends "$runtime" | sed -n 's/.*Depends: \(libstd-rust-[0-9].*\)/\1/p' | head -1)
+    libraries=$(apt-cache "${own[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
+        --no-replaces --no-enhances "$runtime" | grep -E '^(lib|zlib)[^:]*$' | sort -u)
     (
-        cd "$scratch"
-        apt-get -o APT::Sandbox::User=root -qq download rustc-web libstd-rust-web-dev "libstd-rust-web-$series" >&2
-        llvm=$(dpkg-deb -f libstd-rust-web-"$series"_*.deb Depends | grep -o 'libllvm[0-9]*')
-        apt-get -o APT::Sandbox::User=root -qq download "$llvm" >&2
-        apt-get "${foreign[@]}" -qq download libstd-rust-web-dev >&2
-        for package in *.deb; do dpkg -x "$package" "$folder"; done
+        cd "$scratch/debs"
+        # shellcheck disable=SC2086
+        apt-get "${own[@]}" -qq download rustc libstd-rust-dev libstd-rust-dev:arm64 $libraries >&2
+        for package in *.deb; do dpkg -x "$package" "$folder/root"; done
     )
     rm -rf "$scratch"
     cat >"$folder/rustc-arm64" <<'EOF'
 #!/bin/sh
-here=$(dirname "$(readlink -f "$0")")
-LD_LIBRARY_PATH=$here/usr/lib/x86_64-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$here/usr/bin/rustc" "$@"
+root=$(dirname "$(readlink -f "$0")")/root
+libraries=$root/usr/lib/x86_64-linux-gnu
+exec "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries:$root/usr/lib" "$root/usr/bin/rustc" --sysroot "$root/usr" "$@"
 EOF
     chmod +x "$folder/rustc-arm64"
 fi
+"$folder/rustc-arm64" --version >&2
 echo "$folder/rustc-arm64"

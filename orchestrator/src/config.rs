@@ -133,7 +133,7 @@ pub struct Planning {
     /// Runs of each segment when a model is first measured on the fleet; 0 trusts the cost model.
     pub profile_runs: u32,
     /// Shortest time between two plans that are made because links or load have moved, in milliseconds; 0 makes none
-    /// for that alone, and is the default: on a machine that is busy with other things measurements move all the time.
+    /// for that alone.
     pub drift_ms: u64,
     /// Plan for the load that is seen, where it keeps nodes busy. What an operator has said of a load goes before it.
     pub follow_load: bool,
@@ -260,9 +260,9 @@ impl Default for Planning {
             settle_ms: 150,
             rejoin_ms: 3000,
             profile_runs: 5,
-            drift_ms: 0,
+            drift_ms: 1000,
             follow_load: false,
-            probe_share: 0.0,
+            probe_share: 0.01,
         }
     }
 }
