@@ -14,13 +14,8 @@ use parking_lot::Mutex;
 
 /// Runs among which the fastest is looked for.
 const RECENT: usize = 64;
-/// Sizes of batches that are told apart.
+/// Sizes that are told apart.
 const SIZES: usize = 64;
-
-/// Runs `work`, stretched as if the machine had only `share` of its speed; returns the time taken.
-pub(crate) fn stretched(share: f64, work: impl FnOnce()) -> Duration {
-    until(share, work, |spent| spent)
-}
 
 /// Runs `work` and sleeps until as much time is gone as `counts` says of the processor time, over `share`.
 fn until(share: f64, work: impl FnOnce(), counts: impl FnOnce(Duration) -> Duration) -> Duration {
@@ -36,7 +31,34 @@ fn until(share: f64, work: impl FnOnce(), counts: impl FnOnce(Duration) -> Durat
     wall.elapsed()
 }
 
-/// What the last runs of one fragment took, by samples.
+/// What a fragment's runs are made longer by, and what is done to its tensors before and after.
+#[derive(Debug)]
+pub(crate) struct Stretches {
+    pub(crate) decoding: Stretch,
+    pub(crate) computing: Stretch,
+    pub(crate) encoding: Stretch,
+}
+
+impl Stretches {
+    /// On a node with that share of this machine's speed.
+    pub(crate) fn new(share: f64) -> Self {
+        Self {
+            decoding: Stretch::new(share),
+            computing: Stretch::new(share),
+            encoding: Stretch::new(share),
+        }
+    }
+}
+
+/// Bytes as a size by which times are told apart: within a factor of two.
+pub(crate) const fn size(bytes: u64) -> u64 {
+    match bytes.checked_ilog2() {
+        Some(power) => power as u64,
+        None => 0,
+    }
+}
+
+/// What the last runs took, by size.
 #[derive(Debug)]
 pub(crate) struct Stretch {
     share: f64,
@@ -44,22 +66,21 @@ pub(crate) struct Stretch {
 }
 
 impl Stretch {
-    /// On a node with that share of this machine's speed.
-    pub(crate) fn new(share: f64) -> Self {
+    const fn new(share: f64) -> Self {
         Self {
             share,
-            recent: Mutex::default(),
+            recent: Mutex::new(BTreeMap::new()),
         }
     }
 
-    /// Runs `work` for so many samples; returns the time taken.
-    pub(crate) fn run(&self, samples: u64, work: impl FnOnce()) -> Duration {
+    /// Runs `work` of a size, stretched as if the machine had only its share of its speed; returns the time taken.
+    pub(crate) fn run(&self, size: u64, work: impl FnOnce()) -> Duration {
         until(self.share, work, |spent| {
             let mut recent = self.recent.lock();
-            if recent.len() >= SIZES && !recent.contains_key(&samples) {
+            if recent.len() >= SIZES && !recent.contains_key(&size) {
                 recent.clear();
             }
-            recent.entry(samples).or_default().fastest(spent)
+            recent.entry(size).or_default().fastest(spent)
         })
     }
 }
@@ -103,9 +124,9 @@ mod tests {
                 std::hint::black_box(0);
             }
         };
-        // Lower bounds only: a busy machine may take longer.
-        assert!(stretched(0.25, work) >= Duration::from_millis(20));
+        // A lower bound only: a busy machine may take longer.
         assert!(Stretch::new(0.25).run(1, work) >= Duration::from_millis(20));
+        assert_eq!([0, 1, 1023, 1024, 1025].map(size), [0, 0, 9, 10, 10]);
     }
 
     #[test]

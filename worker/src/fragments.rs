@@ -16,7 +16,7 @@ use splitplace_onnx::{Limits, Prepared, prepare};
 use splitplace_plan::FragmentId;
 use splitplace_proto::control;
 
-use crate::{cache::Cache, emulated::Stretch};
+use crate::{cache::Cache, emulated::Stretches};
 
 /// Count, mean and variance of service times, by Welford's recursion.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,7 +62,7 @@ pub(crate) struct Loaded {
     /// Of the runs made when it was loaded.
     pub(crate) first: Service,
     /// How runs are made longer on an emulated node.
-    pub(crate) stretch: Stretch,
+    pub(crate) stretch: Stretches,
     /// Frames that may wait.
     pub(crate) queue_limit: u64,
     pub(crate) queued: AtomicU64,
@@ -237,10 +237,10 @@ impl Fragments {
             return Err(format!("fragment {id}: {error}"));
         }
         let mut first = Service::default();
-        let stretch = Stretch::new(self.speed_share);
+        let stretch = Stretches::new(self.speed_share);
         let begin = Instant::now();
         for _ in 0..self.warm_runs.max(1) {
-            let seconds = stretch.run(1, || drop(prepared.run(&inputs)));
+            let seconds = stretch.computing.run(1, || drop(prepared.run(&inputs)));
             first.add(seconds.as_secs_f64());
             if Duration::from_secs(2) < begin.elapsed() {
                 break;

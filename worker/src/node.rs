@@ -19,7 +19,7 @@ use splitplace_proto::control;
 use crate::{
     coding,
     compute::{Item, Queue},
-    emulated::stretched,
+    emulated,
     fragments::{Fragments, Loaded},
     metrics::Metrics,
     probed::Probed,
@@ -41,18 +41,12 @@ pub(crate) struct Node {
     pub(crate) peers: RwLock<BTreeMap<String, Arc<Sender>>>,
     pub(crate) queue: Queue,
     pub(crate) metrics: Metrics,
-    pub(crate) speed_share: f64,
     probed: Probed,
     own: Weak<Self>,
 }
 
 impl Node {
-    pub(crate) fn new(
-        name: String,
-        fragments: Fragments,
-        metrics: Metrics,
-        speed_share: f64,
-    ) -> Arc<Self> {
+    pub(crate) fn new(name: String, fragments: Fragments, metrics: Metrics) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
             name,
             fragments,
@@ -61,7 +55,6 @@ impl Node {
             peers: RwLock::default(),
             queue: Queue::default(),
             metrics,
-            speed_share,
             probed: Probed::default(),
             own: own.clone(),
         })
@@ -232,7 +225,9 @@ impl Node {
                 .any(|port| port.name == name)
         };
         let mut values = Ok(Vec::new());
-        let decoding = stretched(self.speed_share, || {
+        let size =
+            |tensors: &[Tensor]| emulated::size(tensors.iter().map(|t| t.len_bytes() as u64).sum());
+        let decoding = fragment.stretch.decoding.run(size(&frame.tensors), || {
             let wanted = |name: &str| is_last || takes(name);
             let ports = &fragment.prepared.inputs[..];
             let pictures = hop
@@ -247,6 +242,7 @@ impl Node {
         let mut made = Ok(Vec::new());
         let took = fragment
             .stretch
+            .computing
             .run(samples as u64, || made = fragment.prepared.run(&values));
         let made = made.map_err(|error| wrong(error.to_string()))?;
         self.metrics.computed.inc();
@@ -284,7 +280,7 @@ impl Node {
         };
         let mut encoding = Duration::ZERO;
         if peer != self.name && peer != CENTER && hop.codec != Codec::RAW {
-            encoding = stretched(self.speed_share, || {
+            encoding = fragment.stretch.encoding.run(size(&tensors), || {
                 tensors = coding::encode(std::mem::take(&mut tensors), hop.codec);
             });
         }
@@ -492,7 +488,7 @@ mod tests {
     fn a_fragment_on_its_way_in_outlives_the_generation_before() {
         let fragments = Fragments::new(1 << 20, Limits::default(), 1, 1.0, None);
         let metrics = Families::register(&mut Registry::default()).of("n");
-        let node = Node::new("n".into(), fragments, metrics, 1.0);
+        let node = Node::new("n".into(), fragments, metrics);
         let id = FragmentId([7; 32]);
         assert!(!node.needed()(id));
         // Loaded for generation 2 while generation 1 is retired.

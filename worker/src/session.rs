@@ -116,12 +116,7 @@ pub async fn run(
         config.speed_share,
         cache,
     );
-    let node = Node::new(
-        name.clone(),
-        fragments,
-        metrics.of(&name),
-        config.speed_share,
-    );
+    let node = Node::new(name.clone(), fragments, metrics.of(&name));
     let speed = tokio::task::spawn_blocking(|| {
         splitplace_onnx::speed::macs_per_second(8, crate::emulated::thread_time)
     });
