@@ -358,6 +358,13 @@ impl Served {
                 memory_bytes: MEMORY_BYTES,
                 speed_share: share,
                 emulated: true,
+                // Weights that a node had before are not sent again.
+                cache: Some(
+                    stage
+                        .folder
+                        .path()
+                        .join(format!("cache-{name}-{mbit}-{is_fixed}-{seed}")),
+                ),
                 ..splitplace_worker::Config::default()
             },
         };
