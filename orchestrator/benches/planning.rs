@@ -12,7 +12,7 @@ use splitplace_fleet::{Link, Links, Node, NodeState, Place, Snapshot, Timestamp}
 use splitplace_onnx::Package;
 use splitplace_orchestrator::{
     catalog::{LoadSettings, Loaded, profile_plan},
-    measured::{Measured, MeasuredSettings, ServiceTime},
+    measured::{Measured, MeasuredSettings, Ran, ServiceTime},
     planning::{PlanningInput, PlanningSettings, Wish, plan},
 };
 use splitplace_plan::{Exact, Generation, Plan};
@@ -69,7 +69,7 @@ fn planning(c: &mut Criterion) {
         let seconds = profiled.fragment.macs as f64 / 4e9 + 1e-6 * (number + 10) as f64;
         let service = ServiceTime::new(20, seconds, 0.0);
         let node = &snapshot.nodes["cloud"];
-        measured.observe(node, profiled.fragment.id, service, Some(4 << 20));
+        measured.observe(node, profiled.fragment.id, Ran::Alone, service, Some(4 << 20));
     }
     let wishes = [Wish::new(loaded)];
     let mut input = PlanningInput {
