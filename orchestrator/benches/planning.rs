@@ -69,7 +69,13 @@ fn planning(c: &mut Criterion) {
         let seconds = profiled.fragment.macs as f64 / 4e9 + 1e-6 * (number + 10) as f64;
         let service = ServiceTime::new(20, seconds, 0.0);
         let node = &snapshot.nodes["cloud"];
-        measured.observe(node, profiled.fragment.id, Ran::Alone, service, Some(4 << 20));
+        measured.observe(
+            node,
+            profiled.fragment.id,
+            Ran::Alone,
+            service,
+            Some(4 << 20),
+        );
     }
     let wishes = [Wish::new(loaded)];
     let mut input = PlanningInput {

@@ -9,7 +9,6 @@
 //! one slept too long the next sleeps less.
 
 use std::{
-    cell::Cell,
     collections::BTreeMap,
     time::{Duration, Instant},
 };
@@ -22,27 +21,6 @@ const RECENT: usize = 64;
 const LATE: Duration = Duration::from_millis(50);
 /// Sizes that are told apart.
 const SIZES: usize = 64;
-
-/// Runs `work` and sleeps until as much time is gone as `counts` says of the processor time, over `share`.
-fn until(share: f64, work: impl FnOnce(), counts: impl FnOnce(Duration) -> Duration) -> Duration {
-    thread_local! {
-        static SLEPT_TOO_LONG: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-    }
-    let (wall, spent) = (Instant::now(), thread_time());
-    work();
-    if share < 1.0 {
-        let spent = thread_time().saturating_sub(spent);
-        let target = counts(spent).div_f64(share);
-        let before = SLEPT_TOO_LONG.get();
-        let left = target.saturating_sub(before + wall.elapsed());
-        if !left.is_zero() {
-            std::thread::sleep(left);
-        }
-        let late = (before + wall.elapsed()).saturating_sub(target);
-        SLEPT_TOO_LONG.set(late.min(LATE));
-    }
-    wall.elapsed()
-}
 
 /// What a fragment's runs are made longer by, and what is done to its tensors before and after.
 #[derive(Debug)]
@@ -75,26 +53,47 @@ pub(crate) const fn size(bytes: u64) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Stretch {
     share: f64,
-    recent: Mutex<BTreeMap<u64, Recent>>,
+    past: Mutex<Past>,
+}
+
+#[derive(Debug, Default)]
+struct Past {
+    recent: BTreeMap<u64, Recent>,
+    /// What was slept too long and not made up for yet.
+    late: Duration,
 }
 
 impl Stretch {
-    const fn new(share: f64) -> Self {
+    fn new(share: f64) -> Self {
         Self {
             share,
-            recent: Mutex::new(BTreeMap::new()),
+            past: Mutex::default(),
         }
     }
 
     /// Runs `work` of a size, stretched as if the machine had only its share of its speed; returns the time taken.
     pub(crate) fn run(&self, size: u64, work: impl FnOnce()) -> Duration {
-        until(self.share, work, |spent| {
-            let mut recent = self.recent.lock();
-            if recent.len() >= SIZES && !recent.contains_key(&size) {
-                recent.clear();
+        let (wall, spent) = (Instant::now(), thread_time());
+        work();
+        if self.share < 1.0 {
+            let spent = thread_time().saturating_sub(spent);
+            let (target, before) = {
+                let mut past = self.past.lock();
+                if past.recent.len() >= SIZES && !past.recent.contains_key(&size) {
+                    past.recent.clear();
+                }
+                let fastest = past.recent.entry(size).or_default().fastest(spent);
+                let before = std::mem::take(&mut past.late);
+                (fastest.div_f64(self.share), before)
+            };
+            let left = target.saturating_sub(before + wall.elapsed());
+            if !left.is_zero() {
+                std::thread::sleep(left);
             }
-            recent.entry(size).or_default().fastest(spent)
-        })
+            let late = (before + wall.elapsed()).saturating_sub(target);
+            self.past.lock().late = late.min(LATE);
+        }
+        wall.elapsed()
     }
 }
 
