@@ -198,7 +198,6 @@ fn on_boards(args: &Chainnet, judge: Judge, net: Option<&ChainNet>, number: u64)
     Some((before, measure(args, &system(&better)?, number), seconds))
 }
 
-/// The same without requests: a random place may be one that cannot keep up.
 fn predict(net: &ChainNet, system: &System) -> Vec<splitplace_twin::chainnet::Ratios> {
     net.predict(&[system]).pop().unwrap_or_default()
 }
