@@ -24,8 +24,8 @@ use splitplace_onnx::package::{Package, bare_name};
 use splitplace_plan::ModelName;
 
 pub use self::loaded::{
-    Coding, LoadSettings, Loaded, LoadedExit, LoadedPart, LoadedVariant, Profiled, profile_plan,
-    records,
+    Coding, FragmentPlace, LoadSettings, Loaded, LoadedExit, LoadedPart, LoadedVariant, Profiled,
+    profile_plan, records,
 };
 use crate::{
     face::LoadError,

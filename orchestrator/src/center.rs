@@ -23,6 +23,7 @@ mod merge;
 mod metrics;
 mod plans;
 mod prediction;
+mod profiled;
 mod roll_out;
 mod served;
 mod traced;
@@ -53,7 +54,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     catalog::{Catalog, LoadSettings},
     config::Config,
-    measured::{ProbeSettings, Roads, Transfers},
+    measured::{MeasuredSettings, ProbeSettings, Profiles, Roads, Transfers},
     sessions::{FragmentSource, Sessions, SessionsConfig},
     store::{DecisionRecord, Store, StoreError},
 };
@@ -151,6 +152,8 @@ struct Inner {
     watching: watching::Watching,
     /// What links really took.
     transfers: Mutex<Transfers>,
+    /// What workers say of their fragments.
+    profiles: Mutex<Profiles>,
     is_draining: AtomicBool,
     is_settled: AtomicBool,
     metrics: Metrics,
@@ -269,6 +272,7 @@ impl Center {
             feedback: Saves::default(),
             watching: watching::Watching::default(),
             transfers: Mutex::default(),
+            profiles: Mutex::new(Profiles::new(MeasuredSettings::default().records)),
             is_draining: AtomicBool::new(false),
             is_settled: AtomicBool::new(false),
             metrics: Metrics::register(registry),

@@ -390,6 +390,12 @@ pub trait Face: Send + Sync + 'static {
         explain: bool,
     ) -> impl Future<Output = Result<center::PlanResponse, String>> + Send;
 
+    /// What fragments take on the nodes that ran them.
+    ///
+    /// # Errors
+    /// Why it cannot be said here.
+    fn profiles(&self) -> Result<center::ProfilesResponse, String>;
+
     /// What differs between two plans that are remembered.
     ///
     /// # Errors

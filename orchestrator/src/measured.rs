@@ -19,6 +19,7 @@
 //! Values in, values out: no clock, and the same observations in the same order give the same table.
 
 mod estimate;
+mod profiles;
 mod roads;
 mod transfers;
 
@@ -32,6 +33,7 @@ use splitplace_plan::FragmentId;
 
 pub use self::{
     estimate::{Atom, Estimate, OnNode, PartFacts, Source},
+    profiles::{Profile, Profiles},
     roads::{Moved, Probe, ProbeSettings, Roads, told},
     transfers::Transfers,
 };

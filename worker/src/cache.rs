@@ -17,6 +17,9 @@ use splitplace_plan::FragmentId;
 /// The hash of a piece.
 pub(crate) type Hash = [u8; 32];
 
+/// Ending of the files that hold what was measured; they stand beside the fragments.
+pub(crate) const PROFILES: &str = "profiles";
+
 /// Most pieces of a fragment.
 pub(crate) const PIECES: usize = 65_536;
 
@@ -117,6 +120,14 @@ impl Cache {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
+            // What was measured is small, and cannot be fetched again.
+            if entry
+                .path()
+                .extension()
+                .is_some_and(|ending| ending == PROFILES)
+            {
+                continue;
+            }
             let about = entry.metadata()?;
             files.push((about.modified()?, about.len(), entry.path()));
         }

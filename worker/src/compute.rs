@@ -145,6 +145,17 @@ impl Queue {
         self.inner.lock().heap.len()
     }
 
+    /// Frames that are computed now.
+    pub(crate) fn running(&self) -> usize {
+        self.inner.lock().running
+    }
+
+    /// Whether nothing waits and nothing is computed.
+    pub(crate) fn is_idle(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.running == 0 && inner.heap.is_empty()
+    }
+
     /// Lets the threads end once the queue is empty.
     pub(crate) fn close(&self) {
         self.inner.lock().is_closed = true;

@@ -7,7 +7,8 @@
 //!
 //! Nothing is global: any number of workers live in one process.
 //!
-//! Reading order: [`config`], [`memory`] (what a node really has), `cache` (on disk), `fragments` (held and measured),
+//! Reading order: [`config`], [`memory`] (what a node really has), `cache` (on disk), `profile` (what a fragment takes), `profiles`
+//! (kept), `fragments` (held and measured),
 //! `routes` (tables by generation), `compute` (queues and threads), `coding` (tensors as they cross
 //! links), `exits` (heads that may answer), `station` (who decides at them), `node` (frames in and out),
 //! `probed` (frames that only measure links), `session` (the control plane).
@@ -24,6 +25,8 @@ mod metrics;
 mod news;
 mod node;
 mod probed;
+mod profile;
+mod profiles;
 mod routes;
 mod session;
 mod station;

@@ -23,6 +23,7 @@ use crate::{
     fragments::{Fragments, Loaded},
     metrics::Metrics,
     probed::Probed,
+    profile::Setting,
     routes::{Hop, Routes, Way},
     station::Visit,
 };
@@ -240,6 +241,8 @@ impl Node {
         let values = values.map_err(wrong)?;
         let samples = fragment.prepared.samples(&values).unwrap_or(1).max(1);
         let mut made = Ok(Vec::new());
+        // As it is at the beginning: others may end, or begin, before this one is through.
+        let threads = self.queue.running().max(1);
         let took = fragment
             .stretch
             .computing
@@ -249,10 +252,13 @@ impl Node {
         self.metrics.service.observe(took.as_secs_f64());
         fragment.done.fetch_add(1, Ordering::Relaxed);
         #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
-        fragment
-            .service
-            .lock()
-            .add(took.as_secs_f64() / samples as f64);
+        let each = took.as_secs_f64() / samples as f64;
+        fragment.service.lock().add(each);
+        let setting = Setting {
+            batch: u32::try_from(samples).unwrap_or(u32::MAX),
+            threads: u32::try_from(threads).unwrap_or(u32::MAX),
+        };
+        self.fragments.profiles.add(fragment.id, setting, each);
         let mut said = Vec::with_capacity(hop.exits.len());
         let mut answer = None;
         for exit in &hop.exits {
@@ -482,11 +488,12 @@ mod tests {
     use splitplace_proto::control::{HopSpec, RouteSpec};
 
     use super::*;
-    use crate::metrics::Families;
+    use crate::{metrics::Families, profiles::Profiles};
 
     #[test]
     fn a_fragment_on_its_way_in_outlives_the_generation_before() {
-        let fragments = Fragments::new(1 << 20, Limits::default(), 1, 1.0, None);
+        let profiles = Profiles::open(None, String::new());
+        let fragments = Fragments::new(1 << 20, Limits::default(), 1, 1.0, None, profiles);
         let metrics = Families::register(&mut Registry::default()).of("n");
         let node = Node::new("n".into(), fragments, metrics);
         let id = FragmentId([7; 32]);

@@ -28,10 +28,11 @@ use tonic::transport::Channel;
 use crate::{
     Config,
     cache::Cache,
-    fragments::Fragments,
+    fragments::{Fragments, Loaded},
     memory,
     metrics::Families,
     node::{Arrivals, CENTER, Node},
+    profiles::{self, Profiles},
 };
 
 /// Why a worker could not run.
@@ -66,6 +67,9 @@ pub enum Error {
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
 }
+
+/// How often what was measured goes to disk: a crash forgets no more than that.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 /// Messages to the orchestrator that may wait.
 const OUTBOX: usize = 256;
@@ -115,6 +119,10 @@ pub async fn run(
         config.warm_runs,
         config.speed_share,
         cache,
+        Profiles::open(
+            config.cache.as_deref(),
+            profiles::hardware(cores, config.speed_share),
+        ),
     );
     let node = Node::new(name.clone(), fragments, metrics.of(&name));
     let speed = tokio::task::spawn_blocking(|| {
@@ -165,6 +173,7 @@ pub async fn run(
                 tracing::error!(code = "SP405", "a compute thread panicked");
             }
         }
+        worker.node.fragments.profiles.save();
     });
     joined.await.map_err(|error| Error::Thread(error.into()))?;
     ended
@@ -340,11 +349,18 @@ impl Worker {
                 peer_queue: self.config.peer_queue,
                 max_fragment_bytes: self.config.max_fragment_bytes,
                 security: self.security.clone(),
+                cores: self.hello.cores,
             };
             tokio::spawn(async move {
                 let mut loader = loader;
                 while let Some(load) = to_load.recv().await {
                     loader.one(load).await;
+                    for loaded in loader.node.fragments.all() {
+                        if !to_load.is_empty() {
+                            break;
+                        }
+                        loader.curve(loaded).await;
+                    }
                 }
             })
         };
@@ -384,6 +400,7 @@ impl Worker {
         let every = |ms: u32| Duration::from_millis(u64::from(ms.max(10)));
         let mut beats = tokio::time::interval(every(welcome.beat_interval_ms));
         let mut reports = tokio::time::interval(every(welcome.report_interval_ms));
+        let mut saves = tokio::time::interval(SAVE_EVERY);
         let silence = every(welcome.silence_limit_ms);
         let mut heard = tokio::time::Instant::now();
         let mut echo: Option<(i64, i64)> = None;
@@ -465,6 +482,10 @@ impl Worker {
                         }
                     }
                 }
+                _ = saves.tick() => {
+                    let node = Arc::clone(&self.node);
+                    tokio::task::spawn_blocking(move || node.fragments.profiles.save());
+                }
                 _ = reports.tick() => {
                     let report = worker_message::Kind::Report(self.report());
                     if outbox.try_send(message(report)).is_err() {
@@ -510,13 +531,7 @@ impl Worker {
             reconnects: sender.tallies().reconnects.load(Relaxed),
         });
         control::Report {
-            fragments: self
-                .node
-                .fragments
-                .all()
-                .iter()
-                .map(|loaded| loaded.report())
-                .collect(),
+            fragments: self.node.fragments.reports(),
             memory_used_bytes: self.node.fragments.used_bytes(),
             links: links.collect(),
             stations: self
@@ -544,6 +559,7 @@ struct Loader {
     peer_queue: usize,
     max_fragment_bytes: u64,
     security: Option<Security>,
+    cores: u32,
 }
 
 impl Loader {
@@ -615,12 +631,12 @@ impl Loader {
                     loaded
                         .map_err(|error| error.to_string())?
                         .map_err(|refused| {
-                            statuses.extend(refused.measured);
+                            statuses.extend(refused.measured.map(|measured| *measured));
                             refused.reason
                         })?
                 }
             };
-            statuses.push(loaded.status());
+            statuses.push(self.node.fragments.status(&loaded));
         }
         self.peers(&assignment.peers)?;
         self.node
@@ -670,17 +686,36 @@ impl Loader {
         Ok(())
     }
 
+    /// Measures of a fragment what it does with more samples and threads, while nobody needs the node. What is found out
+    /// goes with the next report.
+    async fn curve(&self, loaded: Arc<Loaded>) {
+        let (node, cores) = (Arc::clone(&self.node), self.cores);
+        let measure = move || {
+            node.fragments
+                .curve(&loaded, cores, || node.queue.is_idle());
+        };
+        if let Err(error) = tokio::task::spawn_blocking(measure).await {
+            tracing::warn!(code = "SP403", %error, "a fragment could not be measured");
+        }
+    }
+
     async fn profile(&mut self, profile: Profile) -> Result<Vec<control::FragmentStatus>, String> {
         let mut statuses = Vec::with_capacity(profile.fragments.len());
         for spec in profile.fragments {
             let id = id_of(&spec)?;
             let bytes = self.bytes(&spec, id).await?;
             let node = Arc::clone(&self.node);
-            let measure = move || node.fragments.measure(&spec, id, bytes);
+            let cores = self.cores;
+            let measure = move || {
+                let measured = node.fragments.measure(&spec, id, bytes)?;
+                node.fragments
+                    .curve(&measured, cores, || node.queue.is_idle());
+                Ok::<_, String>(node.fragments.status(&measured))
+            };
             let measured = tokio::task::spawn_blocking(measure)
                 .await
                 .map_err(|error| error.to_string())??;
-            statuses.push(measured.status());
+            statuses.push(measured);
         }
         Ok(statuses)
     }

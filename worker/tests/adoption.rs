@@ -19,8 +19,8 @@ use sha2::{Digest as _, Sha256};
 use splitplace_onnx::{Limits, Model, cut_layers, import};
 use splitplace_proto::control::{
     Assignment, AssignmentStatus, Beat, CenterMessage, FetchChunk, FetchRequest, FragmentSpec,
-    HopSpec, Peer, Piece, PieceList, PiecesRequest, Report, RouteSpec, Welcome, WorkerMessage,
-    center_message,
+    HopSpec, Peer, Piece, PieceList, PiecesRequest, ProfilePoint, Report, RouteSpec, Welcome,
+    WorkerMessage, center_message,
     control_server::{Control, ControlServer},
     worker_message,
 };
@@ -115,8 +115,16 @@ struct Fleet {
     say: mpsc::Sender<Result<CenterMessage, Status>>,
     heard: mpsc::Receiver<WorkerMessage>,
     stop: Option<oneshot::Sender<()>>,
+    ended: Option<tokio::task::JoinHandle<()>>,
     specs: Vec<FragmentSpec>,
     sent: Arc<AtomicUsize>,
+}
+
+/// Samples in a call, threads, and runs.
+fn settings(points: &[ProfilePoint]) -> Vec<(u32, u32, u64)> {
+    let runs = |point: &ProfilePoint| point.service.map_or(0, |service| service.count);
+    let settings = points.iter().map(|p| (p.batch, p.threads, runs(p)));
+    settings.collect()
 }
 
 /// Whole networks stand for fragments: each is another content.
@@ -181,7 +189,7 @@ impl Fleet {
             node: "attic".into(),
             orchestrator: address.clone(),
             memory_bytes,
-            cores: 1,
+            cores: 2,
             warm_runs: 1,
             cache,
             ..Config::default()
@@ -189,7 +197,7 @@ impl Fleet {
         let frames = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let metrics = Metrics::register(&mut Registry::default());
-        tokio::spawn(async move {
+        let ended = tokio::spawn(async move {
             let ended = splitplace_worker::run(config, frames, &metrics, async {
                 let _ = stopped.await;
             });
@@ -205,6 +213,7 @@ impl Fleet {
             say,
             heard,
             stop: Some(stop),
+            ended: Some(ended),
             specs,
             sent,
         };
@@ -271,6 +280,14 @@ impl Fleet {
         // One may have been on its way.
         self.hear(report).await;
         self.hear(report).await
+    }
+
+    /// Asks the worker to stop, and waits until it has.
+    async fn leave(mut self) {
+        let _ = self.stop.take().unwrap().send(());
+        let ended = self.ended.take().unwrap();
+        drop(self);
+        ended.await.unwrap();
     }
 
     async fn holds(&mut self) -> Vec<usize> {
@@ -364,4 +381,42 @@ async fn weights_that_a_node_has_are_not_sent_again() {
         assert_eq!(status.refusal, "");
     }
     assert_eq!(bare.sent.load(Ordering::Relaxed), sizes[0] + sizes[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_measured_outlives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Some(folder.path().to_owned());
+    let mut first = Fleet::with(files(), 1 << 30, cache.clone()).await;
+    let status = first.assign(1, 0, 0).await;
+    assert_eq!(settings(&status.fragments[0].profile), [(1, 1, 1)]);
+    let (peak, memory) = (
+        status.fragments[0].peak_bytes,
+        status.fragments[0].memory_bytes,
+    );
+    assert!(0 < peak && peak < memory, "{peak} of {memory}");
+    // Nobody needs the node, so it finds out what more samples and threads do, for as long as it takes time for that.
+    // Told once, by whichever report comes next.
+    let more = |kind| match kind {
+        worker_message::Kind::Report(report) => {
+            let points = report.fragments.iter().flat_map(|f| settings(&f.profile));
+            let more: Vec<_> = points.filter(|(batch, ..)| *batch > 1).collect();
+            (!more.is_empty()).then_some(more)
+        }
+        _ => None,
+    };
+    let told = first.hear(more).await;
+    first.leave().await;
+
+    let mut second = Fleet::with(files(), 1 << 30, cache).await;
+    let status = second.assign(1, 0, 0).await;
+    // All of it is there, and the run at load came on top.
+    let known = settings(&status.fragments[0].profile);
+    assert!(known.contains(&(1, 1, 2)), "{known:?}");
+    for (batch, threads, runs) in told {
+        let is_there = |k: &(u32, u32, u64)| (k.0, k.1) == (batch, threads) && runs <= k.2;
+        assert!(known.iter().any(is_there), "{known:?}");
+    }
+    let points = &status.fragments[0].profile;
+    assert!(points.iter().all(|p| p.p95_seconds > 0.0), "{points:?}");
 }

@@ -1,5 +1,6 @@
 //! `splitplace plan`: what runs, why, what it was before, and what an operator wants of it.
 
+mod profiles;
 mod text;
 
 use std::{collections::BTreeMap, process::ExitCode};
@@ -23,6 +24,8 @@ pub(crate) enum PlanCommand {
     Show(Show),
     /// Why: the runner-up of each arm, by how much it lost, and the rates of links at which the choice would change.
     Explain(Explain),
+    /// What fragments take on the nodes that ran them: mean and tail, by samples in a call and by threads, and memory.
+    Profiles(profiles::ProfilesArgs),
     /// What differs between two plans; without numbers, what the plan in force changed.
     Diff(Diff),
     /// Have requests take an arm, or the planner cut it so and have its fragments there.
@@ -139,6 +142,7 @@ pub(crate) async fn run(command: PlanCommand) -> anyhow::Result<ExitCode> {
                 text::explain(&plan);
             }
         }
+        PlanCommand::Profiles(args) => profiles::run(&args).await?,
         PlanCommand::Diff(args) => {
             let client = Client::connect(&args.server).await?;
             let asked = PlanDiffRequest {

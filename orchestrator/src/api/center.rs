@@ -5,8 +5,9 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use splitplace_proto::center::{
     ActRequest, ActResponse, FeedbackRequest, FeedbackResponse, PlanDiffRequest, PlanDiffResponse,
-    PlanRequest, PlanResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
-    WatchPlanRequest, center_server::Center as Service,
+    PlanRequest, PlanResponse, ProfilesRequest, ProfilesResponse, SnapshotRequest,
+    SnapshotResponse, StatusRequest, StatusResponse, WatchPlanRequest,
+    center_server::Center as Service,
 };
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
@@ -61,6 +62,14 @@ impl<F: Face> Service for Center<F> {
     async fn plan(&self, request: Request<PlanRequest>) -> Result<Response<PlanResponse>, Status> {
         let plan = self.face.plan(request.into_inner().explain).await;
         plan.map(Response::new).map_err(Status::unavailable)
+    }
+
+    async fn profiles(
+        &self,
+        _: Request<ProfilesRequest>,
+    ) -> Result<Response<ProfilesResponse>, Status> {
+        let found = self.face.profiles();
+        found.map(Response::new).map_err(Status::unavailable)
     }
 
     async fn plan_diff(

@@ -183,6 +183,10 @@ impl Face for Standby {
         Err(self.refusal())
     }
 
+    fn profiles(&self) -> Result<center::ProfilesResponse, String> {
+        Err(self.refusal())
+    }
+
     fn plan_diff(&self, _: center::PlanDiffRequest) -> Result<center::PlanDiffResponse, String> {
         Err(self.refusal())
     }

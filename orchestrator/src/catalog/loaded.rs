@@ -159,6 +159,17 @@ pub struct Profiled {
     pub fragment: Arc<Fragment>,
 }
 
+/// Where a fragment lies in a package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FragmentPlace {
+    /// The variant's name.
+    pub variant: String,
+    /// The part's file.
+    pub part: String,
+    /// Segments of the part.
+    pub segments: Range<usize>,
+}
+
 type Key = (usize, usize, usize, usize);
 
 /// Fragments cut before; the one not asked for for longest makes room.
@@ -346,6 +357,22 @@ impl Loaded {
     ) -> Option<FragmentId> {
         let key = (variant, part, segments.start, segments.end);
         self.kept.lock().ids.get(&key).copied()
+    }
+
+    /// Where every fragment that was ever cut lies. O(fragments).
+    pub fn places(&self) -> Vec<(FragmentId, FragmentPlace)> {
+        let kept = self.kept.lock();
+        let ids = kept.ids.iter();
+        ids.map(|(&(variant, part, start, end), &id)| {
+            let variant = &self.variants[variant];
+            let place = FragmentPlace {
+                variant: variant.name.clone(),
+                part: variant.parts[part].file.clone(),
+                segments: start..end,
+            };
+            (id, place)
+        })
+        .collect()
     }
 
     /// Every fragment that was ever cut.

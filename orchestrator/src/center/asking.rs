@@ -11,7 +11,9 @@ use splitplace_plan::{ArmPlan, ModelName};
 use splitplace_proto::center;
 use tokio::sync::{oneshot, watch};
 
-use super::{Center, Inner, check, control::Command, flow::Waiting, look, plans, served::Served};
+use super::{
+    Center, Inner, check, control::Command, flow::Waiting, look, plans, profiled, served::Served,
+};
 use crate::{
     face::{Answer, Ask, AskError, Face, LoadError, ModelFacts, ModelState, ModelTallies},
     watched::Watched as _,
@@ -337,6 +339,10 @@ impl Face for Center {
 
     async fn plan(&self, explain: bool) -> Result<center::PlanResponse, String> {
         plans::plan(&self.inner, explain).await
+    }
+
+    fn profiles(&self) -> Result<center::ProfilesResponse, String> {
+        Ok(profiled::profiles(&self.inner))
     }
 
     fn plan_diff(

@@ -412,6 +412,7 @@ impl Control {
                 known.used_bytes = report.memory_used_bytes;
                 self.inner.steering.reported(&node, &report.stations);
                 self.inner.note_report(&known.node, &report);
+                self.inner.note_profiles(&node, &report.fragments);
                 for fragment in &report.fragments {
                     let service = fragment.service.and_then(|s| {
                         ServiceTime::new(s.count, s.mean_seconds, s.variance_seconds2)

@@ -376,6 +376,7 @@ async fn load(
         Err(mut error) => (std::mem::take(&mut error.measured), Some(error)),
     };
     for (node, statuses) in loaded {
+        inner.profiled(&node, &statuses);
         observations.extend(
             statuses
                 .iter()
@@ -439,6 +440,7 @@ async fn profile(inner: &Arc<Inner>, start: &mut Start) -> Vec<Observation> {
         };
         match answer {
             Ok(Ok(Ok(statuses))) => {
+                inner.profiled(&node.id, &statuses);
                 for observed in statuses
                     .iter()
                     .filter_map(|status| observation(&node.id, status))

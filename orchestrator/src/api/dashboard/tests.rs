@@ -83,6 +83,10 @@ impl Face for Stub {
         Err("a stub plans nothing".into())
     }
 
+    fn profiles(&self) -> Result<center::ProfilesResponse, String> {
+        Err("a stub measures nothing".into())
+    }
+
     fn plan_diff(&self, _: center::PlanDiffRequest) -> Result<center::PlanDiffResponse, String> {
         Err("a stub plans nothing".into())
     }

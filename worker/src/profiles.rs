@@ -1,0 +1,277 @@
+//! Profiles of the fragments that a worker ever held, kept on disk beside them.
+//!
+//! A fragment is named by what it computes, so its name is the key, with the machine beside it: times of other
+//! hardware, or of another share of it, are in other files.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use parking_lot::Mutex;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+use splitplace_plan::FragmentId;
+use splitplace_proto::control;
+
+use crate::{
+    cache::PROFILES,
+    profile::{Profile, Setting},
+};
+
+/// Most fragments of which something is kept; the one needed longest ago makes room.
+const FRAGMENTS: usize = 4096;
+/// A file of more bytes is none of ours.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Every profile, in memory and on disk.
+#[derive(Debug)]
+pub(crate) struct Profiles {
+    hardware: String,
+    path: Option<PathBuf>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// With the count at which each was needed last.
+    by_fragment: BTreeMap<FragmentId, (u64, Profile)>,
+    ticks: u64,
+    is_changed: bool,
+}
+
+impl Kept {
+    /// The profile of a fragment, which is needed now.
+    fn of(&mut self, id: FragmentId) -> &mut Profile {
+        self.ticks += 1;
+        if self.by_fragment.len() >= FRAGMENTS && !self.by_fragment.contains_key(&id) {
+            let entries = self.by_fragment.iter();
+            let oldest = entries.min_by_key(|(_, (needed, _))| *needed);
+            if let Some((&oldest, _)) = oldest {
+                self.by_fragment.remove(&oldest);
+            }
+        }
+        let (needed, profile) = self.by_fragment.entry(id).or_default();
+        *needed = self.ticks;
+        profile
+    }
+}
+
+impl Profiles {
+    /// What was kept in this folder for this hardware; nothing without a folder.
+    pub(crate) fn open(folder: Option<&Path>, hardware: String) -> Self {
+        let path = folder.map(|folder| {
+            let name = FragmentId(Sha256::digest(&hardware).into()).hex();
+            folder.join(format!("{}.{PROFILES}", &name[..16]))
+        });
+        let mut kept = Kept::default();
+        match path.as_deref().map(|path| read(path, &hardware)) {
+            None => {}
+            Some(Ok(file)) => {
+                for one in file.fragments.iter().take(FRAGMENTS) {
+                    if let Some(id) = FragmentId::from_slice(&one.id) {
+                        *kept.of(id) = Profile::restore(&one.cells);
+                    }
+                }
+            }
+            Some(Err(why)) => {
+                tracing::warn!(code = "SP113", why, "what was measured before is not used");
+            }
+        }
+        Self {
+            hardware,
+            path,
+            kept: Mutex::new(kept),
+        }
+    }
+
+    /// Takes in a call of a fragment.
+    pub(crate) fn add(&self, id: FragmentId, setting: Setting, seconds: f64) {
+        let mut kept = self.kept.lock();
+        kept.of(id).add(setting, seconds);
+        kept.is_changed = true;
+    }
+
+    /// Whether a fragment ran in that setting.
+    pub(crate) fn knows(&self, id: FragmentId, setting: Setting) -> bool {
+        let kept = self.kept.lock();
+        let profile = kept.by_fragment.get(&id);
+        profile.is_some_and(|(_, profile)| profile.knows(setting))
+    }
+
+    /// All that is known of a fragment.
+    pub(crate) fn points(&self, id: FragmentId) -> Vec<control::ProfilePoint> {
+        let kept = self.kept.lock();
+        let profile = kept.by_fragment.get(&id);
+        profile.map_or(Vec::new(), |(_, profile)| profile.points())
+    }
+
+    /// What changed of a fragment since this was last called.
+    pub(crate) fn news(&self, id: FragmentId) -> Vec<control::ProfilePoint> {
+        let mut kept = self.kept.lock();
+        let profile = kept.by_fragment.get_mut(&id);
+        profile.map_or(Vec::new(), |(_, profile)| profile.news())
+    }
+
+    /// Writes the file, if there is something new. Blocks.
+    pub(crate) fn save(&self) {
+        let Some(path) = &self.path else { return };
+        let file = {
+            let mut kept = self.kept.lock();
+            if !std::mem::take(&mut kept.is_changed) {
+                return;
+            }
+            let mut all: Vec<_> = kept.by_fragment.iter().collect();
+            all.sort_by_key(|(_, (needed, _))| *needed);
+            let fragments = all
+                .into_iter()
+                .map(|(id, (_, profile))| control::FragmentProfile {
+                    id: id.0.to_vec().into(),
+                    cells: profile.cells(),
+                });
+            control::Profiles {
+                hardware: self.hardware.clone(),
+                fragments: fragments.collect(),
+            }
+        };
+        if let Err(error) = write(path, &file.encode_to_vec()) {
+            tracing::warn!(code = "SP112", %error, "what was measured is not kept on disk");
+        }
+    }
+}
+
+fn read(path: &Path, hardware: &str) -> Result<control::Profiles, String> {
+    let about = |error: std::io::Error| format!("{}: {error}", path.display());
+    let size = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(control::Profiles::default());
+        }
+        Err(error) => return Err(about(error)),
+    };
+    if size > MOST_BYTES {
+        return Err(format!("{}: {size} bytes are too many", path.display()));
+    }
+    let bytes = fs::read(path).map_err(about)?;
+    let file = control::Profiles::decode(bytes.as_slice())
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    if file.hardware != hardware {
+        return Err(format!(
+            "{}: it holds for '{}', this is '{hardware}'",
+            path.display(),
+            file.hardware
+        ));
+    }
+    Ok(file)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = path.with_extension("part");
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(temporary, path)
+}
+
+/// What times of a fragment depend on beside the fragment: the processor, how many cores the node uses and which share
+/// of their speed, and the engine.
+pub(crate) fn hardware(cores: u32, speed_share: f64) -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    format!(
+        "{} {}, {cores} cores, share {speed_share}, worker {}",
+        std::env::consts::ARCH,
+        processor(&text),
+        env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// The processor's name, or the numbers that an ARM one has in its place.
+fn processor(cpuinfo: &str) -> String {
+    let field = |name: &str| {
+        cpuinfo.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim() == name).then(|| value.trim().to_owned())
+        })
+    };
+    field("model name").unwrap_or_else(|| {
+        let numbers = ["CPU implementer", "CPU part", "CPU revision"].map(field);
+        let numbers: Vec<String> = numbers.into_iter().flatten().collect();
+        if numbers.is_empty() {
+            "unknown".to_owned()
+        } else {
+            numbers.join(" ")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Setting = Setting {
+        batch: 1,
+        threads: 1,
+    };
+
+    #[test]
+    fn a_restart_on_the_same_hardware_knows_what_was_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (FragmentId([1; 32]), FragmentId([2; 32]));
+        let profiles = Profiles::open(Some(folder.path()), "one".into());
+        profiles.add(a, ONE, 0.25);
+        profiles.save();
+        let again = Profiles::open(Some(folder.path()), "one".into());
+        assert!(again.knows(a, ONE) && !again.knows(b, ONE));
+        assert_eq!(again.points(a), profiles.points(a));
+        let other = Profiles::open(Some(folder.path()), "another".into());
+        assert!(!other.knows(a, ONE));
+    }
+
+    #[test]
+    fn a_damaged_file_costs_what_was_measured_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let a = FragmentId([1; 32]);
+        let profiles = Profiles::open(Some(folder.path()), "one".into());
+        profiles.add(a, ONE, 0.25);
+        profiles.save();
+        let file = fs::read_dir(folder.path()).unwrap().next().unwrap();
+        let path = file.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[0] ^= 0xff;
+        fs::write(&path, bytes).unwrap();
+        let again = Profiles::open(Some(folder.path()), "one".into());
+        assert!(!again.knows(a, ONE));
+        again.add(a, ONE, 0.5);
+        again.save();
+        let third = Profiles::open(Some(folder.path()), "one".into());
+        assert!(third.knows(a, ONE));
+    }
+
+    #[test]
+    fn the_fragment_needed_longest_ago_makes_room() {
+        let profiles = Profiles::open(None, "one".into());
+        let id = |number: usize| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            FragmentId(id)
+        };
+        for number in 0..FRAGMENTS {
+            profiles.add(id(number), ONE, 1.0);
+        }
+        profiles.add(id(0), ONE, 1.0);
+        profiles.add(id(FRAGMENTS), ONE, 1.0);
+        assert!(profiles.knows(id(0), ONE) && !profiles.knows(id(1), ONE));
+        assert_eq!(profiles.kept.lock().by_fragment.len(), FRAGMENTS);
+    }
+
+    #[test]
+    fn processors_are_told_apart() {
+        let amd64 = "processor : 0\nmodel name\t: A Fine One @ 2 GHz\n";
+        assert_eq!(processor(amd64), "A Fine One @ 2 GHz");
+        let arm = "CPU implementer\t: 0x41\nCPU part\t: 0xd08\nCPU revision\t: 3\n";
+        assert_eq!(processor(arm), "0x41 0xd08 3");
+        assert_eq!(processor(""), "unknown");
+    }
+}
