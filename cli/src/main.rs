@@ -125,6 +125,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    output::end_with_the_reader();
     let cli = Cli::parse();
     let result = run(cli);
     result.unwrap_or_else(|error| output::fail(&error))
@@ -181,12 +182,9 @@ fn command(cli: Cli, runtime: &tokio::runtime::Runtime) -> anyhow::Result<ExitCo
         Command::Elect(args) => runtime.block_on(command::elect::run(args)),
         Command::Crds(args) => command::crds::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "splitplace",
-                &mut std::io::stdout(),
-            );
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "splitplace", &mut script);
+            print!("{}", String::from_utf8_lossy(&script));
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -76,6 +76,20 @@ pub(crate) fn has_colours(is_terminal: bool) -> bool {
     is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Ends the program in silence when nobody reads what it prints any more, as `splitplace … | head` does. The standard
+/// library panics there; the status is that of a program that the signal for it has ended.
+pub(crate) fn end_with_the_reader() {
+    const SIGPIPE: i32 = 13;
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload_as_str().unwrap_or_default();
+        if said.starts_with("failed printing to stdout") && said.contains("Broken pipe") {
+            std::process::exit(128 + SIGPIPE);
+        }
+        before(panic);
+    }));
+}
+
 /// A table with a header row, in the house's look.
 pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();

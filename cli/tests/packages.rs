@@ -242,3 +242,14 @@ exit = [{ name = "first", output = "exit1" }]
     ]);
     assert!(error.contains("outside"), "{error}");
 }
+
+#[test]
+fn a_reader_that_goes_away_ends_a_command_in_silence() {
+    for arguments in [&["crds"][..], &["completions", "bash"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_splitplace"));
+        let output = command.args(arguments).stdout(writer).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    }
+}

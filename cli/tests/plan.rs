@@ -126,7 +126,9 @@ fn what_operators_lay_down_holds_after_a_kill_and_is_explained() {
     for one in profiles {
         assert!(one["peak_bytes"].as_u64().unwrap() < one["memory_bytes"].as_u64().unwrap());
         let settings = one["settings"].as_array().unwrap();
-        let alone = settings.iter().find(|s| s["batch"] == 1 && s["threads"] == 1);
+        let alone = settings
+            .iter()
+            .find(|s| s["batch"] == 1 && s["threads"] == 1);
         let alone = alone.unwrap();
         assert!(alone["p95_seconds"].as_f64().unwrap() > 0.0, "{one}");
         assert_eq!(alone["speed_up"], 1.0, "{one}");

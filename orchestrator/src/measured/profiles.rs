@@ -163,10 +163,10 @@ mod tests {
     fn two_threads_that_get_in_each_others_way_do_less_than_twice_the_work() {
         let mut profiles = Profiles::new(10);
         let node = NodeId::new("a");
-        profiles.reported(&node, &report(1, vec![point(1, 1, 0.01)]));
+        profiles.reported(&node, &report(1, vec![point(1, 1, 0.5)]));
         profiles.reported(
             &node,
-            &report(1, vec![point(1, 2, 0.0125), point(4, 1, 0.01)]),
+            &report(1, vec![point(1, 2, 0.625), point(4, 1, 0.5)]),
         );
         let (_, _, profile) = profiles.iter().next().unwrap();
         assert_eq!(profile.speed_up(1, 1), Some(1.0));

@@ -90,8 +90,14 @@ impl Net {
         self.layer(&[x], [1000, 1, 1], channels * 1000);
     }
 
-    fn done(self) -> Network {
-        let seconds = |macs: u64| vec![2e-4 + macs as f64 / 1e9, 2e-5 + macs as f64 / 1e10];
+    /// With `nodes` nodes: a device, a server ten times as fast, and others half as fast as that.
+    fn done(self, nodes: usize) -> Network {
+        let slower = [10.0, 1.0].into_iter().chain(std::iter::repeat(2.0));
+        let slower: Vec<f64> = slower.take(nodes).collect();
+        let seconds = |macs: u64| {
+            let one = 2e-5 + macs as f64 / 1e10;
+            slower.iter().map(|times| times * one).collect()
+        };
         let layers = self.layers.iter().map(|(_, macs)| Layer {
             seconds: seconds(*macs),
         });
@@ -119,15 +125,19 @@ impl Net {
                 back: if number == last { 4000 } else { 0 },
             }
         });
-        let coding = vec![10.0, 1.0];
+        let coding = slower.clone();
         let network = Network::new(layers.collect(), tensors.collect(), coding);
         let network = network.expect("it was drawn in order");
-        let picture = network.with_picture(0, 40_000, vec![0.02, 0.002]);
+        let picture = network.with_picture(
+            0,
+            40_000,
+            slower.iter().map(|times| times * 0.002).collect(),
+        );
         picture.expect("the input is there")
     }
 }
 
-fn mobilenet() -> Network {
+fn mobilenet(nodes: usize) -> Network {
     let mut net = Net::new(224);
     let mut x = net.act(0, 32, (3, 3), 2, (1, 1));
     let blocks = [
@@ -158,10 +168,10 @@ fn mobilenet() -> Network {
     }
     x = net.one(x, 1280);
     net.head(x);
-    net.done()
+    net.done(nodes)
 }
 
-fn resnet() -> Network {
+fn resnet(nodes: usize) -> Network {
     let mut net = Net::new(224);
     let mut x = net.conv(0, 64, (7, 7), 2, (3, 3), 1);
     x = net.pool(x, 3, 2, 1);
@@ -186,10 +196,10 @@ fn resnet() -> Network {
     x = net.same(x);
     x = net.same(x);
     net.head(x);
-    net.done()
+    net.done(nodes)
 }
 
-fn inception() -> Network {
+fn inception(nodes: usize) -> Network {
     let mut net = Net::new(299);
     let mut x = net.act(0, 32, (3, 3), 2, (0, 0));
     x = net.act(x, 32, (3, 3), 1, (0, 0));
@@ -254,14 +264,14 @@ fn inception() -> Network {
         x = net.concat(&[a, b, c, d]);
     }
     net.head(x);
-    net.done()
+    net.done(nodes)
 }
 
-/// By name.
-pub(crate) fn all() -> [(&'static str, Network); 3] {
+/// By name, with so many nodes.
+pub(crate) fn all(nodes: usize) -> [(&'static str, Network); 3] {
     [
-        ("MobileNetV2", mobilenet()),
-        ("ResNet50-V2", resnet()),
-        ("InceptionV3", inception()),
+        ("MobileNetV2", mobilenet(nodes)),
+        ("ResNet50-V2", resnet(nodes)),
+        ("InceptionV3", inception(nodes)),
     ]
 }
