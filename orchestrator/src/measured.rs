@@ -30,6 +30,7 @@ use std::{
 
 use splitplace_fleet::{Node, NodeId};
 use splitplace_plan::FragmentId;
+use splitplace_proto::control;
 
 pub use self::{
     estimate::{Atom, Estimate, OnNode, PartFacts, Source},
@@ -109,6 +110,12 @@ impl ServiceTime {
             mean: mean_seconds,
             variance: variance_seconds2,
         })
+    }
+
+    /// What a worker told; `None` as for [`ServiceTime::new`].
+    #[must_use]
+    pub fn told(told: &control::ServiceTime) -> Option<Self> {
+        Self::new(told.count, told.mean_seconds, told.variance_seconds2)
     }
 }
 

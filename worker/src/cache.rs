@@ -23,6 +23,15 @@ pub(crate) const PROFILES: &str = "profiles";
 /// Most pieces of a fragment.
 pub(crate) const PIECES: usize = 65_536;
 
+/// Writes a file whole or not at all.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = path.with_extension("part");
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(temporary, path)
+}
+
 /// A folder of pieces.
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -101,18 +110,10 @@ impl Cache {
         self.make_room(new + list.len() as u64)?;
         for (hash, piece) in &hashes {
             if !self.piece_path(hash).exists() {
-                self.write(&self.piece_path(hash), piece)?;
+                write(&self.piece_path(hash), piece)?;
             }
         }
-        self.write(&self.list_path(id), &list)
-    }
-
-    fn write(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-        let temporary = path.with_extension("part");
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(temporary, path)
+        write(&self.list_path(id), &list)
     }
 
     /// Removes the files that were needed longest ago until `needed` bytes fit.

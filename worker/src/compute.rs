@@ -66,6 +66,12 @@ struct Inner {
     is_closed: bool,
 }
 
+impl Inner {
+    fn is_idle(&self) -> bool {
+        self.running == 0 && self.heap.is_empty()
+    }
+}
+
 /// What waits on one node.
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -123,7 +129,7 @@ impl Queue {
     pub(crate) fn done(&self) {
         let mut inner = self.inner.lock();
         inner.running -= 1;
-        if inner.running == 0 && inner.heap.is_empty() {
+        if inner.is_idle() {
             self.rest.notify_all();
         }
     }
@@ -132,7 +138,7 @@ impl Queue {
     pub(crate) fn wait_for_rest(&self, most: Duration) -> bool {
         let until = Instant::now() + most;
         let mut inner = self.inner.lock();
-        while inner.running > 0 || !inner.heap.is_empty() {
+        while !inner.is_idle() {
             if self.rest.wait_until(&mut inner, until).timed_out() {
                 return false;
             }
@@ -152,8 +158,7 @@ impl Queue {
 
     /// Whether nothing waits and nothing is computed.
     pub(crate) fn is_idle(&self) -> bool {
-        let inner = self.inner.lock();
-        inner.running == 0 && inner.heap.is_empty()
+        self.inner.lock().is_idle()
     }
 
     /// Lets the threads end once the queue is empty.

@@ -52,11 +52,6 @@ impl Service {
     }
 }
 
-/// One sample on one thread.
-const ONE: Setting = Setting {
-    batch: 1,
-    threads: 1,
-};
 /// Samples in a call by which it is measured what more of them do.
 const BATCH: u32 = 4;
 /// Calls of each other setting that are measured, and the time after which no further one begins.
@@ -274,7 +269,7 @@ impl Fragments {
         for _ in 0..self.warm_runs.max(1) {
             let seconds = stretch.computing.run(1, || drop(prepared.run(&inputs)));
             first.add(seconds.as_secs_f64());
-            self.profiles.add(id, ONE, seconds.as_secs_f64());
+            self.profiles.add(id, Setting::ONE, seconds.as_secs_f64());
             if Duration::from_secs(2) < begin.elapsed() {
                 break;
             }
@@ -304,9 +299,11 @@ impl Fragments {
     pub(crate) fn curve(&self, loaded: &Loaded, cores: u32, is_free: impl Fn() -> bool) {
         let begin = Instant::now();
         for setting in settings(cores) {
+            if self.profiles.knows(loaded.id, setting) {
+                continue;
+            }
             let inputs = samples(&loaded.prepared, setting.batch);
-            let is_taken = loaded.prepared.samples(&inputs).is_ok();
-            if !is_taken || self.profiles.knows(loaded.id, setting) {
+            if loaded.prepared.samples(&inputs).is_err() {
                 continue;
             }
             for _ in 0..CURVE_CALLS {

@@ -26,6 +26,14 @@ pub(crate) struct Setting {
     pub(crate) threads: u32,
 }
 
+impl Setting {
+    /// One sample on one thread.
+    pub(crate) const ONE: Self = Self {
+        batch: 1,
+        threads: 1,
+    };
+}
+
 /// Runs of one setting.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Cell {
@@ -204,11 +212,6 @@ mod tests {
 
     use super::*;
 
-    const ONE: Setting = Setting {
-        batch: 1,
-        threads: 1,
-    };
-
     #[test]
     fn moments_and_tail_are_those_of_the_runs() {
         for seed in 0..20 {
@@ -218,7 +221,7 @@ mod tests {
                 .map(|_| 1e-4 * (1.0 - rng.random::<f64>()).recip().powf(0.4))
                 .collect();
             for time in &times {
-                profile.add(ONE, *time);
+                profile.add(Setting::ONE, *time);
             }
             let point = profile.points().remove(0);
             let service = point.service.unwrap();
@@ -237,10 +240,10 @@ mod tests {
     fn a_machine_that_grows_slower_is_believed() {
         let mut profile = Profile::default();
         for _ in 0..5000 {
-            profile.add(ONE, 1e-3);
+            profile.add(Setting::ONE, 1e-3);
         }
         for _ in 0..3000 {
-            profile.add(ONE, 3e-3);
+            profile.add(Setting::ONE, 3e-3);
         }
         let point = profile.points().remove(0);
         let service = point.service.unwrap();
@@ -257,7 +260,7 @@ mod tests {
             threads: 2,
         };
         for number in 0..50u32 {
-            profile.add(ONE, 1e-3 * f64::from(number + 1));
+            profile.add(Setting::ONE, 1e-3 * f64::from(number + 1));
             profile.add(two, 2e-3);
         }
         assert_eq!(profile.news().len(), 2);
@@ -276,7 +279,7 @@ mod tests {
             profile.add(Setting { batch, threads: 1 }, 1e-3);
         }
         assert_eq!(profile.points().len(), CELLS);
-        profile.add(ONE, f64::INFINITY);
+        profile.add(Setting::ONE, f64::INFINITY);
         assert!(
             profile
                 .points()

@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -17,7 +16,7 @@ use splitplace_plan::FragmentId;
 use splitplace_proto::control;
 
 use crate::{
-    cache::PROFILES,
+    cache::{self, PROFILES},
     profile::{Profile, Setting},
 };
 
@@ -136,7 +135,7 @@ impl Profiles {
                 fragments: fragments.collect(),
             }
         };
-        if let Err(error) = write(path, &file.encode_to_vec()) {
+        if let Err(error) = cache::write(path, &file.encode_to_vec()) {
             tracing::warn!(code = "SP112", %error, "what was measured is not kept on disk");
         }
     }
@@ -165,14 +164,6 @@ fn read(path: &Path, hardware: &str) -> Result<control::Profiles, String> {
         ));
     }
     Ok(file)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let temporary = path.with_extension("part");
-    let mut file = fs::File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(temporary, path)
 }
 
 /// What times of a fragment depend on beside the fragment: the processor, how many cores the node uses and which share
@@ -210,23 +201,18 @@ fn processor(cpuinfo: &str) -> String {
 mod tests {
     use super::*;
 
-    const ONE: Setting = Setting {
-        batch: 1,
-        threads: 1,
-    };
-
     #[test]
     fn a_restart_on_the_same_hardware_knows_what_was_measured() {
         let folder = tempfile::tempdir().unwrap();
         let (a, b) = (FragmentId([1; 32]), FragmentId([2; 32]));
         let profiles = Profiles::open(Some(folder.path()), "one".into());
-        profiles.add(a, ONE, 0.25);
+        profiles.add(a, Setting::ONE, 0.25);
         profiles.save();
         let again = Profiles::open(Some(folder.path()), "one".into());
-        assert!(again.knows(a, ONE) && !again.knows(b, ONE));
+        assert!(again.knows(a, Setting::ONE) && !again.knows(b, Setting::ONE));
         assert_eq!(again.points(a), profiles.points(a));
         let other = Profiles::open(Some(folder.path()), "another".into());
-        assert!(!other.knows(a, ONE));
+        assert!(!other.knows(a, Setting::ONE));
     }
 
     #[test]
@@ -234,7 +220,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let a = FragmentId([1; 32]);
         let profiles = Profiles::open(Some(folder.path()), "one".into());
-        profiles.add(a, ONE, 0.25);
+        profiles.add(a, Setting::ONE, 0.25);
         profiles.save();
         let file = fs::read_dir(folder.path()).unwrap().next().unwrap();
         let path = file.unwrap().path();
@@ -242,11 +228,11 @@ mod tests {
         bytes[0] ^= 0xff;
         fs::write(&path, bytes).unwrap();
         let again = Profiles::open(Some(folder.path()), "one".into());
-        assert!(!again.knows(a, ONE));
-        again.add(a, ONE, 0.5);
+        assert!(!again.knows(a, Setting::ONE));
+        again.add(a, Setting::ONE, 0.5);
         again.save();
         let third = Profiles::open(Some(folder.path()), "one".into());
-        assert!(third.knows(a, ONE));
+        assert!(third.knows(a, Setting::ONE));
     }
 
     #[test]
@@ -258,11 +244,11 @@ mod tests {
             FragmentId(id)
         };
         for number in 0..FRAGMENTS {
-            profiles.add(id(number), ONE, 1.0);
+            profiles.add(id(number), Setting::ONE, 1.0);
         }
-        profiles.add(id(0), ONE, 1.0);
-        profiles.add(id(FRAGMENTS), ONE, 1.0);
-        assert!(profiles.knows(id(0), ONE) && !profiles.knows(id(1), ONE));
+        profiles.add(id(0), Setting::ONE, 1.0);
+        profiles.add(id(FRAGMENTS), Setting::ONE, 1.0);
+        assert!(profiles.knows(id(0), Setting::ONE) && !profiles.knows(id(1), Setting::ONE));
         assert_eq!(profiles.kept.lock().by_fragment.len(), FRAGMENTS);
     }
 

@@ -414,9 +414,7 @@ impl Control {
                 self.inner.note_report(&known.node, &report);
                 self.inner.note_profiles(&node, &report.fragments);
                 for fragment in &report.fragments {
-                    let service = fragment.service.and_then(|s| {
-                        ServiceTime::new(s.count, s.mean_seconds, s.variance_seconds2)
-                    });
+                    let service = fragment.service.as_ref().and_then(ServiceTime::told);
                     if let Some(id) = FragmentId::from_slice(&fragment.id) {
                         self.measured
                             .observe(&known.node, id, Ran::Served, service, None);

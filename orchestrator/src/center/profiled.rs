@@ -76,6 +76,6 @@ pub(super) fn profiles(inner: &Inner) -> ProfilesResponse {
             place,
         )
     };
-    fragments.sort_by_key(key);
+    fragments.sort_by_cached_key(key);
     ProfilesResponse { fragments }
 }

@@ -481,9 +481,7 @@ async fn profile(inner: &Arc<Inner>, start: &mut Start) -> Vec<Observation> {
 
 pub(super) fn observation(node: &NodeId, status: &FragmentStatus) -> Option<Observation> {
     let fragment = FragmentId::from_slice(&status.id)?;
-    let service = status
-        .service
-        .and_then(|s| ServiceTime::new(s.count, s.mean_seconds, s.variance_seconds2));
+    let service = status.service.as_ref().and_then(ServiceTime::told);
     let memory_bytes = (status.memory_bytes > 0).then_some(status.memory_bytes);
     Some(Observation {
         node: node.clone(),

@@ -52,13 +52,7 @@ impl Profile {
         for point in points {
             let key = (point.batch, point.threads);
             let is_full = self.settings.len() >= SETTINGS && !self.settings.contains_key(&key);
-            let service = point.service.and_then(|service| {
-                ServiceTime::new(
-                    service.count,
-                    service.mean_seconds,
-                    service.variance_seconds2,
-                )
-            });
+            let service = point.service.as_ref().and_then(ServiceTime::told);
             let is_setting = point.batch > 0 && point.threads > 0 && point.p95_seconds >= 0.0;
             if let (Some(service), true, false) = (service, is_setting, is_full) {
                 let setting = Setting {

@@ -2,11 +2,13 @@
 
 use clap::Args;
 use serde_json::{Value, json};
+use splitplace_plan::FragmentId;
 use splitplace_proto::center::{ProfiledFragment, ProfiledSetting, ProfilesRequest};
 
+use super::text::some_bytes;
 use crate::{
     client::{Client, Server},
-    output::{self, bytes, micros, table},
+    output::{self, micros, table},
 };
 
 #[derive(Debug, Args)]
@@ -52,8 +54,8 @@ pub(super) async fn run(args: &ProfilesArgs) -> anyhow::Result<()> {
             rows.add_row([
                 first(label(one)),
                 first(one.node.clone()),
-                first(size(one.memory_bytes)),
-                first(size(one.peak_bytes)),
+                first(some_bytes(one.memory_bytes)),
+                first(some_bytes(one.peak_bytes)),
                 setting.batch.to_string(),
                 setting.threads.to_string(),
                 setting.runs.to_string(),
@@ -74,24 +76,12 @@ pub(super) async fn run(args: &ProfilesArgs) -> anyhow::Result<()> {
 
 fn label(one: &ProfiledFragment) -> String {
     if one.model.is_empty() {
-        return one
-            .id
-            .iter()
-            .take(6)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        return FragmentId::from_slice(&one.id).map_or_else(String::new, |id| id.to_string());
     }
     format!(
         "{}/{}/{} {}-{}",
         one.model, one.variant, one.part, one.first_segment, one.end_segment
     )
-}
-
-fn size(told: u64) -> String {
-    match told {
-        0 => "–".into(),
-        told => bytes(told),
-    }
 }
 
 fn time(seconds: f64) -> String {
@@ -111,7 +101,7 @@ fn told(one: &ProfiledFragment) -> Value {
         })
     };
     json!({
-        "id": one.id.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        "id": FragmentId::from_slice(&one.id).map(|id| id.hex()),
         "model": one.model,
         "variant": one.variant,
         "part": one.part,

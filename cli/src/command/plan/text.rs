@@ -19,10 +19,7 @@ pub(super) fn show(plan: &PlanResponse) {
                 arm.arm.clone(),
                 arm.kind.clone(),
                 arm.way.clone(),
-                match arm.bytes_between {
-                    0 => "–".into(),
-                    sent => bytes(sent),
-                },
+                some_bytes(arm.bytes_between),
                 time(arm.predicted_us),
                 arm.pinned.clone(),
             ]);
@@ -30,6 +27,14 @@ pub(super) fn show(plan: &PlanResponse) {
         println!("{rows}");
     }
     beside(plan);
+}
+
+/// Bytes, or a dash for none.
+pub(super) fn some_bytes(number: u64) -> String {
+    match number {
+        0 => "–".into(),
+        number => bytes(number),
+    }
 }
 
 /// What holds for all models.
