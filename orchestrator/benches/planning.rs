@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use splitplace_fleet::{Link, Links, Node, NodeState, Place, Snapshot, Timestamp};
-use splitplace_onnx::Package;
+use splitplace_onnx::{Costs, Package};
 use splitplace_orchestrator::{
     catalog::{LoadSettings, Loaded, profile_plan},
     measured::{Measured, MeasuredSettings, Ran, ServiceTime},
@@ -62,7 +62,10 @@ fn planning(c: &mut Criterion) {
     let package = Package::open(&folder, &settings.limits).expect("the package is shipped");
     let loaded = Arc::new(Loaded::open(package, &settings).expect("the package is sound"));
     let snapshot = fleet();
-    let mut measured = Measured::new(MeasuredSettings::default());
+    let mut measured = Measured::new(
+        MeasuredSettings::default(),
+        Costs::shipped().expect("the shipped coefficients are sound"),
+    );
     let profiled = profile_plan(&loaded, &measured).expect("fragments can be cut");
     for (number, profiled) in profiled.iter().enumerate() {
         #[expect(clippy::cast_precision_loss, reason = "made-up times")]

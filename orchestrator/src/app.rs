@@ -8,6 +8,7 @@ use splitplace_link::{
     HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, HTTP2_STREAM_WINDOW_BYTES, Receiver,
     Security, WireLimits,
 };
+use splitplace_onnx::Costs;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -19,7 +20,7 @@ use tonic::transport::Server;
 use crate::{
     api::{self, standby::Standby, tls::TlsListener, tokens::Tokens},
     center::{Center, Parts, Running, StartError},
-    config::Config,
+    config::{self, Config},
     face::Face,
     fleet_file::{FleetFile, FleetFileError},
     store::{MemoryStore, SledStore, Store, StoreError, StoreLimits},
@@ -90,6 +91,23 @@ pub enum AppError {
     /// A listener is broken.
     #[error("a listener is broken: {0}")]
     Listener(std::io::Error),
+}
+
+/// What predictions start from.
+fn costs(planning: &config::Planning) -> Result<Costs, AppError> {
+    let wrong = |whose: String, why: String| AppError::Config(vec![format!("{whose}: {why}")]);
+    let Some(path) = &planning.costs else {
+        return Costs::shipped().map_err(|why| wrong("the shipped coefficients".into(), why));
+    };
+    let text = std::fs::read_to_string(path).map_err(|source| AppError::File {
+        path: path.clone(),
+        source,
+    })?;
+    let whose = format!("planning.costs: {}", path.display());
+    Costs::from_text(&text).map_err(|why| {
+        let recipe = "`splitplace lab costs --write FILE` makes such a file";
+        wrong(whose, format!("{why}; {recipe}"))
+    })
 }
 
 /// A running orchestrator.
@@ -173,6 +191,7 @@ impl App {
             store,
             links,
             security: security.clone(),
+            costs: costs(&config.planning)?,
             seed,
             config,
         };

@@ -47,7 +47,7 @@ use splitplace_brain::{Brain, Order, Settings};
 use splitplace_fleet::{Links, NodeId, Place, Snapshot, WatchSettings};
 use splitplace_lifecycle::{Event, Fault, Limits, RequestId};
 use splitplace_link::{Frame, Reason, Security, SendError, Sender, Sink, Tensor, probe};
-use splitplace_onnx::Fragment;
+use splitplace_onnx::{Costs, Fragment};
 use splitplace_plan::{ArmKind, FragmentId, Generation, ModelName, Plan, RouteId};
 use tokio::sync::{mpsc, watch};
 
@@ -100,6 +100,8 @@ pub struct Parts {
     pub security: Option<Security>,
     /// Where workers send results, `host:port`.
     pub center_address: String,
+    /// What predictions of segments that never ran start from.
+    pub costs: Costs,
     /// Of every random choice.
     pub seed: u64,
 }
@@ -202,6 +204,7 @@ impl Center {
             links,
             security,
             center_address,
+            costs,
             seed,
         } = parts;
         let mut policy = splitplace_policy::by_name(&config.policy.name, &config.policy.params)?;
@@ -285,7 +288,7 @@ impl Center {
             let triton = triton::Triton::new(Arc::downgrade(&center.inner));
             registry.register_collector(Box::new(triton));
         }
-        let running = control::start(&center, events, orders)?;
+        let running = control::start(&center, events, orders, costs)?;
         Ok((center, running))
     }
 

@@ -130,8 +130,11 @@ pub struct Planning {
     pub settle_ms: u64,
     /// At start, how long to wait for the nodes of the last plan, in milliseconds.
     pub rejoin_ms: u64,
-    /// Runs of each segment when a model is first measured on the fleet; 0 trusts the cost model.
+    /// Runs of each segment when a model is first measured on the fleet; 0 trusts what is predicted.
     pub profile_runs: u32,
+    /// File with what layers cost, for predicting segments that never ran: `splitplace lab costs --write` makes one.
+    /// Without it, coefficients that are shipped.
+    pub costs: Option<PathBuf>,
     /// Shortest time between two plans that are made because links or load have moved, in milliseconds; 0 makes none
     /// for that alone.
     pub drift_ms: u64,
@@ -260,6 +263,7 @@ impl Default for Planning {
             settle_ms: 150,
             rejoin_ms: 3000,
             profile_runs: 5,
+            costs: None,
             drift_ms: 1000,
             follow_load: false,
             probe_share: 0.01,

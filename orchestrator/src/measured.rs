@@ -8,30 +8,31 @@
 //! expected to be that much slower. From it come estimates, the best that is known first:
 //!
 //! 1. [`Source::Observed`]: the very fragment ran on the very node.
-//! 2. [`Source::Scaled`]: it ran on another node; time scales with the ratio of the stated speeds.
+//! 2. [`Source::Scaled`]: it ran on another node; time scales with the ratio of the stated speeds, and with what the two
+//!    nodes take over theirs ([`Measured::learn`]).
 //! 3. [`Source::Profiled`]: its segments were measured one by one. Their sum counts the cost of calling
 //!    the engine once for each and misses what the engine gains from seeing them together, and it knows
 //!    nothing of what else the node is doing. So the sum is corrected by what fragments of several
 //!    segments take on this node against theirs, else by what the whole part took anywhere.
-//! 4. [`Source::Computed`]: multiply-accumulates over stated speed, with an allowance for everything
-//!    that is not multiplying. Good enough to choose where to measure first, and said so.
+//! 4. [`Source::Computed`]: predicted from what its layers do, by coefficients that are shipped and moved by what the
+//!    fleet has measured, at the speed that the node has shown. Good enough to choose where to measure first, and said so.
 //!
 //! Values in, values out: no clock, and the same observations in the same order give the same table.
 
 mod estimate;
+mod learned;
 mod profiles;
 mod roads;
 mod transfers;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use splitplace_fleet::{Node, NodeId};
+use splitplace_onnx::Costs;
 use splitplace_plan::FragmentId;
 use splitplace_proto::control;
 
+use self::learned::Learned;
 pub use self::{
     estimate::{Atom, Estimate, OnNode, PartFacts, Source},
     profiles::{Profile, Profiles},
@@ -47,15 +48,6 @@ pub struct MeasuredSettings {
     pub half_life_runs: f64,
     /// Records kept; the one untouched for longest makes room.
     pub records: usize,
-    /// Share of its stated speed that a node is assumed to reach on layers that were never measured.
-    /// The speed is stated for a dense convolution that fits the cache; depthwise and small layers
-    /// reach a third to a half of it.
-    pub efficiency: f64,
-    /// Time for each layer beside its multiply-accumulates, at [`Self::reference_speed`]: activations,
-    /// additions, memory traffic.
-    pub layer: Duration,
-    /// Multiply-accumulates a second of the node for which [`Self::layer`] holds.
-    pub reference_speed: f64,
     /// Bytes that stay in memory for each byte of weights, before it was measured. The engine packs
     /// weights into its own layout and lets go of the file; padding makes it a little more.
     pub weights_factor: f64,
@@ -75,9 +67,6 @@ impl Default for MeasuredSettings {
         Self {
             half_life_runs: 200.0,
             records: 100_000,
-            efficiency: 0.4,
-            layer: Duration::from_micros(3),
-            reference_speed: 1e10,
             weights_factor: 1.25,
             activations_factor: 2.0,
             base_bytes: 128 << 10,
@@ -161,6 +150,7 @@ const PACES: (f64, f64) = (0.25, 4.0);
 #[derive(Clone, Debug)]
 pub struct Measured {
     settings: MeasuredSettings,
+    learned: Learned,
     by_fragment: BTreeMap<FragmentId, BTreeMap<NodeId, Entry>>,
     paces: BTreeMap<NodeId, Pace>,
     count: usize,
@@ -170,11 +160,12 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// An empty table.
+    /// An empty table. `costs` is what predictions start from.
     #[must_use]
-    pub const fn new(settings: MeasuredSettings) -> Self {
+    pub fn new(settings: MeasuredSettings, costs: Costs) -> Self {
         Self {
             settings,
+            learned: Learned::new(costs),
             by_fragment: BTreeMap::new(),
             paces: BTreeMap::new(),
             count: 0,
@@ -185,8 +176,12 @@ impl Measured {
 
     /// The table that these records describe; impossible ones are left out.
     #[must_use]
-    pub fn restore(settings: MeasuredSettings, records: &[MeasurementRecord]) -> Self {
-        let mut measured = Self::new(settings);
+    pub fn restore(
+        settings: MeasuredSettings,
+        costs: Costs,
+        records: &[MeasurementRecord],
+    ) -> Self {
+        let mut measured = Self::new(settings, costs);
         for record in records {
             let is_runs = |runs: &Runs| {
                 runs.weight.is_finite()

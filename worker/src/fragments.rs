@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    iter,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,11 +12,16 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use splitplace_onnx::{Limits, Prepared, Value, prepare};
+use splitplace_onnx::{Limits, Prepared, prepare};
 use splitplace_plan::FragmentId;
 use splitplace_proto::control;
 
-use crate::{cache::Cache, emulated::Stretches, profile::Setting, profiles::Profiles};
+use crate::{
+    cache::Cache,
+    emulated::Stretches,
+    profile::Setting,
+    profiles::{Handle, Profiles},
+};
 
 /// Count, mean and variance of service times, by Welford's recursion.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,12 +56,6 @@ impl Service {
     }
 }
 
-/// Samples in a call by which it is measured what more of them do.
-const BATCH: u32 = 4;
-/// Calls of each other setting that are measured, and the time after which no further one begins.
-const CURVE_CALLS: u32 = 3;
-const CURVE_TIME: Duration = Duration::from_millis(100);
-
 /// A fragment in memory.
 #[derive(Debug)]
 pub(crate) struct Loaded {
@@ -70,6 +68,8 @@ pub(crate) struct Loaded {
     pub(crate) peak_bytes: u64,
     /// Of the runs made when it was loaded.
     pub(crate) first: Service,
+    /// What it takes on this hardware.
+    pub(crate) profile: Handle,
     /// How runs are made longer on an emulated node.
     pub(crate) stretch: Stretches,
     /// Frames that may wait.
@@ -84,19 +84,19 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// What is known of it; `profile` is what it takes on this hardware.
-    pub(crate) fn status(&self, profile: Vec<control::ProfilePoint>) -> control::FragmentStatus {
+    /// What is known of it.
+    pub(crate) fn status(&self) -> control::FragmentStatus {
         control::FragmentStatus {
             id: self.id.0.to_vec().into(),
             memory_bytes: self.memory_bytes,
             service: Some(self.first.message()),
-            profile,
+            profile: self.profile.lock().points(),
             peak_bytes: self.peak_bytes,
         }
     }
 
-    /// Numbers since the last report; the service times start anew. `profile` is what is new of it.
-    pub(crate) fn report(&self, profile: Vec<control::ProfilePoint>) -> control::FragmentReport {
+    /// Numbers since the last report; the service times start anew, and of the profile what is new is told.
+    pub(crate) fn report(&self) -> control::FragmentReport {
         let service = std::mem::take(&mut *self.service.lock());
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         control::FragmentReport {
@@ -107,7 +107,7 @@ impl Loaded {
             refused: read(&self.refused),
             expired: read(&self.expired),
             failed: read(&self.failed),
-            profile,
+            profile: self.profile.lock().news(),
         }
     }
 }
@@ -162,15 +162,9 @@ impl Fragments {
         }
     }
 
-    /// What a fragment says of itself.
-    pub(crate) fn status(&self, loaded: &Loaded) -> control::FragmentStatus {
-        loaded.status(self.profiles.points(loaded.id))
-    }
-
     /// What every fragment held did since the last report.
     pub(crate) fn reports(&self) -> Vec<control::FragmentReport> {
-        let report = |loaded: Arc<Loaded>| loaded.report(self.profiles.news(loaded.id));
-        self.all().into_iter().map(report).collect()
+        self.all().iter().map(|loaded| loaded.report()).collect()
     }
 
     pub(crate) fn get(&self, id: FragmentId) -> Option<Arc<Loaded>> {
@@ -229,7 +223,7 @@ impl Fragments {
         self.room(spec, id, loaded.memory_bytes)
             .map_err(|reason| NotLoaded {
                 reason,
-                measured: Some(Box::new(self.status(&loaded))),
+                measured: Some(Box::new(loaded.status())),
             })?;
         self.held.lock().insert(id, Arc::clone(&loaded));
         Ok(loaded)
@@ -264,12 +258,13 @@ impl Fragments {
             return Err(format!("fragment {id}: {error}"));
         }
         let mut first = Service::default();
+        let profile = self.profiles.of(id);
         let stretch = Stretches::new(self.speed_share);
         let begin = Instant::now();
         for _ in 0..self.warm_runs.max(1) {
             let seconds = stretch.computing.run(1, || drop(prepared.run(&inputs)));
             first.add(seconds.as_secs_f64());
-            self.profiles.add(id, Setting::ONE, seconds.as_secs_f64());
+            profile.lock().add(Setting::ONE, seconds.as_secs_f64());
             if Duration::from_secs(2) < begin.elapsed() {
                 break;
             }
@@ -282,6 +277,7 @@ impl Fragments {
             memory_bytes: held.saturating_add(run.bytes_max),
             peak_bytes: run.bytes_max,
             first,
+            profile,
             stretch,
             queue_limit: u64::from(spec.queue_limit.max(1)),
             queued: AtomicU64::new(0),
@@ -291,53 +287,6 @@ impl Fragments {
             expired: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
-    }
-
-    /// Runs a fragment in the settings that it never ran in: a batch, and by two, four, … threads up to the node's cores.
-    /// Ends early when the time for that is over, or as soon as `is_free` says that others need the cores.
-    /// Blocks; of O(log cores) settings.
-    pub(crate) fn curve(&self, loaded: &Loaded, cores: u32, is_free: impl Fn() -> bool) {
-        let begin = Instant::now();
-        for setting in settings(cores) {
-            if self.profiles.knows(loaded.id, setting) {
-                continue;
-            }
-            let inputs = samples(&loaded.prepared, setting.batch);
-            if loaded.prepared.samples(&inputs).is_err() {
-                continue;
-            }
-            for _ in 0..CURVE_CALLS {
-                if CURVE_TIME < begin.elapsed() || !is_free() {
-                    return;
-                }
-                self.at_once(loaded, setting, &inputs);
-            }
-        }
-    }
-
-    /// Has so many threads run a fragment at the same time, once each. Nothing is measured when there are no so many
-    /// threads to be had.
-    fn at_once(&self, loaded: &Loaded, setting: Setting, inputs: &[Value]) {
-        // Held until all are there; then it says whether they are.
-        let gate = Mutex::new(false);
-        let one = || {
-            if !*gate.lock() {
-                return;
-            }
-            let samples = setting.batch.max(1);
-            let run = || drop(loaded.prepared.run(inputs));
-            let took = loaded.stretch.computing.run(u64::from(samples), run);
-            let seconds = took.as_secs_f64() / f64::from(samples);
-            self.profiles.add(loaded.id, setting, seconds);
-        };
-        std::thread::scope(|scope| {
-            let mut is_open = gate.lock();
-            let started = (0..setting.threads).all(|_| {
-                let thread = std::thread::Builder::new().name("profile".into());
-                thread.spawn_scoped(scope, one).is_ok()
-            });
-            *is_open = started;
-        });
     }
 
     fn room(
@@ -373,31 +322,6 @@ impl Fragments {
     pub(crate) fn retain(&self, wanted: impl Fn(FragmentId) -> bool) {
         self.held.lock().retain(|&id, _| wanted(id));
     }
-}
-
-/// What is measured beside one sample on one thread: a batch, then two, four, … and `cores` threads.
-fn settings(cores: u32) -> impl Iterator<Item = Setting> {
-    let batch = Setting {
-        batch: BATCH,
-        threads: 1,
-    };
-    let doubled = iter::successors(Some(2u32), |threads| threads.checked_mul(2));
-    let below = doubled.take_while(move |threads| *threads < cores);
-    let threads = below.chain((cores > 1).then_some(cores));
-    iter::once(batch).chain(threads.map(|threads| Setting { batch: 1, threads }))
-}
-
-/// So many samples of zeros.
-fn samples(prepared: &Prepared, batch: u32) -> Vec<Value> {
-    let mut values = prepared.zeros();
-    for value in &mut values {
-        if let Some(first) = value.shape.first_mut() {
-            *first *= u64::from(batch);
-        }
-        let one = value.chunks.clone();
-        value.chunks = (0..batch).flat_map(|_| one.clone()).collect();
-    }
-    values
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people")]

@@ -8,7 +8,7 @@
 //! Nothing is global: any number of workers live in one process.
 //!
 //! Reading order: [`config`], [`memory`] (what a node really has), `cache` (on disk), `profile` (what a fragment takes), `profiles`
-//! (kept), `fragments` (held and measured),
+//! (kept), `fragments` (held and measured), `curve` (in settings that no traffic has shown),
 //! `routes` (tables by generation), `compute` (queues and threads), `coding` (tensors as they cross
 //! links), `exits` (heads that may answer), `station` (who decides at them), `node` (frames in and out),
 //! `probed` (frames that only measure links), `session` (the control plane).
@@ -17,6 +17,7 @@ mod cache;
 mod coding;
 mod compute;
 pub mod config;
+mod curve;
 mod emulated;
 mod exits;
 mod fragments;

@@ -258,7 +258,7 @@ impl Node {
             batch: u32::try_from(samples).unwrap_or(u32::MAX),
             threads: u32::try_from(threads).unwrap_or(u32::MAX),
         };
-        self.fragments.profiles.add(fragment.id, setting, each);
+        fragment.profile.lock().add(setting, each);
         let mut said = Vec::with_capacity(hop.exits.len());
         let mut answer = None;
         for exit in &hop.exits {

@@ -50,6 +50,8 @@ struct Cell {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Profile {
     cells: BTreeMap<Setting, Cell>,
+    /// Since it was last written.
+    is_unsaved: bool,
 }
 
 impl Profile {
@@ -59,6 +61,7 @@ impl Profile {
         let is_full = self.cells.len() >= CELLS && !self.cells.contains_key(&setting);
         if is_time && !is_full {
             self.cells.entry(setting).or_default().add(seconds);
+            self.is_unsaved = true;
         }
     }
 
@@ -81,6 +84,11 @@ impl Profile {
                 std::mem::take(&mut cell.is_news).then(|| cell.point(*setting))
             })
             .collect()
+    }
+
+    /// Whether something was added since this was last asked.
+    pub(crate) const fn take_unsaved(&mut self) -> bool {
+        std::mem::replace(&mut self.is_unsaved, false)
     }
 
     /// As it is kept.
@@ -127,6 +135,7 @@ impl Profile {
         });
         Self {
             cells: cells.take(CELLS).collect(),
+            is_unsaved: false,
         }
     }
 }
@@ -265,6 +274,7 @@ mod tests {
         }
         assert_eq!(profile.news().len(), 2);
         assert!(profile.news().is_empty());
+        assert!(profile.take_unsaved() && !profile.take_unsaved());
         let mut kept = profile.cells();
         assert_eq!(Profile::restore(&kept), profile);
         kept[0].mean_seconds = f64::NAN;

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ use splitplace_proto::control;
 
 use crate::{
     cache::{self, PROFILES},
-    profile::{Profile, Setting},
+    profile::Profile,
 };
 
 /// Most fragments of which something is kept; the one needed longest ago makes room.
@@ -33,21 +34,25 @@ pub(crate) struct Profiles {
     kept: Mutex<Kept>,
 }
 
+/// One fragment's profile: whoever runs the fragment holds it too, and nobody waits for the rest of the book.
+pub(crate) type Handle = Arc<Mutex<Profile>>;
+
 #[derive(Debug, Default)]
 struct Kept {
-    /// With the count at which each was needed last.
-    by_fragment: BTreeMap<FragmentId, (u64, Profile)>,
+    /// With the count at which each was asked for last.
+    by_fragment: BTreeMap<FragmentId, (u64, Handle)>,
     ticks: u64,
-    is_changed: bool,
 }
 
 impl Kept {
     /// The profile of a fragment, which is needed now.
-    fn of(&mut self, id: FragmentId) -> &mut Profile {
+    fn of(&mut self, id: FragmentId) -> &Handle {
         self.ticks += 1;
         if self.by_fragment.len() >= FRAGMENTS && !self.by_fragment.contains_key(&id) {
+            // One that is loaded would be measured for nothing.
+            let is_held = |handle: &Handle| Arc::strong_count(handle) > 1;
             let entries = self.by_fragment.iter();
-            let oldest = entries.min_by_key(|(_, (needed, _))| *needed);
+            let oldest = entries.min_by_key(|(_, (needed, handle))| (is_held(handle), *needed));
             if let Some((&oldest, _)) = oldest {
                 self.by_fragment.remove(&oldest);
             }
@@ -71,7 +76,7 @@ impl Profiles {
             Some(Ok(file)) => {
                 for one in file.fragments.iter().take(FRAGMENTS) {
                     if let Some(id) = FragmentId::from_slice(&one.id) {
-                        *kept.of(id) = Profile::restore(&one.cells);
+                        *kept.of(id).lock() = Profile::restore(&one.cells);
                     }
                 }
             }
@@ -86,54 +91,37 @@ impl Profiles {
         }
     }
 
-    /// Takes in a call of a fragment.
-    pub(crate) fn add(&self, id: FragmentId, setting: Setting, seconds: f64) {
-        let mut kept = self.kept.lock();
-        kept.of(id).add(setting, seconds);
-        kept.is_changed = true;
-    }
-
-    /// Whether a fragment ran in that setting.
-    pub(crate) fn knows(&self, id: FragmentId, setting: Setting) -> bool {
-        let kept = self.kept.lock();
-        let profile = kept.by_fragment.get(&id);
-        profile.is_some_and(|(_, profile)| profile.knows(setting))
-    }
-
-    /// All that is known of a fragment.
-    pub(crate) fn points(&self, id: FragmentId) -> Vec<control::ProfilePoint> {
-        let kept = self.kept.lock();
-        let profile = kept.by_fragment.get(&id);
-        profile.map_or(Vec::new(), |(_, profile)| profile.points())
-    }
-
-    /// What changed of a fragment since this was last called.
-    pub(crate) fn news(&self, id: FragmentId) -> Vec<control::ProfilePoint> {
-        let mut kept = self.kept.lock();
-        let profile = kept.by_fragment.get_mut(&id);
-        profile.map_or(Vec::new(), |(_, profile)| profile.news())
+    /// The profile of a fragment, to add to and to look at.
+    pub(crate) fn of(&self, id: FragmentId) -> Handle {
+        Arc::clone(self.kept.lock().of(id))
     }
 
     /// Writes the file, if there is something new. Blocks.
     pub(crate) fn save(&self) {
         let Some(path) = &self.path else { return };
-        let file = {
-            let mut kept = self.kept.lock();
-            if !std::mem::take(&mut kept.is_changed) {
-                return;
+        let mut all: Vec<(u64, FragmentId, Handle)> = {
+            let kept = self.kept.lock();
+            let each = kept.by_fragment.iter();
+            each.map(|(id, (needed, handle))| (*needed, *id, Arc::clone(handle)))
+                .collect()
+        };
+        all.sort_by_key(|(needed, ..)| *needed);
+        let mut is_changed = false;
+        let fragments = all.iter().map(|(_, id, handle)| {
+            let mut profile = handle.lock();
+            is_changed |= profile.take_unsaved();
+            control::FragmentProfile {
+                id: id.0.to_vec().into(),
+                cells: profile.cells(),
             }
-            let mut all: Vec<_> = kept.by_fragment.iter().collect();
-            all.sort_by_key(|(_, (needed, _))| *needed);
-            let fragments = all
-                .into_iter()
-                .map(|(id, (_, profile))| control::FragmentProfile {
-                    id: id.0.to_vec().into(),
-                    cells: profile.cells(),
-                });
-            control::Profiles {
-                hardware: self.hardware.clone(),
-                fragments: fragments.collect(),
-            }
+        });
+        let fragments = fragments.collect();
+        if !is_changed {
+            return;
+        }
+        let file = control::Profiles {
+            hardware: self.hardware.clone(),
+            fragments,
         };
         if let Err(error) = cache::write(path, &file.encode_to_vec()) {
             tracing::warn!(code = "SP112", %error, "what was measured is not kept on disk");
@@ -200,19 +188,28 @@ fn processor(cpuinfo: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Setting;
+
+    fn add(profiles: &Profiles, id: FragmentId, seconds: f64) {
+        profiles.of(id).lock().add(Setting::ONE, seconds);
+    }
+
+    fn knows(profiles: &Profiles, id: FragmentId) -> bool {
+        profiles.of(id).lock().knows(Setting::ONE)
+    }
 
     #[test]
     fn a_restart_on_the_same_hardware_knows_what_was_measured() {
         let folder = tempfile::tempdir().unwrap();
         let (a, b) = (FragmentId([1; 32]), FragmentId([2; 32]));
         let profiles = Profiles::open(Some(folder.path()), "one".into());
-        profiles.add(a, Setting::ONE, 0.25);
+        add(&profiles, a, 0.25);
         profiles.save();
         let again = Profiles::open(Some(folder.path()), "one".into());
-        assert!(again.knows(a, Setting::ONE) && !again.knows(b, Setting::ONE));
-        assert_eq!(again.points(a), profiles.points(a));
+        assert!(knows(&again, a) && !knows(&again, b));
+        assert_eq!(again.of(a).lock().points(), profiles.of(a).lock().points());
         let other = Profiles::open(Some(folder.path()), "another".into());
-        assert!(!other.knows(a, Setting::ONE));
+        assert!(!knows(&other, a));
     }
 
     #[test]
@@ -220,7 +217,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let a = FragmentId([1; 32]);
         let profiles = Profiles::open(Some(folder.path()), "one".into());
-        profiles.add(a, Setting::ONE, 0.25);
+        add(&profiles, a, 0.25);
         profiles.save();
         let file = fs::read_dir(folder.path()).unwrap().next().unwrap();
         let path = file.unwrap().path();
@@ -228,11 +225,11 @@ mod tests {
         bytes[0] ^= 0xff;
         fs::write(&path, bytes).unwrap();
         let again = Profiles::open(Some(folder.path()), "one".into());
-        assert!(!again.knows(a, Setting::ONE));
-        again.add(a, Setting::ONE, 0.5);
+        assert!(!knows(&again, a));
+        add(&again, a, 0.5);
         again.save();
         let third = Profiles::open(Some(folder.path()), "one".into());
-        assert!(third.knows(a, Setting::ONE));
+        assert!(knows(&third, a));
     }
 
     #[test]
@@ -244,11 +241,21 @@ mod tests {
             FragmentId(id)
         };
         for number in 0..FRAGMENTS {
-            profiles.add(id(number), Setting::ONE, 1.0);
+            add(&profiles, id(number), 1.0);
         }
-        profiles.add(id(0), Setting::ONE, 1.0);
-        profiles.add(id(FRAGMENTS), Setting::ONE, 1.0);
-        assert!(profiles.knows(id(0), Setting::ONE) && !profiles.knows(id(1), Setting::ONE));
+        add(&profiles, id(0), 1.0);
+        add(&profiles, id(FRAGMENTS), 1.0);
+        let is_there = |number: usize| {
+            let kept = profiles.kept.lock();
+            kept.by_fragment.contains_key(&id(number))
+        };
+        assert!(is_there(0) && !is_there(1) && is_there(2));
+        // One that is loaded stays.
+        let loaded = profiles.of(id(2));
+        for number in FRAGMENTS..2 * FRAGMENTS {
+            add(&profiles, id(number), 1.0);
+        }
+        assert!(is_there(2) && !is_there(0) && loaded.lock().knows(Setting::ONE));
         assert_eq!(profiles.kept.lock().by_fragment.len(), FRAGMENTS);
     }
 

@@ -14,6 +14,7 @@
 
 pub mod bounds;
 pub mod diff;
+pub mod effects;
 pub mod joint;
 pub mod lint;
 pub mod partition;

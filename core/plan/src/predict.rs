@@ -6,10 +6,8 @@
 //! non-negative least squares on relative errors: a coefficient is a time per multiply-accumulate or per byte, and
 //! none of them can be negative. What remains is kept as a variance.
 //!
-//! A prediction for a node is corrected by what the node has shown ([`Corrected`]): one factor for all of it, and
-//! what is left of each segment that it has run.
-
-use std::collections::BTreeMap;
+//! What a fleet has measured moves the coefficients ([`Predictor::refit`]); by how much a node is off is in
+//! [`crate::effects`].
 
 use splitplace_graph::Graph;
 
@@ -111,6 +109,27 @@ impl Features {
         Self(all)
     }
 
+    /// Of segments that are run as one.
+    #[must_use]
+    pub fn together<'a>(segments: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut all = [0.0; FEATURES];
+        for segment in segments {
+            for (sum, x) in all.iter_mut().zip(segment.0) {
+                *sum += x;
+            }
+        }
+        // Called once.
+        all[0] = all[0].min(1.0);
+        Self(all)
+    }
+
+    /// 10⁹ multiply-accumulates.
+    #[must_use]
+    pub fn gmac(&self) -> f64 {
+        let kinds = 0..Kind::ALL.len();
+        kinds.map(|kind| self.0[2 + PER_KIND * kind]).sum()
+    }
+
     /// The sum of features by coefficients.
     #[must_use]
     pub fn dot(&self, coefficients: &[f64]) -> f64 {
@@ -168,6 +187,28 @@ impl Predictor {
         if samples.len() < FEWEST {
             return Err(FitError::Few(samples.len()));
         }
+        Self::fit_from(samples, None)
+    }
+
+    /// Fitted on these samples, every coefficient held to what is known of it as if that might be off by
+    /// [`Predictor::DOUBT`] of it (ridge): a few samples move the coefficients a little, many decide, and what they say
+    /// nothing of stays. Costs what [`Predictor::fit`] does.
+    ///
+    /// # Errors
+    /// [`FitError::Seconds`].
+    pub fn refit(&self, samples: &[Sample]) -> Result<Self, FitError> {
+        if samples.is_empty() {
+            return Ok(self.clone());
+        }
+        Self::fit_from(samples, Some(self))
+    }
+
+    /// Standard deviation of a known coefficient, as a share of it.
+    pub const DOUBT: f64 = 0.5;
+    /// As how many samples the known variance counts when it is estimated again.
+    const KNOWN: f64 = 20.0;
+
+    fn fit_from(samples: &[Sample], known: Option<&Self>) -> Result<Self, FitError> {
         let is_time = |sample: &Sample| sample.seconds.is_finite() && sample.seconds > 0.0;
         if let Some(wrong) = samples.iter().position(|sample| !is_time(sample)) {
             return Err(FitError::Seconds(wrong));
@@ -189,21 +230,36 @@ impl Predictor {
                 *x = if scale > 0.0 { *x / scale } else { 0.0 };
             }
         }
-        let scaled = non_negative(&rows);
-        let coefficients: Vec<f64> = scaled
-            .iter()
-            .zip(scale)
-            .map(|(c, scale)| if scale > 0.0 { c / scale } else { 0.0 })
+        let count = real(samples.len() as u64);
+        let known_as = |at: usize| known.and_then(|known| known.coefficients.get(at)).copied();
+        let prior = known.map(|known| {
+            let strength = known.relative_variance / (Self::DOUBT * Self::DOUBT);
+            let known = std::array::from_fn(|at| known_as(at).unwrap_or(0.0) * scale[at]);
+            (strength, known)
+        });
+        let scaled = non_negative(&rows, prior.as_ref());
+        let coefficients: Vec<f64> = (0..FEATURES)
+            .map(|at| {
+                if scale[at] > 0.0 {
+                    scaled[at] / scale[at]
+                } else {
+                    known_as(at).unwrap_or(0.0)
+                }
+            })
             .collect();
         let used = coefficients.iter().filter(|c| **c > 0.0).count();
-        let free = samples.len().saturating_sub(used).max(1);
         let errors = samples.iter().map(|sample| {
             let error = sample.features.dot(&coefficients) / sample.seconds - 1.0;
             error * error
         });
+        let errors = errors.sum::<f64>();
+        let relative_variance = match known {
+            None => errors / real(samples.len().saturating_sub(used).max(1) as u64),
+            Some(known) => (errors + Self::KNOWN * known.relative_variance) / (count + Self::KNOWN),
+        };
         Ok(Self {
-            relative_variance: errors.sum::<f64>() / real(free as u64),
             coefficients,
+            relative_variance,
         })
     }
 
@@ -219,8 +275,12 @@ impl Predictor {
 }
 
 /// `min ‖A x - 1‖²` over `x >= 0`, by coordinate descent on the normal equations, which decreases the sum with every
-/// step and ends where no coordinate can (Franc, Hlaváč, Navara 2005).
-fn non_negative(rows: &[[f64; FEATURES]]) -> [f64; FEATURES] {
+/// step and ends where no coordinate can (Franc, Hlaváč, Navara 2005). With `prior`, `s Σ (x_i / k_i - 1)²` is
+/// added for its strength s and what is known, k; what is known to be 0 stays so.
+fn non_negative(
+    rows: &[[f64; FEATURES]],
+    prior: Option<&(f64, [f64; FEATURES])>,
+) -> [f64; FEATURES] {
     /// Sweeps over all coordinates at most.
     const SWEEPS: usize = 20_000;
     let mut normal = [[0.0; FEATURES]; FEATURES];
@@ -230,6 +290,16 @@ fn non_negative(rows: &[[f64; FEATURES]]) -> [f64; FEATURES] {
             right[i] += row[i];
             for j in 0..FEATURES {
                 normal[i][j] += row[i] * row[j];
+            }
+        }
+    }
+    if let Some((strength, known)) = prior {
+        for i in 0..FEATURES {
+            if known[i] > 0.0 {
+                normal[i][i] += strength / (known[i] * known[i]);
+                right[i] += strength / known[i];
+            } else {
+                normal[i][i] = 0.0;
             }
         }
     }
@@ -250,94 +320,6 @@ fn non_negative(rows: &[[f64; FEATURES]]) -> [f64; FEATURES] {
         }
     }
     x
-}
-
-/// A predictor as one node needs it.
-///
-/// The node's factor is a mean of logarithms of measured over predicted times, the latest with weight
-/// [`Corrected::LATEST`]; so a node that grows slower is followed in some ten reports, and one odd report moves
-/// little. A segment that was run before keeps what the factor leaves.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Corrected {
-    /// Logarithm of how many times longer everything takes here.
-    factor: f64,
-    /// Mean square of what the factor left.
-    left: f64,
-    seen: u32,
-    /// By the caller's number of a segment: logarithm of what is left of it.
-    residuals: BTreeMap<u64, f64>,
-}
-
-impl Corrected {
-    /// Weight of the latest report, once there are some.
-    pub const LATEST: f64 = 0.2;
-    /// Segments of which is kept what is left; beyond, the one with the lowest number is forgotten.
-    pub const SEGMENTS: usize = 4096;
-    /// A report is taken to be off by at most so many times.
-    const MOST: f64 = 1000.0;
-
-    /// A node that is expected to take `factor` times what the predictor was fitted on: the ratio of yardsticks.
-    #[must_use]
-    pub fn new(factor: f64) -> Self {
-        let factor = factor.clamp(1.0 / Self::MOST, Self::MOST);
-        Self {
-            factor: factor.ln(),
-            left: 0.0,
-            seen: 0,
-            residuals: BTreeMap::new(),
-        }
-    }
-
-    /// Takes in that a segment took `seconds`. What is no time, or was not predicted, is left out. O(log segments).
-    pub fn observe(&mut self, segment: u64, guess: &Guess, seconds: f64) {
-        let ratio = seconds / guess.mean;
-        if !ratio.is_finite() || ratio <= 0.0 {
-            return;
-        }
-        let log = ratio.clamp(1.0 / Self::MOST, Self::MOST).ln();
-        self.seen = self.seen.saturating_add(1);
-        // The first reports count alike.
-        let weight = Self::LATEST.max(1.0 / f64::from(self.seen));
-        let before = log - self.factor;
-        self.factor += weight * before;
-        if self.seen > 1 {
-            self.left += weight * (before * before - self.left);
-        }
-        let residual = self.residuals.entry(segment).or_insert(log - self.factor);
-        *residual += Self::LATEST * (log - self.factor - *residual);
-        if Self::SEGMENTS < self.residuals.len() {
-            self.residuals.pop_first();
-        }
-    }
-
-    /// The time of a segment here. O(log segments).
-    #[must_use]
-    pub fn predict(&self, segment: u64, guess: &Guess) -> Guess {
-        let residual = self.residuals.get(&segment);
-        let mean = guess.mean * (self.factor + residual.copied().unwrap_or(0.0)).exp();
-        let relative = guess.variance / (guess.mean * guess.mean).max(f64::MIN_POSITIVE);
-        // Of a segment that has run only the noise of reports is left.
-        let relative = match residual {
-            Some(_) => self.left.min(relative),
-            None => self.left.max(relative),
-        };
-        Guess {
-            mean,
-            variance: relative * mean * mean,
-        }
-    }
-
-    /// Number of segments of which is known what the factor leaves.
-    #[must_use]
-    pub fn known(&self) -> usize {
-        self.residuals.len()
-    }
-
-    /// How many times longer than predicted the node takes.
-    #[must_use]
-    pub fn factor(&self) -> f64 {
-        self.factor.exp()
-    }
 }
 
 /// A whole number as a real one.

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use splitplace_plan::predict::{
-    Corrected, FEATURES, Features, FitError, Guess, Kind, PER_KIND, Predictor, Sample,
-};
+use splitplace_plan::predict::{FEATURES, Features, FitError, Kind, PER_KIND, Predictor, Sample};
 
 /// Features that look like layers', by a simple generator.
 fn drawn(count: usize) -> Vec<Features> {
@@ -82,37 +80,40 @@ fn nothing_is_negative_and_no_step_makes_the_fit_better() {
 }
 
 #[test]
-fn a_node_is_followed_and_a_known_segment_is_known() {
-    let guess = |mean: f64| Guess {
-        mean,
-        variance: 0.09 * mean * mean,
+fn a_fleet_moves_what_is_known_by_as_much_as_it_has_measured() {
+    let mut truth = vec![0.0; FEATURES];
+    for (at, value) in [(0, 2e-5), (2, 0.1), (3, 3e-4), (6, 0.7), (11, 1e-3)] {
+        truth[at] = value;
+    }
+    let known = Predictor {
+        // Everything half of what it is here, and a kind that nobody here has.
+        coefficients: (0..FEATURES)
+            .map(|at| if at == 28 { 5.0 } else { truth[at] / 2.0 })
+            .collect(),
+        relative_variance: 0.04,
     };
-    let mut node = Corrected::new(2.0);
-    assert!((node.predict(1, &guess(0.1)).mean - 0.2).abs() < 1e-12);
-    // It is four times slower, and segment 2 once more half as long again.
-    for _ in 0..60 {
-        node.observe(1, &guess(0.1), 0.4);
-        node.observe(2, &guess(0.1), 0.6);
+    let error = |predictor: &Predictor, of: &[Features]| -> f64 {
+        let one = |f: &Features| (predictor.predict(f).mean / f.dot(&truth) - 1.0).abs();
+        of.iter().map(one).sum::<f64>() / of.len() as f64
+    };
+    let all = drawn(600);
+    let (measured, unseen) = all.split_at(500);
+    let sample = |features: &Features| Sample {
+        seconds: features.dot(&truth),
+        features: *features,
+    };
+    assert_eq!(known.refit(&[]).as_ref(), Ok(&known));
+    let mut before = error(&known, unseen);
+    assert!((before - 0.5).abs() < 1e-9);
+    for count in [3, 20, 100, 500] {
+        let samples: Vec<Sample> = measured[..count].iter().map(sample).collect();
+        let refitted = known.refit(&samples).unwrap();
+        let now = error(&refitted, unseen);
+        assert!(now < before, "{count}: {now} {before}");
+        assert!((refitted.coefficients[28] - 5.0).abs() < 1e-12);
+        before = now;
     }
-    let (one, two) = (node.predict(1, &guess(0.1)), node.predict(2, &guess(0.1)));
-    assert!(
-        (one.mean - 0.4).abs() < 0.03 && (two.mean - 0.6).abs() < 0.04,
-        "{one:?} {two:?}"
-    );
-    // What never ran is between them, and less sure.
-    let never = node.predict(3, &guess(0.1));
-    assert!((0.4..0.6).contains(&never.mean), "{never:?}");
-    assert!(never.variance / never.mean.powi(2) >= 0.09 - 1e-12);
-    // Odd reports neither move it far nor break it.
-    let before = node.factor();
-    for odd in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        node.observe(1, &guess(0.1), odd);
-    }
-    assert!((node.factor() - before).abs() < 1e-12);
-    for segment in 0..5000 {
-        node.observe(segment, &guess(0.1), 0.5);
-    }
-    assert!(node.known() <= Corrected::SEGMENTS);
+    assert!(before < 0.05, "{before}");
 }
 
 #[test]

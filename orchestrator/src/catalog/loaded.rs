@@ -19,7 +19,7 @@ use splitplace_onnx::{
     package::{Merge, Package, Part, Technique, Variant, VariantKind},
     tables::{Tables, VariantTable},
 };
-use splitplace_plan::{FragmentId, ModelName};
+use splitplace_plan::{FragmentId, ModelName, predict::Features};
 use splitplace_policy::exit::Records;
 
 use super::{
@@ -375,6 +375,18 @@ impl Loaded {
         .collect()
     }
 
+    /// What every fragment that was ever cut does. O(fragments · segments).
+    #[must_use]
+    pub fn features(&self) -> Vec<(FragmentId, Features)> {
+        let kept = self.kept.lock();
+        let ids = kept.ids.iter();
+        ids.map(|(&(variant, part, start, end), &id)| {
+            let facts = &self.variants[variant].parts[part].facts;
+            (id, facts.features(start..end))
+        })
+        .collect()
+    }
+
     /// Every fragment that was ever cut.
     #[must_use]
     pub fn fragment_ids(&self) -> BTreeSet<FragmentId> {
@@ -415,10 +427,9 @@ impl LoadedPart {
         let (chain, behind_exits) = graph.chain_with_exits(settings.segments, &heads);
         let atoms = chain.segments.iter().map(|segment| Atom {
             fragment: None,
-            macs: segment.macs,
+            features: Features::of(graph, segment.layers.clone()),
             parameter_bytes: segment.parameter_bytes,
             activation_bytes: segment.activation_bytes,
-            layers: u32::try_from(segment.layers.len()).unwrap_or(u32::MAX),
         });
         let crossed = |boundary: &Boundary| {
             let outlets = boundary.outlets.iter().chain(&boundary.carried);

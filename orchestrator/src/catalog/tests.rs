@@ -5,7 +5,7 @@ pub(crate) mod sample;
 use std::time::Duration;
 
 use splitplace_fleet::{Node, NodeState};
-use splitplace_onnx::package::VariantKind;
+use splitplace_onnx::{Costs, package::VariantKind};
 use splitplace_proto::data::DType;
 
 use super::*;
@@ -228,9 +228,19 @@ fn a_package_is_taken_apart() {
     assert_eq!(part.crossing_bytes(0), 64 * 4);
     assert_eq!(part.crossing_bytes(part.segments()), 10 * 4);
     // A convolution of 3 × 3 from 4 to 8 channels on 8 × 8 places.
-    assert_eq!(part.facts.atoms[2].macs, 64 * 9 * 4 * 8);
+    assert_close(
+        part.facts.atoms[2].features.gmac() * 1e9,
+        64.0 * 9.0 * 4.0 * 8.0,
+    );
     assert_eq!(part.facts.atoms[2].parameter_bytes, 9 * 4 * 8 * 4);
     assert!(loaded.package().variants[0].parts[0].content.is_empty());
+}
+
+fn assert_close(found: f64, wanted: f64) {
+    assert!(
+        (found - wanted).abs() <= 1e-9 * wanted,
+        "{found} is not {wanted}"
+    );
 }
 
 #[test]
@@ -250,8 +260,8 @@ fn coarse_segments_keep_the_cheap_boundaries() {
     let mut kept: Vec<u64> = (1..3).map(|at| coarse.crossing_bytes(at)).collect();
     kept.sort_unstable();
     assert_eq!(kept, all[..2]);
-    let macs = |part: &LoadedPart| part.facts.atoms.iter().map(|atom| atom.macs).sum::<u64>();
-    assert_eq!(macs(fine), macs(coarse));
+    let gmac = |part: &LoadedPart| part.facts.features(0..part.segments()).gmac();
+    assert_close(gmac(fine), gmac(coarse));
 }
 
 #[test]
@@ -288,7 +298,7 @@ fn fragments_fit_together_and_keep_their_names() {
 #[test]
 fn what_is_not_yet_measured_is_to_be_profiled() {
     let loaded = sample(&LoadSettings::default(), &CHANNELS);
-    let mut measured = Measured::new(MeasuredSettings::default());
+    let mut measured = Measured::new(MeasuredSettings::default(), Costs::shipped().unwrap());
     let plan = profile_plan(&loaded, &measured).unwrap();
     let segments: usize = loaded
         .variants()

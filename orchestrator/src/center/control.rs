@@ -16,6 +16,7 @@ use std::{
 
 use splitplace_fleet::{Node, NodeId, NodeState, Place, Snapshot};
 use splitplace_link::{LinkShape, Sender, SenderConfig};
+use splitplace_onnx::Costs;
 use splitplace_plan::{FragmentId, Generation, ModelName, Plan};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -146,9 +147,11 @@ pub(super) fn start(
     center: &Center,
     events: mpsc::Receiver<SessionEvent>,
     commands: mpsc::Receiver<Command>,
+    costs: Costs,
 ) -> Result<Running, StartError> {
     let inner = Arc::clone(&center.inner);
-    let measured = Measured::restore(MeasuredSettings::default(), &inner.store.measurements()?);
+    let known = inner.store.measurements()?;
+    let measured = Measured::restore(MeasuredSettings::default(), costs, &known);
     let stored = inner.store.plan()?;
     let plan = stored.clone().map(|stored| Plan {
         models: BTreeMap::new(),
@@ -525,7 +528,7 @@ impl Control {
         // One lock after another: none is held while another is taken.
         let models = self.inner.models.read().values().cloned().collect();
         let known_links = self.inner.roads.lock().links(drift::QUANTILE);
-        Start {
+        let mut start = Start {
             models,
             measured: self.measured.clone(),
             parent: self.plan.clone(),
@@ -541,7 +544,9 @@ impl Control {
             told_rates: self.orders.rates(),
             places: self.orders.places().clone(),
             snapshot: self.snapshot(false),
-        }
+        };
+        start.learn();
+        start
     }
 
     fn rolled_out(&mut self, outcome: Outcome) {

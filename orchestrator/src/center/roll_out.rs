@@ -52,6 +52,15 @@ pub(super) struct Start {
     pub(super) places: BTreeMap<(ModelName, String), ArmPin>,
 }
 
+impl Start {
+    /// Has the table learn from what was measured of the models that are served.
+    pub(super) fn learn(&mut self) {
+        let models = self.models.iter();
+        let described: Vec<_> = models.flat_map(|model| model.loaded.features()).collect();
+        self.measured.learn(&described);
+    }
+}
+
 /// Runs of a fragment on a node.
 pub(super) struct Observation {
     pub(super) node: NodeId,
@@ -99,6 +108,9 @@ type Held = BTreeMap<FragmentId, Arc<Fragment>>;
 #[tracing::instrument(skip_all, name = "roll_out")]
 pub(super) async fn roll_out(inner: Arc<Inner>, mut start: Start) -> Outcome {
     let mut observations = profile(&inner, &mut start).await;
+    if !observations.is_empty() {
+        start.learn();
+    }
     let mut planned_in = Duration::ZERO;
     let mut emptied = BTreeSet::new();
     let (began, fetched) = (Instant::now(), inner.sessions.fetched_bytes());

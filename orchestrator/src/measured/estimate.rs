@@ -3,32 +3,44 @@
 use std::{ops::Range, time::Duration};
 
 use splitplace_fleet::Node;
-use splitplace_plan::FragmentId;
+use splitplace_plan::{
+    FragmentId,
+    predict::{Features, Guess},
+};
 
 use super::{Entry, Measured, Runs, speed_ratio};
 
 /// A segment that is never cut further: the unit of profiles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Atom {
     /// The fragment that consists of it alone, once it was cut.
     pub fragment: Option<FragmentId>,
-    /// Multiply-accumulates for one sample.
-    pub macs: u64,
+    /// What its layers do.
+    pub features: Features,
     /// Bytes of its weights.
     pub parameter_bytes: u64,
     /// Largest number of bytes of activations live at once for one sample.
     pub activation_bytes: u64,
-    /// Number of layers.
-    pub layers: u32,
 }
 
 /// What must be known of a part of a package to estimate any range of its segments.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PartFacts {
     /// Its segments in order; at least one.
     pub atoms: Vec<Atom>,
     /// The fragment that is the whole part.
     pub whole: FragmentId,
+}
+
+impl PartFacts {
+    /// What a fragment of these segments does.
+    ///
+    /// # Panics
+    /// When `segments` reaches beyond the part.
+    #[must_use]
+    pub fn features(&self, segments: Range<usize>) -> Features {
+        Features::together(self.atoms[segments].iter().map(|atom| &atom.features))
+    }
 }
 
 /// How an estimate came about, the best first.
@@ -40,7 +52,7 @@ pub enum Source {
     Scaled,
     /// Its segments ran one by one.
     Profiled,
-    /// Nothing ran; from multiply-accumulates.
+    /// Nothing ran; predicted from what layers do.
     Computed,
 }
 
@@ -62,7 +74,7 @@ impl Source {
 pub struct Estimate {
     /// Expected service time of one sample.
     pub service: Duration,
-    /// Standard deviation of the service time; zero when nothing is known of it.
+    /// Standard deviation of the service time; where it is predicted, of predictions.
     pub deviation: Duration,
     /// How it came about.
     pub source: Source,
@@ -117,7 +129,9 @@ impl Measured {
                     sum.variance += runs.variance;
                 }
                 None => {
-                    sum.seconds += self.computed(atom, node);
+                    let guess = self.computed(&atom.features, node);
+                    sum.seconds += guess.mean;
+                    sum.variance += guess.variance;
                     sum.unmeasured += 1;
                 }
             }
@@ -198,33 +212,39 @@ impl Measured {
                 .ln()
                 .abs()
         };
-        let entry = nodes
-            .values()
-            .filter(|entry| entry.has_run())
-            .min_by(|a, b| {
-                let by_distance = distance(a).total_cmp(&distance(b));
-                by_distance.then(b.weight().total_cmp(&a.weight()))
-            })?;
+        let (from, entry) =
+            nodes
+                .iter()
+                .filter(|(_, entry)| entry.has_run())
+                .min_by(|(_, a), (_, b)| {
+                    let by_distance = distance(a).total_cmp(&distance(b));
+                    by_distance.then(b.weight().total_cmp(&a.weight()))
+                })?;
         let mut entry = entry.at_speed(node.macs_per_second);
         if entry.alone.weight > 0.0 {
             entry.served = Runs::default();
         }
         let runs = entry.expected(self.pace(&node.id), self.settings.settled_runs)?;
-        Some((runs, false))
+        let slower = self.learned.slower(&node.id, from);
+        Some((runs.times(slower), false))
     }
 
-    /// Seconds for a segment that never ran anywhere.
-    fn computed(&self, atom: &Atom, node: &Node) -> f64 {
-        let settings = &self.settings;
-        let speed = node.macs_per_second;
-        let multiplying = as_f64(atom.macs) / (speed * settings.efficiency);
-        let beside = settings.layer.as_secs_f64() * f64::from(atom.layers);
-        let seconds = multiplying + beside * speed_ratio(settings.reference_speed, speed);
+    /// Seconds for what never ran anywhere, at the pace of requests on the node.
+    fn computed(&self, features: &Features, node: &Node) -> Guess {
+        let guess = self.learned.predict(features, node);
+        let pace = self.pace(&node.id);
+        let mean = guess.mean * pace;
         // Also where the speed is no number at all.
-        if speed > 0.0 && seconds.is_finite() {
-            seconds.min(LONGEST)
+        if node.macs_per_second > 0.0 && mean.is_finite() && mean <= LONGEST {
+            Guess {
+                mean,
+                variance: guess.variance * pace * pace,
+            }
         } else {
-            LONGEST
+            Guess {
+                mean: LONGEST,
+                variance: 0.0,
+            }
         }
     }
 

@@ -1,9 +1,11 @@
 //! Means that forget, and estimates that take the best there is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 use splitplace_fleet::NodeState;
+use splitplace_onnx::tables::Machine;
+use splitplace_plan::predict::{FEATURES, Features, Predictor};
 
 use super::*;
 
@@ -23,14 +25,38 @@ fn id(number: u8) -> FragmentId {
     FragmentId([number; 32])
 }
 
+/// So many convolutions of so many 10⁹ multiply-accumulates together.
+fn does(gmac: f64, layers: f64) -> Features {
+    let mut all = [0.0; FEATURES];
+    all[..3].copy_from_slice(&[1.0, layers, gmac]);
+    Features(all)
+}
+
+/// On a machine of 10¹⁰ multiply-accumulates a second convolutions reach four tenths of it, and a layer takes 3 µs beside.
+fn costs() -> Costs {
+    let mut coefficients = vec![0.0; FEATURES];
+    coefficients[1..3].copy_from_slice(&[3e-6, 0.25]);
+    Costs {
+        machine: Machine {
+            engine: "an engine".into(),
+            cores: 1,
+            macs_per_second: 1e10,
+        },
+        samples: 100,
+        predictor: Predictor {
+            coefficients,
+            relative_variance: 0.04,
+        },
+    }
+}
+
 /// Four segments of 1, 2, 3 and 4 million multiply-accumulates; fragments 1 to 4 alone, 9 together.
 fn part() -> PartFacts {
     let atoms = (1..=4u8).map(|number| Atom {
         fragment: Some(id(number)),
-        macs: u64::from(number) * 1_000_000,
+        features: does(f64::from(number) * 1e-3, 2.0),
         parameter_bytes: u64::from(number) * 1_000,
         activation_bytes: 10_000 * u64::from(5 - number),
-        layers: 2,
     });
     PartFacts {
         atoms: atoms.collect(),
@@ -43,7 +69,7 @@ fn runs(mean: f64) -> Option<ServiceTime> {
 }
 
 fn new() -> Measured {
-    Measured::new(MeasuredSettings::default())
+    Measured::new(MeasuredSettings::default(), costs())
 }
 
 fn assert_close(found: f64, wanted: f64) {
@@ -73,7 +99,7 @@ fn batches_combine_like_the_runs_themselves_and_old_runs_fade() {
         half_life_runs: 10.0,
         ..MeasuredSettings::default()
     };
-    let (a, mut measured) = (node("a", 1e9), Measured::new(settings));
+    let (a, mut measured) = (node("a", 1e9), Measured::new(settings, costs()));
     measured.observe(
         &a,
         id(1),
@@ -138,7 +164,7 @@ fn what_was_only_measured_is_expected_at_the_pace_of_requests() {
     assert_close(ask(&measured, &b, 0), 0.01);
     assert_close(ask(&measured, &b, 1), 0.01);
     // And so it is after a restart.
-    let again = Measured::restore(MeasuredSettings::default(), &measured.records());
+    let again = Measured::restore(MeasuredSettings::default(), costs(), &measured.records());
     assert!((ask(&again, &a, 1) / ask(&measured, &a, 1) - 1.0).abs() < 0.05);
     assert_eq!(again.records(), measured.records());
 }
@@ -152,7 +178,7 @@ proptest! {
         batches in proptest::collection::vec(proptest::collection::vec(0.001..10.0f64, 1..8), 1..8)
     ) {
         let settings = MeasuredSettings { half_life_runs: 1e12, ..MeasuredSettings::default() };
-        let mut measured = Measured::new(settings);
+        let mut measured = Measured::new(settings, costs());
         let moments = |runs: &[f64]| {
             let count = runs.len() as f64;
             let mean = runs.iter().sum::<f64>() / count;
@@ -241,6 +267,108 @@ fn what_runs_on_a_node_says_how_that_node_runs_the_rest() {
     assert_close(on.share_of(2), 0.006);
     let elsewhere = measured.on(&part, &fast, &ran);
     assert_close(elsewhere.service(2..4, None).service.as_secs_f64(), 0.002);
+}
+
+/// What ten fragments do, and their names.
+fn described() -> Vec<(FragmentId, Features)> {
+    let one = |number: u8| (id(number), does(f64::from(number) * 1e-3, 2.0));
+    (1..=10).map(one).collect()
+}
+
+/// What a fragment takes by the coefficients alone.
+fn by_the_book(features: &Features, node: &Node) -> f64 {
+    costs().predictor.predict(features).mean * 1e10 / node.macs_per_second
+}
+
+#[test]
+fn a_node_slower_than_it_states_is_expected_to_be_so_with_what_it_never_ran() {
+    let (honest, boaster, new_one) = (node("honest", 1e9), node("boaster", 1e9), node("new", 5e8));
+    let (described, mut measured) = (described(), new());
+    let take =
+        |measured: &mut Measured, node: &Node, numbers: std::ops::Range<usize>, times: f64| {
+            for (fragment, features) in &described[numbers] {
+                let seconds = times * by_the_book(features, node);
+                measured.observe(node, *fragment, Ran::Alone, runs(seconds), None);
+            }
+        };
+    take(&mut measured, &honest, 0..8, 1.0);
+    take(&mut measured, &boaster, 0..6, 2.0);
+    let part = PartFacts {
+        atoms: described
+            .iter()
+            .map(|(fragment, features)| Atom {
+                fragment: Some(*fragment),
+                features: *features,
+                parameter_bytes: 0,
+                activation_bytes: 0,
+            })
+            .collect(),
+        whole: id(99),
+    };
+    let ask = |measured: &Measured, node: &Node, number: usize| {
+        let estimate = measured
+            .on(&part, node, &[])
+            .service(number..number + 1, part.atoms[number].fragment);
+        let book = by_the_book(&described[number].1, node);
+        (estimate.service.as_secs_f64() / book, estimate.source)
+    };
+    // Before anything is learned a node is what it states.
+    assert_close(ask(&measured, &boaster, 7).0, 1.0);
+    measured.learn(&described);
+    let (times, source) = ask(&measured, &boaster, 7);
+    assert_eq!(source, Source::Scaled);
+    assert!((1.7..=2.05).contains(&times), "{times}");
+    // What ran nowhere too.
+    let ((slow, source), (fast, _)) = (ask(&measured, &boaster, 9), ask(&measured, &honest, 9));
+    assert_eq!(source, Source::Computed);
+    assert!((1.7..=2.05).contains(&(slow / fast)), "{slow} {fast}");
+    // Of a node that ran nothing only the speed is known: it is between the two.
+    let (times, _) = ask(&measured, &new_one, 9);
+    assert!(fast < times && times < slow, "{fast} {times} {slow}");
+    let wide = measured.on(&part, &new_one, &[]).service(9..10, None);
+    let narrow = measured.on(&part, &honest, &[]).service(9..10, None);
+    let relative = |one: Estimate| one.deviation.as_secs_f64() / one.service.as_secs_f64();
+    assert!(relative(wide) > relative(narrow));
+    // What a node was seen to take is not touched.
+    assert_close(ask(&measured, &boaster, 3).0, 2.0);
+    // The same table teaches the same.
+    let records = measured.records();
+    let mut again = Measured::restore(MeasuredSettings::default(), costs(), &records);
+    again.learn(&described);
+    assert_close(ask(&again, &boaster, 9).0, slow);
+}
+
+#[test]
+fn a_fleet_that_takes_longer_than_the_book_says_moves_the_book() {
+    let (a, mut measured) = (node("a", 1e9), new());
+    let all: Vec<(FragmentId, Features)> = (1..=200u8)
+        .map(|number| {
+            (
+                id(number),
+                does(f64::from(number) * 1e-4, f64::from(number % 7 + 1)),
+            )
+        })
+        .collect();
+    let part = PartFacts {
+        atoms: vec![Atom {
+            fragment: None,
+            features: does(0.01, 3.0),
+            parameter_bytes: 0,
+            activation_bytes: 0,
+        }],
+        whole: id(0),
+    };
+    for (count, most) in [(1, 1.0), (10, 0.3), (200, 0.05)] {
+        for (fragment, features) in &all[..count] {
+            let seconds = 3.0 * by_the_book(features, &a);
+            measured.observe(&a, *fragment, Ran::Alone, runs(seconds), None);
+        }
+        measured.learn(&all);
+        let on = measured.on(&part, &a, &[]);
+        let times =
+            on.service(0..1, None).service.as_secs_f64() / by_the_book(&does(0.01, 3.0), &a);
+        assert!((times - 3.0).abs() < most, "{count}: {times}");
+    }
 }
 
 #[test]
@@ -352,7 +480,7 @@ fn what_changed_is_told_once_and_what_is_restored_is_the_same() {
     assert_eq!(measured.take_changed(), []);
     measured.observe(&a, id(1), Ran::Served, runs(0.3), None);
     assert_eq!(measured.take_changed().len(), 1);
-    let restored = Measured::restore(*measured.settings(), &measured.records());
+    let restored = Measured::restore(*measured.settings(), costs(), &measured.records());
     assert_eq!(restored.records(), measured.records());
     assert!(restored.knows(&id(1)) && !restored.knows(&id(7)));
 }
@@ -363,7 +491,7 @@ fn records_are_bounded_and_can_be_forgotten() {
         records: 2,
         ..MeasuredSettings::default()
     };
-    let (a, mut measured) = (node("a", 1e9), Measured::new(settings));
+    let (a, mut measured) = (node("a", 1e9), Measured::new(settings, costs()));
     for number in [1, 2, 1, 3] {
         measured.observe(&a, id(number), Ran::Served, runs(0.1), None);
     }

@@ -555,29 +555,27 @@ pub(super) fn enlarge(
         if !is_over || candidate.enlarged == ENLARGED_LIMIT {
             continue;
         }
-        let promised: u64 = candidate
-            .problem
-            .chains
-            .iter()
-            .zip(&here.stages)
-            .flat_map(|(chain, stages)| stages.iter().map(|stage| promised(chain, &stage.segments)))
-            .sum();
-        let routes = here.plan.branches.iter();
-        let found: u64 = routes
-            .flat_map(|route| &route.hops)
-            .map(|hop| hop.memory_bytes)
-            .sum();
-        if found <= promised {
-            continue;
+        let mut has_grown = false;
+        let branches = here.stages.iter().zip(&here.plan.branches);
+        for (chain, (stages, route)) in candidate.problem.chains.iter_mut().zip(branches) {
+            for stage in stages {
+                let hops = route.hops.iter();
+                let inside = hops.filter(|hop| stage.segments.contains(&hop.segments.start));
+                let found = inside.map(|hop| hop.memory_bytes).sum();
+                let promised = promised(chain, &stage.segments);
+                if found <= promised {
+                    continue;
+                }
+                // Its segments and no others: what is cut elsewhere is to be judged by what it was before.
+                for segment in &mut chain.segments[stage.segments.clone()] {
+                    segment.weight_bytes = grown(segment.weight_bytes, found, promised);
+                    segment.activation_bytes = grown(segment.activation_bytes, found, promised);
+                }
+                has_grown = true;
+            }
         }
-        for segment in candidate
-            .problem
-            .chains
-            .iter_mut()
-            .flat_map(|chain| &mut chain.segments)
-        {
-            segment.weight_bytes = grown(segment.weight_bytes, found, promised);
-            segment.activation_bytes = grown(segment.activation_bytes, found, promised);
+        if !has_grown {
+            continue;
         }
         candidate.enlarged += 1;
         has_changed = true;

@@ -8,6 +8,7 @@ mod running;
 use std::time::Duration;
 
 use splitplace_fleet::{Link, Links, Node, NodeId, NodeState, Place, Timestamp};
+use splitplace_onnx::Costs;
 use splitplace_plan::{ArmPlan, Exact, Outcome, Placed, Problem, Solution, Stage};
 
 use super::*;
@@ -49,10 +50,13 @@ impl World {
             parent: Plan::default(),
             snapshot,
             wishes: vec![Wish::new(Arc::new(loaded))],
-            measured: Measured::new(MeasuredSettings {
-                base_bytes: 10_000,
-                ..MeasuredSettings::default()
-            }),
+            measured: Measured::new(
+                MeasuredSettings {
+                    base_bytes: 10_000,
+                    ..MeasuredSettings::default()
+                },
+                Costs::shipped().unwrap(),
+            ),
             settings: PlanningSettings::default(),
         }
     }

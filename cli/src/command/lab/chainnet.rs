@@ -2,12 +2,12 @@
 //! before and after is measured by a long simulation that no judge has seen. On the published systems, and on
 //! five small boards, where how long a fragment takes depends on the board.
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Instant};
 
 use clap::Args;
 use serde_json::json;
 use splitplace_plan::{
-    Annealing, Random, Strategy as _,
+    Annealing, Problem, Random, Strategy as _,
     joint::{Places, places},
 };
 use splitplace_twin::{
@@ -79,23 +79,29 @@ struct Row {
 /// A fleet's name and what each judge achieved on it.
 type Group = (&'static str, Vec<(&'static str, Row)>);
 
-/// Losses before and after, and the seconds of the search.
-type Found = Option<(f64, f64, f64)>;
+/// The loss afterwards, and the seconds of the search.
+type Found = Option<(f64, f64)>;
 
 pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
     let mut groups: Vec<Group> = Vec::new();
     if let Some(data) = &args.data {
         let systems = twin::chainnet::systems(data, args.systems)?;
-        let rows = judged(args, systems.len() as u64, |judge, net, number| {
-            let at = usize::try_from(number).ok()?;
-            published(args, judge, net, systems.get(at)?, number)
-        })?;
+        let system = |number: u64| systems.get(usize::try_from(number).ok()?);
+        let rows = judged(
+            args,
+            systems.len() as u64,
+            |number| Some(measure(args, system(number)?, number)),
+            |judge, net, number| Some(published(args, judge, net, system(number)?, number)),
+        )?;
         groups.push(("chainnet-val", rows));
     }
     if 0 < args.boards {
-        let rows = judged(args, args.boards, |judge, net, number| {
-            on_boards(args, judge, net, number)
-        })?;
+        let rows = judged(
+            args,
+            args.boards,
+            |number| Some(measure(args, &Boards::drawn(args, number).begin()?, number)),
+            |judge, net, number| on_boards(args, judge, net, number),
+        )?;
         groups.push(("five boards", rows));
     }
     let told = report(args, &groups);
@@ -112,19 +118,29 @@ pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every judge on every case.
+/// Every judge on every case that loses something to begin with.
 fn judged(
     args: &Chainnet,
     cases: u64,
+    begin: impl Fn(u64) -> Option<f64> + Sync,
     one: impl Fn(Judge, Option<&ChainNet>, u64) -> Found + Sync,
 ) -> anyhow::Result<Vec<(&'static str, Row)>> {
     let mut rows = Vec::new();
+    let threads = twin::threads(args.threads);
+    let bar = twin::bar("before", cases);
+    let before = twin::in_parallel(0..cases, threads, &bar, |number| {
+        Some((number, begin(number)?))
+    });
+    bar.finish_and_clear();
+    let lossy = |(_, before): &(u64, f64)| args.least <= *before;
+    let before: BTreeMap<u64, f64> = before.into_iter().flatten().filter(lossy).collect();
     for (judge, name) in JUDGES {
         let net = judge.net(None)?;
         let bar = twin::bar(name, cases);
-        let threads = twin::threads(args.threads);
         let found = twin::in_parallel(0..cases, threads, &bar, |number| {
-            one(judge, net.as_ref(), number)
+            let before = before.get(&number)?;
+            let (after, seconds) = one(judge, net.as_ref(), number)?;
+            Some((*before, after, seconds))
         });
         bar.finish_and_clear();
         let mut row = Row::default();
@@ -161,41 +177,59 @@ fn published(
     net: Option<&ChainNet>,
     system: &System,
     number: u64,
-) -> Found {
-    let before = measure(args, system, number);
-    if before < args.least {
-        return None;
-    }
+) -> (f64, f64) {
     let seed = Seed(args.seed).child("search", number);
     let begin = Instant::now();
     let mut of = |system: &System| loss(args, judge, net, system, seed);
     let (better, _) = system.improve(args.steps, seed, &mut of);
     let seconds = begin.elapsed().as_secs_f64();
-    Some((before, measure(args, &better, number), seconds))
+    (measure(args, &better, number), seconds)
 }
 
-/// From random places.
-fn on_boards(args: &Chainnet, judge: Judge, net: Option<&ChainNet>, number: u64) -> Found {
-    let seed = Seed(args.seed).child("boards", number);
-    let problem = case(Seed(args.seed), number);
-    let capacities = BOARDS.map(|board: Board| board.capacity());
-    let begin_at = places(&Random.solve(&problem.idle(), seed.0));
-    let system = |places: &Places| System::of_places(&problem, places, &capacities);
-    let before = measure(args, &system(&begin_at)?, number);
-    if before < args.least {
-        return None;
+/// A case on the five boards.
+struct Boards {
+    seed: Seed,
+    problem: Problem,
+    /// Random places to begin with.
+    begin_at: Places,
+}
+
+impl Boards {
+    fn drawn(args: &Chainnet, number: u64) -> Self {
+        let seed = Seed(args.seed).child("boards", number);
+        let problem = case(Seed(args.seed), number);
+        Self {
+            begin_at: places(&Random.solve(&problem.idle(), seed.0)),
+            problem,
+            seed,
+        }
     }
+
+    fn system(&self, places: &Places) -> Option<System> {
+        let capacities = BOARDS.map(|board: Board| board.capacity());
+        System::of_places(&self.problem, places, &capacities)
+    }
+
+    fn begin(&self) -> Option<System> {
+        self.system(&self.begin_at)
+    }
+}
+
+fn on_boards(args: &Chainnet, judge: Judge, net: Option<&ChainNet>, number: u64) -> Found {
+    let boards = Boards::drawn(args, number);
+    let (problem, seed) = (&boards.problem, boards.seed);
     let annealing = Annealing {
         steps: args.steps,
         ..Annealing::default()
     };
     let mut of = |places: &Places| {
-        system(places).map_or(1.0, |system| loss(args, judge, net, &system, seed))
+        let system = boards.system(places);
+        system.map_or(1.0, |system| loss(args, judge, net, &system, seed))
     };
     let begin = Instant::now();
-    let (better, _) = annealing.improve(&problem, begin_at, &mut of, seed.0);
+    let (better, _) = annealing.improve(problem, boards.begin_at.clone(), &mut of, seed.0);
     let seconds = begin.elapsed().as_secs_f64();
-    Some((before, measure(args, &system(&better)?, number), seconds))
+    Some((measure(args, &boards.system(&better)?, number), seconds))
 }
 
 fn predict(net: &ChainNet, system: &System) -> Vec<splitplace_twin::chainnet::Ratios> {

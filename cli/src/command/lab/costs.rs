@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 use splitplace_onnx::{Costs, ENGINE, speed, tables::Machine};
 use splitplace_plan::{
+    effects::{self, Run},
     partition::{Choice, Light, Method as _, Objective, Scene},
     predict::{Features, Predictor, Sample},
 };
@@ -38,9 +39,10 @@ const RATIOS: [f64; 3] = [5.0, 10.0, 20.0];
 struct Errors(Vec<f64>);
 
 impl Errors {
-    fn of(predictor: &Predictor, samples: &[Sample]) -> Self {
+    /// `factor`: on all predictions.
+    fn of(predictor: &Predictor, samples: &[Sample], factor: f64) -> Self {
         let error = |sample: &Sample| {
-            (predictor.predict(&sample.features).mean / sample.seconds - 1.0).abs()
+            (factor * predictor.predict(&sample.features).mean / sample.seconds - 1.0).abs()
         };
         let mut errors: Vec<f64> = samples.iter().map(error).collect();
         errors.sort_by(f64::total_cmp);
@@ -106,7 +108,7 @@ pub(super) fn run(args: &LabCosts) -> anyhow::Result<ExitCode> {
             list.into_iter().map(|(_, sample)| *sample).collect()
         };
         let fitted = Predictor::fit(&of(rest))?;
-        folds.0.extend(Errors::of(&fitted, &of(held)).0);
+        folds.0.extend(Errors::of(&fitted, &of(held), 1.0).0);
     }
     folds.0.sort_by(f64::total_cmp);
     let mut rows = Vec::new();
@@ -115,13 +117,16 @@ pub(super) fn run(args: &LabCosts) -> anyhow::Result<ExitCode> {
         let others: Vec<Sample> = others.flat_map(|(_, list)| list.clone()).collect();
         // With one network there are no others.
         let fitted = Predictor::fit(&others).unwrap_or_else(|_| predictor.clone());
-        let (mean, most) = regret(source, &fitted)?;
+        let (half, factor, rest) = half_measured(&fitted, &samples[number]);
         rows.push(Row {
             name: source.name.clone(),
             segments: samples[number].len(),
-            errors: Errors::of(&fitted, &samples[number]),
+            errors: Errors::of(&fitted, &samples[number], 1.0),
             whole: guess(source, &fitted) / source.whole - 1.0,
-            regret: (mean, most),
+            regret: regret(source, &fitted)?,
+            half: Errors::of(&half, &rest, factor),
+            half_whole: factor * guess(source, &half) / source.whole - 1.0,
+            half_regret: regret(source, &half)?,
         });
     }
     let costs = Costs {
@@ -147,6 +152,27 @@ struct Row {
     errors: Errors,
     whole: f64,
     regret: (f64, f64),
+    /// The segments in between, once every second one was measured.
+    half: Errors,
+    half_whole: f64,
+    half_regret: (f64, f64),
+}
+
+/// What a fleet of one node learns of a network from every second segment: coefficients, the factor that is left on all
+/// of them, and the other segments.
+fn half_measured(known: &Predictor, samples: &[Sample]) -> (Predictor, f64, Vec<Sample>) {
+    let every_second = |from: usize| samples.iter().skip(from).step_by(2);
+    let features: Vec<Features> = every_second(0).map(|sample| sample.features).collect();
+    let run = |(segment, sample): (usize, &Sample)| Run {
+        segment,
+        node: 0,
+        seconds: sample.seconds,
+    };
+    let runs: Vec<Run> = every_second(0).enumerate().map(run).collect();
+    let (predictor, effects) = effects::learn(known, &features, &runs);
+    let node = effects.nodes.first().map_or(0.0, |(node, _)| *node);
+    let factor = (effects.common + node).exp();
+    (predictor, factor, every_second(1).copied().collect())
 }
 
 fn tell(args: &LabCosts, costs: &Costs, folds: &Errors, rows: &[Row]) -> anyhow::Result<()> {
@@ -158,6 +184,11 @@ fn tell(args: &LabCosts, costs: &Costs, folds: &Errors, rows: &[Row]) -> anyhow:
                 "error": row.errors.json(),
                 "whole": row.whole,
                 "regret": { "mean": row.regret.0, "largest": row.regret.1 },
+                "half_measured": {
+                    "error": row.half.json(),
+                    "whole": row.half_whole,
+                    "regret": { "mean": row.half_regret.0, "largest": row.half_regret.1 },
+                },
             })
         });
         return output::json(&json!({
@@ -183,19 +214,38 @@ fn tell(args: &LabCosts, costs: &Costs, folds: &Errors, rows: &[Row]) -> anyhow:
         String::new(),
         String::new(),
     ]);
-    for row in rows {
+    let told = |name: String, segments: usize, errors: &Errors, whole: f64, regret: (f64, f64)| {
         let percent = |share: f64| format!("{:.1} %", share * 100.0);
-        table.add_row([
+        [
+            name,
+            segments.to_string(),
+            errors.words(),
+            format!("{:+.0} %", whole * 100.0),
+            format!("{}, {}", percent(regret.0), percent(regret.1)),
+        ]
+    };
+    for row in rows {
+        let (whole, regret) = (row.whole, row.regret);
+        table.add_row(told(
             row.name.clone(),
-            row.segments.to_string(),
-            row.errors.words(),
-            format!("{:+.0} %", row.whole * 100.0),
-            format!("{}, {}", percent(row.regret.0), percent(row.regret.1)),
-        ]);
+            row.segments,
+            &row.errors,
+            whole,
+            regret,
+        ));
+        let (whole, regret) = (row.half_whole, row.half_regret);
+        let count = row.half.0.len();
+        table.add_row(told(
+            "  half measured".into(),
+            count,
+            &row.half,
+            whole,
+            regret,
+        ));
     }
     println!("{table}");
     println!(
-        "each network predicted from all others; the cut is chosen by predicted times over {} uplinks and {} ratios \
+        "each network predicted from all others, then its other segments once every second one was measured; the cut is chosen by predicted times over {} uplinks and {} ratios \
          and judged by measured ones",
         UPLINKS.len(),
         RATIOS.len()

@@ -253,7 +253,7 @@ fn fragments_that_took_more_memory_than_promised_are_planned_with_it() {
     world.wishes[0].arms = BTreeSet::from([ArmKind::Chain]);
     let first = world.plan();
     let hop = arm(&first, "base/chain").unwrap().branches[0].hops[0].clone();
-    world.observe(hop.node.as_str(), hop.fragment, 1e-3, Some(800_000));
+    world.observe(hop.node.as_str(), hop.fragment, 1e-3, Some(710_000));
     let second = world.plan();
     let chain = arm(&second, "base/chain").expect("smaller fragments still fit");
     assert!(
