@@ -44,19 +44,19 @@ fi
 
 # Static, without paths of this machine inside, each crate's code laid out the same way.
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
-flags="-C target-feature=+crt-static -C strip=symbols --remap-path-prefix=$PWD=/splitplace --remap-path-prefix=$cargo_home/registry/src=/registry"
+flags="-C target-feature=+crt-static --remap-path-prefix=$PWD=/splitplace --remap-path-prefix=$cargo_home/registry/src=/registry"
 binaries=()
 for arch in $arches; do
     target=$(triple "$arch")
-    binary=${CARGO_TARGET_DIR:-target}/$target/release/splitplace
+    binary=${CARGO_TARGET_DIR:-target}/$target/image/splitplace
     if [ "$arch" = arm64 ] && [ -n "${RUSTC_ARM64:-}" ]; then
         RUSTC=$RUSTC_ARM64 RUSTFLAGS="$flags" CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
             CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-            cargo build --release --locked --target "$target" -p splitplace
+            cargo build --profile image --locked --target "$target" -p splitplace
     else
         RUSTFLAGS="$flags" CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
             CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-            cargo build --release --locked --target "$target" -p splitplace
+            cargo build --profile image --locked --target "$target" -p splitplace
     fi
     binaries+=("$arch=$binary")
 done

@@ -54,7 +54,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     catalog::{Catalog, LoadSettings},
     config::Config,
-    measured::{MeasuredSettings, ProbeSettings, Profiles, Roads, Transfers},
+    measured::{Codings, MeasuredSettings, ProbeSettings, Profiles, Roads, Transfers},
     sessions::{FragmentSource, Sessions, SessionsConfig},
     store::{DecisionRecord, Store, StoreError},
 };
@@ -154,6 +154,7 @@ struct Inner {
     watching: watching::Watching,
     /// What links really took.
     transfers: Mutex<Transfers>,
+    codings: Mutex<Codings>,
     /// What workers say of their fragments.
     profiles: Mutex<Profiles>,
     is_draining: AtomicBool,
@@ -275,6 +276,7 @@ impl Center {
             feedback: Saves::default(),
             watching: watching::Watching::default(),
             transfers: Mutex::default(),
+            codings: Mutex::default(),
             profiles: Mutex::new(Profiles::new(MeasuredSettings::default().records)),
             is_draining: AtomicBool::new(false),
             is_settled: AtomicBool::new(false),

@@ -66,6 +66,8 @@ pub struct HopRecord {
     pub queue: Duration,
     /// Decoding and computing.
     pub compute: Duration,
+    /// Decoding alone.
+    pub decode: Duration,
     /// Encoding and waiting for the way out.
     pub encode: Duration,
 }

@@ -19,6 +19,7 @@
 //!
 //! Values in, values out: no clock, and the same observations in the same order give the same table.
 
+mod codings;
 mod estimate;
 mod learned;
 mod profiles;
@@ -34,6 +35,7 @@ use splitplace_proto::control;
 
 use self::learned::Learned;
 pub use self::{
+    codings::Codings,
     estimate::{Atom, Estimate, OnNode, PartFacts, Source},
     profiles::{Profile, Profiles},
     roads::{Moved, Probe, ProbeSettings, Roads, told},

@@ -194,13 +194,15 @@ fn forever() -> Law {
 /// Ours: candidates screened by formulas, finalists compared by simulation on common random numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Proven {
-    /// Steps of each search; more is better, at any number there is an answer.
+    /// Steps of each search at least; more is better, at any number there is an answer.
     pub steps: u32,
+    /// And for each arm: a larger problem has more to move.
+    pub steps_an_arm: u32,
     /// Searches, each from another seed.
     pub searches: u64,
     /// Candidates that are simulated.
     pub finalists: usize,
-    /// How they are.
+    /// How they are; of larger problems at least [`REQUESTS_AN_ARM`] requests for each arm.
     pub trial: Trial,
     /// Pairs of runs of a comparison at most.
     pub pairs: u64,
@@ -210,13 +212,20 @@ impl Default for Proven {
     fn default() -> Self {
         Self {
             steps: 2000,
+            steps_an_arm: 250,
             searches: 2,
             finalists: 3,
-            trial: Trial::default(),
+            trial: Trial {
+                requests: 500,
+                ..Trial::default()
+            },
             pairs: 8,
         }
     }
 }
+
+/// Requests of an arm in a run: fewer do not show what its queues do.
+pub const REQUESTS_AN_ARM: u64 = 20;
 
 /// Arms and nodes up to which the exact programme for single arms is among the candidates.
 const EXACT: (usize, usize) = (2, 6);
@@ -233,15 +242,15 @@ impl Proven {
             .iter()
             .min_by(|a, b| cost(a).total_cmp(&cost(b)))
             .cloned();
+        let arms = u32::try_from(problem.arms.len()).unwrap_or(u32::MAX);
         let annealing = Annealing {
-            steps: self.steps,
+            steps: self.steps.max(self.steps_an_arm.saturating_mul(arms)),
             ..Annealing::default()
         };
         for search in 0..self.searches {
             if let Some(begin) = begin.clone() {
                 let own = Seed(seed).child("search", search).0;
-                let mut judge = |places: &Places| cost(places);
-                all.push(annealing.improve(problem, begin, &mut judge, own).0);
+                all.push(annealing.by_worth(problem, begin, own).0);
             }
         }
         let mut judged: Vec<(f64, Places)> = all.into_iter().map(|one| (cost(&one), one)).collect();
@@ -257,12 +266,24 @@ impl Strategy for Proven {
         "proven"
     }
 
-    /// Costs `searches · steps` formulas of O(stages) and at most `2 · finalists · pairs` simulations.
+    /// Costs `searches · steps` formulas of O(stages) and at most `finalists · pairs` simulations.
     fn solve(&self, problem: &Problem, seed: u64) -> Solution {
         let finalists = self.candidates(problem, seed);
         let is_idle = problem.arms.iter().all(|arm| arm.arrival_rate <= 0.0);
         let mut finalists = finalists.into_iter();
         let (cost, mut best) = finalists.next().unwrap_or_default();
+        let trial = Trial {
+            requests: (self.trial.requests).max(REQUESTS_AN_ARM * problem.arms.len() as u64),
+            ..self.trial
+        };
+        // A lost request is as bad as one of ten times the expected response.
+        let lost = 10.0 * cost.min(1.0);
+        let run = |places: &Places, pair: usize| {
+            let seed = Seed(seed).child("pair", pair as u64);
+            trial.run(problem, places, seed).cost(lost)
+        };
+        // What the best has cost in each run: whoever comes is held against the same.
+        let mut shown: Vec<f64> = Vec::new();
         // Where nothing queues the formulas are right.
         for (_, other) in finalists.filter(|_| !is_idle) {
             let settings = RaceSettings {
@@ -272,18 +293,19 @@ impl Strategy for Proven {
                 most: self.pairs.max(4),
             };
             let mut race = Race::new(settings);
-            // A lost request is as bad as one of ten times the expected response.
-            let lost = 10.0 * cost.min(1.0);
+            let mut others = Vec::new();
             for pair in 0.. {
-                let seed = Seed(seed).child("pair", pair);
-                let shown = [&best, &other].map(|places| self.trial.run(problem, places, seed));
-                let [mine, others] = shown.map(|one| one.cost(lost));
-                if race.add(mine, others) != Verdict::Open {
+                if shown.len() == pair {
+                    shown.push(run(&best, pair));
+                }
+                others.push(run(&other, pair));
+                if race.add(shown[pair], others[pair]) != Verdict::Open {
                     break;
                 }
             }
             if race.verdict() == Verdict::Second {
                 best = other;
+                shown = others;
             }
         }
         solution(problem, best, &|arm| {

@@ -71,7 +71,8 @@ impl Stretch {
         }
     }
 
-    /// Runs `work` of a size, stretched as if the machine had only its share of its speed; returns the time taken.
+    /// Runs `work` of a size, stretched as if the machine had only its share of its speed; returns the time that it took
+    /// there: what it slept too long here, the next run makes up for.
     pub(crate) fn run(&self, size: u64, work: impl FnOnce()) -> Duration {
         let (wall, spent) = (Instant::now(), thread_time());
         work();
@@ -92,6 +93,7 @@ impl Stretch {
             }
             let late = (before + wall.elapsed()).saturating_sub(target);
             self.past.lock().late = late.min(LATE);
+            return target;
         }
         wall.elapsed()
     }

@@ -37,7 +37,7 @@ impl Worth {
 }
 
 /// Weight of an arm: its rate, or 1 where nothing comes for anybody.
-fn weight(problem: &Problem, arm: &ArmProblem) -> f64 {
+pub(crate) fn weight(problem: &Problem, arm: &ArmProblem) -> f64 {
     let is_idle = problem.arms.iter().all(|arm| arm.arrival_rate <= 0.0);
     if is_idle { 1.0 } else { arm.arrival_rate }
 }
@@ -89,7 +89,7 @@ fn placed<'p>(
     pairs.filter_map(|(arm, place)| Some((arm, place.as_ref()?)))
 }
 
-fn service(chain: &ChainProblem, stage: &Stage) -> f64 {
+pub(crate) fn service(chain: &ChainProblem, stage: &Stage) -> f64 {
     let segments = &chain.segments[stage.segments.clone()];
     segments.iter().map(|one| one.service[stage.node]).sum()
 }

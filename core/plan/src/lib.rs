@@ -8,9 +8,10 @@
 //! [`problem::Solution`]; the caller, who knows models and files, translates. [`lint`] checks the
 //! translated plan by rules of its own, sharing nothing with the strategies.
 //!
-//! Reading order: [`value`], [`diff`](mod@diff), [`problem`], [`bounds`], [`strategy`], [`joint`] (all arms judged together), [`lint`].
+//! Reading order: [`value`], [`diff`](mod@diff), [`problem`], [`bounds`], [`strategy`], [`joint`] (all arms judged together), [`standing`]
+//! (the same kept up to date while one arm moves), [`lint`].
 //! Beside them stands [`partition`]: where to part one network, layer by layer; and
-//! [`predict`]: how long segments take that were never run.
+//! [`predict`]: how long segments take that were never run, with [`effects`]: what nodes take over it.
 
 pub mod bounds;
 pub mod diff;
@@ -20,6 +21,7 @@ pub mod lint;
 pub mod partition;
 pub mod predict;
 pub mod problem;
+pub mod standing;
 pub mod strategy;
 pub mod value;
 

@@ -7,10 +7,13 @@ use proptest::{
     strategy::ValueTree as _,
     test_runner::TestRunner,
 };
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
 use splitplace_plan::{
     Annealing, ArmKind, ArmProblem, ChainProblem, Exact, Greedy, Integer, NodeSpec, Outcome,
     Problem, Random, SegmentSpec, Solution, Stage, Strategy,
-    joint::{Places, lower_bound, places, room, worth},
+    joint::{Places, lower_bound, places, room, step, worth},
+    standing::Standing,
 };
 
 fn problems(nodes: usize, rate: f64) -> impl proptest::strategy::Strategy<Value = Problem> {
@@ -222,6 +225,47 @@ proptest! {
 }
 
 /// Nothing promises that annealing finds the best; how often it does on the same sixty small problems is known.
+/// The sums that a search keeps are those that are made anew, whatever was changed before and taken back; and what it
+/// finds with them is what it finds by judging every step.
+#[test]
+fn what_stands_is_worth_what_it_is_worth() {
+    let mut runner = TestRunner::deterministic();
+    for seed in 0..60 {
+        let problem = problems(4, 0.6).new_tree(&mut runner).unwrap().current();
+        let begin = places(&Random.solve(&problem, seed));
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut standing = Standing::new(&problem, begin.clone());
+        for number in 0..200 {
+            let Some((arm, branches)) = step(&problem, standing.places(), &mut rng) else {
+                continue;
+            };
+            let before = standing.change(arm, Some(branches).filter(|_| number % 17 != 0));
+            let (kept, anew) = (standing.worth(), worth(&problem, standing.places()));
+            assert_eq!(kept.unplaced, anew.unplaced);
+            assert!(
+                (kept.overload - anew.overload).abs() < 1e-9,
+                "{kept:?} {anew:?}"
+            );
+            let off = (kept.seconds - anew.seconds).abs();
+            assert!(off < 1e-9 * anew.seconds.max(1.0), "{kept:?} {anew:?}");
+            assert_eq!(standing.fits(), room(&problem, standing.places()).is_some());
+            if number % 3 == 0 {
+                standing.change(arm, before);
+            }
+        }
+        let annealing = Annealing {
+            steps: 300,
+            ..Annealing::default()
+        };
+        let mut judge = |places: &Places| worth(&problem, places).cost();
+        let (_, anew) = annealing.improve(&problem, begin.clone(), &mut judge, seed);
+        let (found, kept) = annealing.by_worth(&problem, begin, seed);
+        assert!((kept - anew).abs() < 1e-9 * anew.max(1.0), "{kept} {anew}");
+        let cost = worth(&problem, &found).cost();
+        assert!((kept - cost).abs() < 1e-9 * cost.max(1.0), "{kept} {cost}");
+    }
+}
+
 #[test]
 fn annealing_mostly_finds_what_brute_force_does() {
     let mut runner = TestRunner::deterministic();

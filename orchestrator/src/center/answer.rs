@@ -146,6 +146,7 @@ fn hops(arm: &ArmPlan, parts: &[Option<&Part>], offset: &dyn Fn(&str) -> i64) ->
                 transfer: micros(u64::try_from(transfer).unwrap_or(0)),
                 queue: micros(timing.queue_us),
                 compute: micros(timing.decode_us.saturating_add(timing.compute_us)),
+                decode: micros(timing.decode_us),
                 encode: micros(timing.encode_us),
             });
         }
@@ -160,6 +161,7 @@ fn hops(arm: &ArmPlan, parts: &[Option<&Part>], offset: &dyn Fn(&str) -> i64) ->
             transfer: micros(u64::try_from(transfer).unwrap_or(0)),
             queue: Duration::ZERO,
             compute: Duration::ZERO,
+            decode: Duration::ZERO,
             encode: Duration::ZERO,
         });
     }

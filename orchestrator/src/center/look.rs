@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     face::Answer,
-    measured::{Measured, Transfers},
+    measured::{Codings, Measured, Transfers},
     planning::{Candidate, PlanningInput, PlanningSettings, candidates},
 };
 
@@ -137,7 +137,7 @@ fn model(inner: &Inner, look: &Basis, served: &Served, found: &[Candidate]) -> S
         model: served.name.to_string(),
         arms: arms
             .iter()
-            .map(|arm| in_force(arm, &look.start.measured))
+            .map(|arm| in_force(arm, &look.start.measured, &inner.codings.lock()))
             .collect(),
         candidates: own.map(candidate).collect(),
         demand: seen.map(|seen| SnapshotDemand {
@@ -161,7 +161,7 @@ fn model(inner: &Inner, look: &Basis, served: &Served, found: &[Candidate]) -> S
     }
 }
 
-fn in_force(arm: &ArmPlan, measured: &Measured) -> SnapshotArm {
+fn in_force(arm: &ArmPlan, measured: &Measured, codings: &Codings) -> SnapshotArm {
     let hop = |hop: &Hop| {
         let ran = measured.service(hop.fragment, &hop.node);
         let ran = ran.and_then(|(mean, _)| Duration::try_from_secs_f64(mean).ok());
@@ -172,7 +172,7 @@ fn in_force(arm: &ArmPlan, measured: &Measured) -> SnapshotArm {
             end_segment: small(hop.segments.end),
             memory_bytes: hop.memory_bytes,
             service_ns: nanos(ran.unwrap_or(hop.service)),
-            coding_ns: nanos(hop.coding),
+            coding_ns: nanos(codings.of(&hop.node, hop.fragment).unwrap_or(hop.coding)),
             bytes_in: hop.bytes_in,
             reach: hop.reach,
             codec: hop.codec.to_string(),
@@ -268,11 +268,17 @@ pub(super) fn learn(inner: &Inner, report: &Report, answer: &Answer, samples: u3
     let now = inner.clock.now();
     let mut roads = inner.roads.lock();
     let mut transfers = inner.transfers.lock();
+    let mut codings = inner.codings.lock();
     for hop in &answer.hops {
         let Some(route) = decision.arm.branches.get(hop.branch as usize) else {
             continue;
         };
         let at = hop.hop as usize;
+        let here = route.hops.get(at).filter(|_| !hop.node.is_empty());
+        if let Some(here) = here {
+            let seconds = (hop.decode + hop.encode).as_secs_f64() / f64::from(samples.max(1));
+            codings.observe(here.node.clone(), here.fragment, seconds);
+        }
         let from = match at.checked_sub(1).map(|before| route.hops.get(before)) {
             None => Place::Center,
             Some(Some(before)) => Place::from(&before.node),
@@ -305,11 +311,7 @@ pub(super) fn learn(inner: &Inner, report: &Report, answer: &Answer, samples: u3
             transfers.forget(&from, &to);
         }
         let link = roads.link(&from, &to, 0.5);
-        // What the one before spent on coding and on the way out.
-        let mut others = answer.hops.iter();
-        let before = others.find(|one| one.branch == hop.branch && one.hop + 1 == hop.hop);
-        let encode = before.map_or(Duration::ZERO, |before| before.encode);
-        let seconds = (hop.transfer + encode + extra).as_secs_f64();
+        let seconds = (hop.transfer + extra).as_secs_f64();
         transfers.observe(from, to, &link, bytes, seconds);
     }
 }

@@ -15,6 +15,7 @@ use super::{
     keep, solve, spread,
     translate::{Here, Place},
 };
+use crate::measured::Source;
 
 /// A few sentences for each model: where each arm runs, how fast, where it would run without the node
 /// that has most to do for it, what is missing, and what the loss of one node would mean.
@@ -99,8 +100,13 @@ fn sentence(fleet: &Fleet<'_>, here: &Here, (busiest, next): (&NodeId, Option<Pl
             format!("on {} in {}", route(fleet, &next.branches), time(latency))
         },
     );
+    // What was measured varies from run to run; what was not may be off.
+    let doubt = match here.source {
+        Source::Computed => format!(", give or take {:.2} ms", here.deviation * 1e3),
+        _ => String::new(),
+    };
     format!(
-        "{name} on {} in {} ({}; without {busiest}: {next})",
+        "{name} on {} in {} ({}{doubt}; without {busiest}: {next})",
         route(fleet, &here.stages),
         time(*predicted),
         here.source.label()

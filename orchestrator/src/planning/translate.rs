@@ -37,6 +37,8 @@ pub(super) struct Here {
     pub(super) fragments: BTreeMap<FragmentId, Arc<Fragment>>,
     /// Where the worst known of its times comes from.
     pub(super) source: Source,
+    /// Standard deviation of its services together, in seconds.
+    pub(super) deviation: f64,
 }
 
 /// Every candidate with its place or the reason for having none.
@@ -62,6 +64,7 @@ pub(super) fn one(
 ) -> Result<Place, PlanningError> {
     let mut fragments = BTreeMap::new();
     let mut source = Source::Observed;
+    let mut variance = 0.0;
     let mut branches = Vec::with_capacity(stages.len());
     let problem = solve::links(input, fleet);
     let center = problem.center();
@@ -90,6 +93,7 @@ pub(super) fn one(
             let on = &candidate.estimates[number][*node];
             let service = on.service(segments.clone(), Some(fragment.id));
             source = source.max(service.source);
+            variance += service.deviation.as_secs_f64().powi(2);
             let way = problem.best_way(from, *node, &chain.boundaries[range.start]);
             let coding = if from == *node {
                 0.0
@@ -139,6 +143,7 @@ pub(super) fn one(
         plan,
         fragments,
         source,
+        deviation: f64::sqrt(variance),
     })))
 }
 

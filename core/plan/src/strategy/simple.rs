@@ -6,8 +6,9 @@ use rand_chacha::ChaCha8Rng;
 use super::Strategy;
 use crate::{
     Problem, Solution, Stage,
-    joint::{Places, anywhere, room, solution, take, worth},
+    joint::{Places, anywhere, room, solution, take},
     problem::ArmProblem,
+    standing::Standing,
 };
 
 /// Attempts of [`Random`] for one arm.
@@ -18,7 +19,7 @@ fn nowhere(arm: &ArmProblem) -> String {
 }
 
 /// Each arm after the other, in as few pieces as it may have, each piece on the node that makes the whole
-/// of what is placed so far cheapest. Costs O(arms · pieces · nodes · stages).
+/// of what is placed so far cheapest. Costs O(arms · pieces · nodes · (nodes + arms)).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Greedy;
 
@@ -28,18 +29,18 @@ impl Strategy for Greedy {
     }
 
     fn solve(&self, problem: &Problem, _: u64) -> Solution {
-        let mut places: Places = vec![None; problem.arms.len()];
+        let mut standing = Standing::new(problem, vec![None; problem.arms.len()]);
         for number in 0..problem.arms.len() {
-            let found = best(problem, &mut places, number);
-            places[number] = found;
+            let found = best(problem, &mut standing, number);
+            standing.change(number, found);
         }
-        solution(problem, places, &nowhere)
+        solution(problem, standing.into_places(), &nowhere)
     }
 }
 
-fn best(problem: &Problem, places: &mut Places, number: usize) -> Option<Vec<Vec<Stage>>> {
+fn best(problem: &Problem, standing: &mut Standing<'_>, number: usize) -> Option<Vec<Vec<Stage>>> {
     let arm = &problem.arms[number];
-    let mut free = room(problem, places)?;
+    let mut free = room(problem, standing.places())?;
     let mut branches: Vec<Vec<Stage>> = Vec::new();
     for chain in &arm.chains {
         let count = chain.segments.len();
@@ -59,8 +60,8 @@ fn best(problem: &Problem, places: &mut Places, number: usize) -> Option<Vec<Vec
                     trial.push(Stage { segments, node });
                     let mut all = branches.clone();
                     all.push(trial);
-                    places[number] = Some(all);
-                    (worth(problem, places).cost(), node)
+                    standing.change(number, Some(all));
+                    (standing.worth().cost(), node)
                 });
                 let least = judged.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                 let (_, node) = least?;
@@ -69,7 +70,7 @@ fn best(problem: &Problem, places: &mut Places, number: usize) -> Option<Vec<Vec
             }
             Some((stages, free))
         });
-        places[number] = None;
+        standing.change(number, None);
         let (stages, left) = fits?;
         free = left;
         branches.push(stages);

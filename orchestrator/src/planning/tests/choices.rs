@@ -288,6 +288,8 @@ fn the_place_without_the_busiest_node_is_named() {
     let told = world.plan().plan.explanation;
     assert!(told.starts_with("sample: base/whole on a in "), "{told}");
     assert!(told.contains("without a: on b in "), "{told}");
+    // Nothing ran yet: what is predicted may be off.
+    assert!(told.contains("(computed, give or take "), "{told}");
     assert!(told.contains("base/chain on "), "{told}");
 }
 
