@@ -266,7 +266,7 @@ impl Strategy for Proven {
         "proven"
     }
 
-    /// Costs `searches · steps` formulas of O(stages) and at most `finalists · pairs` simulations.
+    /// Costs `searches · steps` steps of O(nodes + arms) and at most `finalists · pairs` simulations.
     fn solve(&self, problem: &Problem, seed: u64) -> Solution {
         let finalists = self.candidates(problem, seed);
         let is_idle = problem.arms.iter().all(|arm| arm.arrival_rate <= 0.0);
