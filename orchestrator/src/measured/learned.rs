@@ -65,7 +65,7 @@ impl Learned {
 
 impl Measured {
     /// Learns from everything that was measured of these fragments what the rest will take. To be called before a
-    /// plan is made. O(records · log records + sweeps · runs), for at most [`MOST`] runs.
+    /// plan is made. O(records · log records + sweeps · runs), for at most 4096 runs.
     pub fn learn(&mut self, described: &[(FragmentId, Features)]) {
         let mut numbers: BTreeMap<&NodeId, usize> = BTreeMap::new();
         let mut segments: BTreeMap<FragmentId, Features> = BTreeMap::new();
