@@ -212,9 +212,7 @@ impl Measured {
                 measured.insert(record.fragment, &record.node, entry);
                 if alone.weight > 0.0 && served.weight > 0.0 {
                     let pace = measured.paces.entry(record.node.clone()).or_default();
-                    pace.took += served.weight * served.mean;
-                    pace.alone += served.weight * alone.mean;
-                    pace.weight += served.weight;
+                    pace.merge((1.0, served.weight), served.mean, alone.mean);
                 }
             }
         }
@@ -273,11 +271,9 @@ impl Measured {
         if alone.weight <= 0.0 || (!is_known && self.paces.len() >= self.settings.records.max(1)) {
             return;
         }
-        let (left, new) = fade(batch.count, self.settings.half_life_runs);
+        let faded = fade(batch.count, self.settings.half_life_runs);
         let pace = self.paces.entry(node.id.clone()).or_default();
-        pace.took = pace.took * left + new * batch.mean;
-        pace.alone = pace.alone * left + new * alone.mean;
-        pace.weight = pace.weight * left + new;
+        pace.merge(faded, batch.mean, alone.mean);
     }
 
     /// What requests take on a node over what was measured there; 1 before there were any.
@@ -344,23 +340,6 @@ impl Measured {
             .collect()
     }
 
-    /// Forgets every fragment that is not in `fragments`; returns what was forgotten.
-    pub fn keep_only(&mut self, fragments: &BTreeSet<FragmentId>) -> Vec<(FragmentId, NodeId)> {
-        let mut gone = Vec::new();
-        self.by_fragment.retain(|fragment, nodes| {
-            let keep = fragments.contains(fragment);
-            if !keep {
-                gone.extend(nodes.keys().map(|node| (*fragment, node.clone())));
-            }
-            keep
-        });
-        self.count -= gone.len();
-        for key in &gone {
-            self.changed.remove(key);
-        }
-        gone
-    }
-
     fn entry(&self, fragment: FragmentId, node: &NodeId) -> Option<Entry> {
         self.by_fragment.get(&fragment)?.get(node).copied()
     }
@@ -407,6 +386,16 @@ fn fade(count: u64, half_life_runs: f64) -> (f64, f64) {
     let fade = (-1.0 / half_life_runs.max(1e-3)).exp2();
     let left = fade.powf(count);
     (left, (1.0 - left) / (1.0 - fade))
+}
+
+impl Pace {
+    /// Takes in runs that took so long for requests and would have alone; `left` of what was there counts on, the runs
+    /// count `new`.
+    fn merge(&mut self, (left, new): (f64, f64), took: f64, alone: f64) {
+        self.took = self.took * left + new * took;
+        self.alone = self.alone * left + new * alone;
+        self.weight = self.weight * left + new;
+    }
 }
 
 impl Runs {

@@ -528,7 +528,7 @@ impl Control {
         // One lock after another: none is held while another is taken.
         let models = self.inner.models.read().values().cloned().collect();
         let known_links = self.inner.roads.lock().links(drift::QUANTILE);
-        let mut start = Start {
+        Start {
             models,
             measured: self.measured.clone(),
             parent: self.plan.clone(),
@@ -544,9 +544,7 @@ impl Control {
             told_rates: self.orders.rates(),
             places: self.orders.places().clone(),
             snapshot: self.snapshot(false),
-        };
-        start.learn();
-        start
+        }
     }
 
     fn rolled_out(&mut self, outcome: Outcome) {

@@ -28,10 +28,13 @@ use crate::{
 pub(super) async fn look(inner: &Arc<Inner>) -> Option<SnapshotResponse> {
     let (told, look) = oneshot::channel();
     inner.commands.send(Command::Basis { told }).await.ok()?;
-    let look = look.await.ok()?;
+    let mut look = look.await.ok()?;
     let inner = Arc::clone(inner);
     // Estimating every segment on every node takes milliseconds.
-    let work = move || assemble(&inner, &look);
+    let work = move || {
+        look.start.learn();
+        assemble(&inner, &look)
+    };
     tokio::task::spawn_blocking(work).await.ok()
 }
 

@@ -26,8 +26,11 @@ pub(super) async fn plan(inner: &Arc<Inner>, explain: bool) -> Result<PlanRespon
     asked.map_err(|_| gone())?;
     let basis = basis.await.map_err(|_| gone())?;
     let whys = if explain {
-        let (inner, basis) = (Arc::clone(inner), basis.clone());
-        let work = move || explained(&inner, &basis);
+        let (inner, mut basis) = (Arc::clone(inner), basis.clone());
+        let work = move || {
+            basis.start.learn();
+            explained(&inner, &basis)
+        };
         let worked = tokio::task::spawn_blocking(work).await;
         worked.map_err(|error| error.to_string())?
     } else {

@@ -53,7 +53,8 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Has the table learn from what was measured of the models that are served.
+    /// Has the table learn from what was measured of the models that are served. Takes milliseconds where much was: for a
+    /// thread that may be kept busy, before anything is planned.
     pub(super) fn learn(&mut self) {
         let models = self.models.iter();
         let described: Vec<_> = models.flat_map(|model| model.loaded.features()).collect();
@@ -108,9 +109,6 @@ type Held = BTreeMap<FragmentId, Arc<Fragment>>;
 #[tracing::instrument(skip_all, name = "roll_out")]
 pub(super) async fn roll_out(inner: Arc<Inner>, mut start: Start) -> Outcome {
     let mut observations = profile(&inner, &mut start).await;
-    if !observations.is_empty() {
-        start.learn();
-    }
     let mut planned_in = Duration::ZERO;
     let mut emptied = BTreeSet::new();
     let (began, fetched) = (Instant::now(), inner.sessions.fetched_bytes());
@@ -191,18 +189,18 @@ async fn attempt(
         let (settings, wishes) = (settings(inner), wishes(inner, start, &start.rates));
         let calm = self::wishes(inner, start, &start.told_rates);
         let is_calm = start.rates == start.told_rates;
-        let (snapshot, measured) = (start.snapshot.clone(), start.measured.clone());
-        let (parent, seed) = (start.parent.clone(), inner.seed);
+        let (mut start, seed) = (start.clone(), inner.seed);
         let work = move || -> Result<PlanningOutput, String> {
+            start.learn();
             let numbers = store
                 .reserve(Counter::Generation, 1)
                 .map_err(|e| e.to_string())?;
             let input = PlanningInput {
-                parent: &parent,
-                generation: Generation(numbers.start.max(parent.generation.0 + 1)),
-                snapshot: &snapshot,
+                parent: &start.parent,
+                generation: Generation(numbers.start.max(start.parent.generation.0 + 1)),
+                snapshot: &start.snapshot,
                 wishes: &wishes,
-                measured: &measured,
+                measured: &start.measured,
                 strategy: &Exact,
                 settings,
                 seed,

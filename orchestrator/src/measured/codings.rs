@@ -7,36 +7,54 @@ use std::{collections::BTreeMap, time::Duration};
 use splitplace_fleet::NodeId;
 use splitplace_plan::FragmentId;
 
+use super::fade;
+
 /// After so many further requests one counts half.
 const HALF_LIFE_REQUESTS: f64 = 200.0;
-/// Fragments on nodes that are kept; the first by name makes room.
+/// Fragments on nodes that are kept; the one untouched for longest makes room.
 const MOST: usize = 65_536;
 
-/// Seconds of one sample, with forgetting.
+/// Seconds of one sample.
+#[derive(Clone, Copy, Debug, Default)]
+struct Coding {
+    weight: f64,
+    mean: f64,
+    touched: u64,
+}
+
+/// The table, with forgetting.
 #[derive(Clone, Debug, Default)]
 pub struct Codings {
-    means: BTreeMap<(NodeId, FragmentId), (f64, f64)>,
+    of: BTreeMap<(NodeId, FragmentId), Coding>,
+    /// Counts observations.
+    ticks: u64,
 }
 
 impl Codings {
-    /// Takes in what one sample took of a node's thread. O(log fragments).
+    /// Takes in what one sample took of a node's thread. O(log fragments), O(fragments) when another
+    /// makes room.
     pub fn observe(&mut self, node: NodeId, fragment: FragmentId, seconds: f64) {
         if !seconds.is_finite() || seconds < 0.0 {
             return;
         }
-        let (weight, mean) = self.means.entry((node, fragment)).or_default();
-        *weight = *weight * 0.5f64.powf(1.0 / HALF_LIFE_REQUESTS) + 1.0;
-        *mean += (seconds - *mean) / *weight;
-        if self.means.len() > MOST {
-            self.means.pop_first();
+        self.ticks += 1;
+        let (left, new) = fade(1, HALF_LIFE_REQUESTS);
+        let coding = self.of.entry((node, fragment)).or_default();
+        coding.weight = coding.weight * left + new;
+        coding.mean += (seconds - coding.mean) * new / coding.weight;
+        coding.touched = self.ticks;
+        if self.of.len() > MOST {
+            let oldest = self.of.iter().min_by_key(|(_, coding)| coding.touched);
+            let oldest = oldest.map(|(key, _)| key.clone());
+            self.of.retain(|key, _| Some(key) != oldest.as_ref());
         }
     }
 
     /// What it takes; `None` when no request showed it.
     #[must_use]
     pub fn of(&self, node: &NodeId, fragment: FragmentId) -> Option<Duration> {
-        let (_, mean) = self.means.get(&(node.clone(), fragment))?;
-        Duration::try_from_secs_f64(*mean).ok()
+        let coding = self.of.get(&(node.clone(), fragment))?;
+        Duration::try_from_secs_f64(coding.mean).ok()
     }
 }
 

@@ -226,7 +226,9 @@ impl Measured {
         }
         let runs = entry.expected(self.pace(&node.id), self.settings.settled_runs)?;
         let slower = self.learned.slower(&node.id, from);
-        Some((runs.times(slower), false))
+        let mut runs = runs.times(slower.mean);
+        runs.variance += slower.variance * runs.mean * runs.mean;
+        Some((runs, false))
     }
 
     /// Seconds for what never ran anywhere, at the pace of requests on the node.

@@ -52,9 +52,14 @@ impl Learned {
         }
     }
 
-    /// How many times longer things take on `here` than on `there`, beyond what their stated speeds say.
-    pub(super) fn slower(&self, here: &NodeId, there: &NodeId) -> f64 {
-        (self.node(here).0 - self.node(there).0).exp()
+    /// How many times longer things take on `here` than on `there`, beyond what their stated speeds say, and the relative
+    /// variance of that (of a logarithm, which is the same where it is small).
+    pub(super) fn slower(&self, here: &NodeId, there: &NodeId) -> Guess {
+        let (here, there) = (self.node(here), self.node(there));
+        Guess {
+            mean: (here.0 - there.0).exp(),
+            variance: here.1 + there.1,
+        }
     }
 
     fn node(&self, node: &NodeId) -> (f64, f64) {

@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use splitplace_fleet::{Link, Place};
 
+use super::fade;
+
 /// After this many further frames a frame counts half.
 const HALF_LIFE_FRAMES: f64 = 200.0;
 /// Pairs that are kept; more are not.
@@ -39,7 +41,7 @@ impl Transfers {
             return;
         }
         let line = self.lines.entry((from, to)).or_default();
-        let keep = 0.5f64.powf(1.0 / HALF_LIFE_FRAMES);
+        let (left, new) = fade(1, HALF_LIFE_FRAMES);
         let terms = [
             1.0,
             bytes,
@@ -57,7 +59,7 @@ impl Transfers {
             yy,
         } = line;
         for (sum, term) in [weight, x, y, xx, xy, yy].into_iter().zip(terms) {
-            *sum = *sum * keep + term;
+            *sum = *sum * left + new * term;
         }
     }
 

@@ -120,13 +120,8 @@ pub(super) fn run(args: &LabCosts) -> anyhow::Result<ExitCode> {
         let (half, factor, rest) = half_measured(&fitted, &samples[number]);
         rows.push(Row {
             name: source.name.clone(),
-            segments: samples[number].len(),
-            errors: Errors::of(&fitted, &samples[number], 1.0),
-            whole: guess(source, &fitted) / source.whole - 1.0,
-            regret: regret(source, &fitted)?,
-            half: Errors::of(&half, &rest, factor),
-            half_whole: factor * guess(source, &half) / source.whole - 1.0,
-            half_regret: regret(source, &half)?,
+            unmeasured: Told::of(source, &fitted, &samples[number], 1.0)?,
+            half: Told::of(source, &half, &rest, factor)?,
         });
     }
     let costs = Costs {
@@ -148,14 +143,56 @@ pub(super) fn run(args: &LabCosts) -> anyhow::Result<ExitCode> {
 /// How a network is told by the others.
 struct Row {
     name: String,
-    segments: usize,
+    /// Before anything of it was measured.
+    unmeasured: Told,
+    /// The segments in between, once every second one was.
+    half: Told,
+}
+
+/// What predictions are worth.
+struct Told {
     errors: Errors,
+    /// Relative error of the whole network.
     whole: f64,
+    /// Mean and largest.
     regret: (f64, f64),
-    /// The segments in between, once every second one was measured.
-    half: Errors,
-    half_whole: f64,
-    half_regret: (f64, f64),
+}
+
+impl Told {
+    /// `factor`: on all predictions.
+    fn of(
+        source: &Source,
+        predictor: &Predictor,
+        samples: &[Sample],
+        factor: f64,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            errors: Errors::of(predictor, samples, factor),
+            whole: factor * guess(source, predictor) / source.whole - 1.0,
+            regret: regret(source, predictor)?,
+        })
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "segments": self.errors.0.len(),
+            "error": self.errors.json(),
+            "whole": self.whole,
+            "regret": { "mean": self.regret.0, "largest": self.regret.1 },
+        })
+    }
+
+    fn cells(&self, name: &str) -> [String; 5] {
+        let percent = |share: f64| format!("{:.1} %", share * 100.0);
+        let (mean, largest) = self.regret;
+        [
+            name.to_owned(),
+            self.errors.0.len().to_string(),
+            self.errors.words(),
+            format!("{:+.0} %", self.whole * 100.0),
+            format!("{}, {}", percent(mean), percent(largest)),
+        ]
+    }
 }
 
 /// What a fleet of one node learns of a network from every second segment: coefficients, the factor that is left on all
@@ -180,15 +217,8 @@ fn tell(args: &LabCosts, costs: &Costs, folds: &Errors, rows: &[Row]) -> anyhow:
         let rows = rows.iter().map(|row| {
             json!({
                 "network": row.name,
-                "segments": row.segments,
-                "error": row.errors.json(),
-                "whole": row.whole,
-                "regret": { "mean": row.regret.0, "largest": row.regret.1 },
-                "half_measured": {
-                    "error": row.half.json(),
-                    "whole": row.half_whole,
-                    "regret": { "mean": row.half_regret.0, "largest": row.half_regret.1 },
-                },
+                "unmeasured": row.unmeasured.json(),
+                "half_measured": row.half.json(),
             })
         });
         return output::json(&json!({
@@ -214,39 +244,14 @@ fn tell(args: &LabCosts, costs: &Costs, folds: &Errors, rows: &[Row]) -> anyhow:
         String::new(),
         String::new(),
     ]);
-    let told = |name: String, segments: usize, errors: &Errors, whole: f64, regret: (f64, f64)| {
-        let percent = |share: f64| format!("{:.1} %", share * 100.0);
-        [
-            name,
-            segments.to_string(),
-            errors.words(),
-            format!("{:+.0} %", whole * 100.0),
-            format!("{}, {}", percent(regret.0), percent(regret.1)),
-        ]
-    };
     for row in rows {
-        let (whole, regret) = (row.whole, row.regret);
-        table.add_row(told(
-            row.name.clone(),
-            row.segments,
-            &row.errors,
-            whole,
-            regret,
-        ));
-        let (whole, regret) = (row.half_whole, row.half_regret);
-        let count = row.half.0.len();
-        table.add_row(told(
-            "  half measured".into(),
-            count,
-            &row.half,
-            whole,
-            regret,
-        ));
+        table.add_row(row.unmeasured.cells(&row.name));
+        table.add_row(row.half.cells("  half measured"));
     }
     println!("{table}");
     println!(
-        "each network predicted from all others, then its other segments once every second one was measured; the cut is chosen by predicted times over {} uplinks and {} ratios \
-         and judged by measured ones",
+        "each network predicted from all others, then its other segments once every second one was measured; \
+         the cut is chosen by predicted times over {} uplinks and {} ratios and judged by measured ones",
         UPLINKS.len(),
         RATIOS.len()
     );

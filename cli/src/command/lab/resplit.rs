@@ -422,13 +422,16 @@ impl Served {
     }
 
     async fn plan(&self) -> anyhow::Result<PlanResponse> {
-        let plan = self.fleet.center().plan(false).await;
-        plan.map_err(anyhow::Error::msg)
+        self.look(false).await
     }
 
     /// With what is expected of it by what is known now.
     async fn explained(&self) -> anyhow::Result<PlanResponse> {
-        let plan = self.fleet.center().plan(true).await;
+        self.look(true).await
+    }
+
+    async fn look(&self, explain: bool) -> anyhow::Result<PlanResponse> {
+        let plan = self.fleet.center().plan(explain).await;
         plan.map_err(anyhow::Error::msg)
     }
 }

@@ -34,16 +34,21 @@ use crate::{
 /// A fleet, the way to run, and the variant that it takes.
 struct Case {
     fleet: &'static str,
-    description: &'static str,
+    fleet_file: &'static str,
     kind: ArmKind,
     variant: &'static str,
+    /// What each node can hold, over what the whole variant takes.
+    memory: f64,
 }
+
+/// In descriptions: megabytes of a node.
+const MEMORY: &str = "MEMORY";
 
 const ALONE: &str = r#"
 [[node]]
 name = "board"
 speed = 0.25
-memory-mb = 64
+memory-mb = MEMORY
 [[link]]
 from = "center"
 to = "*"
@@ -56,11 +61,11 @@ const PAIR: &str = r#"
 [[node]]
 name = "near"
 speed = 0.2
-memory-mb = 3.6
+memory-mb = MEMORY
 [[node]]
 name = "far"
 speed = 0.15
-memory-mb = 3.6
+memory-mb = MEMORY
 [[link]]
 from = "*"
 to = "*"
@@ -78,15 +83,15 @@ const ROW: &str = r#"
 [[node]]
 name = "first"
 speed = 0.12
-memory-mb = 3
+memory-mb = MEMORY
 [[node]]
 name = "second"
 speed = 0.16
-memory-mb = 3
+memory-mb = MEMORY
 [[node]]
 name = "third"
 speed = 0.1
-memory-mb = 3
+memory-mb = MEMORY
 [[link]]
 from = "*"
 to = "*"
@@ -105,19 +110,19 @@ const STAR: &str = r#"
 [[node]]
 name = "a"
 speed = 0.15
-memory-mb = 2.5
+memory-mb = MEMORY
 [[node]]
 name = "b"
 speed = 0.12
-memory-mb = 2.5
+memory-mb = MEMORY
 [[node]]
 name = "c"
 speed = 0.1
-memory-mb = 2.5
+memory-mb = MEMORY
 [[node]]
 name = "d"
 speed = 0.08
-memory-mb = 2.5
+memory-mb = MEMORY
 [[link]]
 from = "center"
 to = "*"
@@ -129,29 +134,42 @@ jitter-ms = 0.2
 const CASES: [Case; 4] = [
     Case {
         fleet: "alone",
-        description: ALONE,
+        fleet_file: ALONE,
         kind: ArmKind::Whole,
         variant: "base",
+        memory: 14.0,
     },
     Case {
         fleet: "pair",
-        description: PAIR,
+        fleet_file: PAIR,
         kind: ArmKind::Chain,
         variant: "base",
+        memory: 0.8,
     },
     Case {
         fleet: "row",
-        description: ROW,
+        fleet_file: ROW,
         kind: ArmKind::Compressed,
         variant: "student",
+        memory: 2.5,
     },
     Case {
         fleet: "star",
-        description: STAR,
+        fleet_file: STAR,
         kind: ArmKind::Semantic,
         variant: "semantic-learned-4",
+        memory: 0.6,
     },
 ];
+
+impl Case {
+    /// The fleet's description for a variant that takes so many bytes.
+    fn description(&self, whole: u64) -> String {
+        #[expect(clippy::cast_precision_loss, reason = "bytes of a model")]
+        let megabytes = self.memory * whole as f64 / 1e6;
+        self.fleet_file.replace(MEMORY, &format!("{megabytes:.3}"))
+    }
+}
 
 /// Promised to every request: long enough that only full queues lose any.
 const SLA: Duration = Duration::from_secs(60);
@@ -352,13 +370,16 @@ impl Served {
         let variant = package.variants.iter().find(|one| one.name == case.variant);
         let variant =
             variant.with_context(|| format!("{model} has no variant {:?}", case.variant))?;
+        let tables = package.tables.iter().flat_map(|tables| &tables.variants);
+        let measured = tables.into_iter().find(|one| one.name == case.variant);
+        let measured = measured.with_context(|| format!("{model} is not measured"))?;
         let scratch = tempfile::Builder::new()
             .prefix("splitplace-live-")
             .tempdir()?;
         let models = scratch.path().join("models");
         alone(&package, variant, &models.join(&package.name))?;
         let path = scratch.path().join("fleet.toml");
-        std::fs::write(&path, case.description)?;
+        std::fs::write(&path, case.description(measured.memory_bytes))?;
         let file = FleetFile::read(&path)?;
         let mut config = Config {
             models: Some(models),
@@ -566,7 +587,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for case in &CASES {
             let path = folder.path().join(case.fleet);
-            std::fs::write(&path, case.description).unwrap();
+            std::fs::write(&path, case.description(4_000_000)).unwrap();
             let file = FleetFile::read(&path).unwrap();
             let shares: f64 = file.nodes.iter().map(|node| node.speed).sum();
             assert!(
