@@ -1,6 +1,8 @@
-//! The operator against a real API server, with the rights of the chart's roles and no others.
+//! The operator against a real API server, with the rights of the chart's roles and no others; and against the part of
+//! one that serves custom resources, which can be had where the whole cannot. Leases are custom resources there; what is
+//! left (nodes, events, namespaces) comes from our own.
 //!
-//! One test: a server is started once, and each story goes on where the last one stopped.
+//! One test each: a server is started once, and each story goes on where the last one stopped.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -14,12 +16,15 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Config,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
 use splitplace_k8s::{crds, model::EdgeModel, node::EdgeNode};
-use splitplace_tests::apiserver::{ADMIN, ApiServer, Programs};
+use splitplace_tests::{
+    apiserver::{ADMIN, ApiServer, Extent, Programs},
+    cluster::Fake,
+};
 
 use crate::{Running, Story, cluster_node, model, refused, said_by, start_with, stored};
 
@@ -110,10 +115,7 @@ impl World {
 
     async fn reasons(&self) -> Vec<String> {
         let events: Api<Event> = Api::namespaced(self.admin.clone(), "edge");
-        let events = events
-            .list(&kube::api::ListParams::default())
-            .await
-            .unwrap();
+        let events = events.list(&ListParams::default()).await.unwrap();
         events
             .items
             .into_iter()
@@ -124,7 +126,7 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn against_a_real_api_server() {
-    let programs = match Programs::find() {
+    let programs = match Programs::find(Extent::Whole) {
         Ok(programs) => programs,
         Err(why) => {
             eprintln!("SKIPPED: the operator against a real API server: {why}");
@@ -153,23 +155,112 @@ async fn against_a_real_api_server() {
     second.stop().await;
 }
 
+/// Requests for these go to the real server, all others to ours.
+const CUSTOM: [&str; 4] = [
+    "/apis/apiextensions.k8s.io",
+    "/apis/splitplace.dev",
+    "/apis/coordination.k8s.io",
+    "/version",
+];
+
+/// A client of both: custom resources are the real server's.
+fn with_core(real: Client, fake: &Fake) -> Client {
+    let core = crate::client(fake);
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let path = request.uri().path();
+        let to = if CUSTOM.iter().any(|start| path.starts_with(start)) {
+            real.clone()
+        } else {
+            core.clone()
+        };
+        async move { to.send(request).await }
+    });
+    Client::new(service, "edge")
+}
+
+/// Leases as a custom resource: their versions and conflicts are the real server's then.
+fn leases() -> CustomResourceDefinition {
+    serde_json::from_value(json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": "leases.coordination.k8s.io",
+            "annotations": {"api-approved.kubernetes.io": "unapproved, of a test"},
+        },
+        "spec": {
+            "group": "coordination.k8s.io",
+            "scope": "Namespaced",
+            "names": {"plural": "leases", "singular": "lease", "kind": "Lease", "listKind": "LeaseList"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {
+                    "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                }},
+            }],
+        },
+    }))
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn against_the_part_of_a_real_api_server_that_serves_custom_resources() {
+    let programs = match Programs::find(Extent::CustomResources) {
+        Ok(programs) => programs,
+        Err(why) => {
+            eprintln!("SKIPPED: the operator against a real server of custom resources: {why}");
+            return;
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let server = ApiServer::start(programs, folder.path(), &[]).unwrap();
+    let fake = Fake::new();
+    for name in ["attic", "cellar"] {
+        fake.put("nodes", cluster_node(name, &json!({})));
+    }
+    fake.put("namespaces", json!({"metadata": {"name": "default"}}));
+    let both = with_core(client(&server, ADMIN).await, &fake);
+    let mut world = World {
+        admin: both.clone(),
+        operator: both,
+        server,
+    };
+    let version = world.answers().await;
+    println!("Kubernetes {version}, custom resources");
+    define(&world, leases()).await;
+    definitions_are_taken_and_bad_objects_are_not(&world).await;
+    let center = Story::new();
+    let first = start_with(world.operator.clone(), &center, LEASE, "first");
+    a_model_is_served_and_everybody_is_told(&world, &center, &first).await;
+    nobody_s_fields_are_fought_for(&world).await;
+    nodes_are_written_and_cordoned_ones_are_held(&world, &center).await;
+    a_server_that_dies_and_comes_back_is_watched_again(&mut world, &center).await;
+    let second = leaders_change(&world, &center, first).await;
+    a_model_drains_before_it_goes(&world, &center).await;
+    second.stop().await;
+}
+
+async fn define(world: &World, definition: CustomResourceDefinition) {
+    let definitions: Api<CustomResourceDefinition> = Api::all(world.admin.clone());
+    let name = definition.metadata.name.clone().unwrap();
+    let params = PatchParams::apply("test").force();
+    let applied = definitions
+        .patch(&name, &params, &Patch::Apply(&definition))
+        .await;
+    applied.unwrap();
+    until("the definition is established", async || {
+        let found = serde_json::to_value(definitions.get(&name).await.ok()?).ok()?;
+        let mut conditions = found["status"]["conditions"].as_array()?.iter();
+        conditions
+            .any(|one| one["type"] == "Established" && one["status"] == "True")
+            .then_some(())
+    })
+    .await;
+}
+
 async fn definitions_are_taken_and_bad_objects_are_not(world: &World) {
     let definitions: Api<CustomResourceDefinition> = Api::all(world.admin.clone());
     for (_, definition) in crds::all() {
-        let name = definition.metadata.name.clone().unwrap();
-        let params = PatchParams::apply("test").force();
-        let applied = definitions
-            .patch(&name, &params, &Patch::Apply(&definition))
-            .await;
-        applied.unwrap();
-        until("the definition is established", async || {
-            let found = serde_json::to_value(definitions.get(&name).await.ok()?).ok()?;
-            let mut conditions = found["status"]["conditions"].as_array()?.iter();
-            conditions
-                .any(|one| one["type"] == "Established" && one["status"] == "True")
-                .then_some(())
-        })
-        .await;
+        define(world, definition).await;
     }
     let namespaces: Api<Namespace> = Api::all(world.admin.clone());
     let edge = serde_json::from_value(json!({"metadata": {"name": "edge"}})).unwrap();
@@ -258,10 +349,7 @@ async fn the_chart_s_rights_are_granted(world: &World) {
     );
     let secrets: Api<k8s_openapi::api::core::v1::Secret> =
         Api::namespaced(world.operator.clone(), "edge");
-    let refused = secrets
-        .list(&kube::api::ListParams::default())
-        .await
-        .unwrap_err();
+    let refused = secrets.list(&ListParams::default()).await.unwrap_err();
     assert!(
         matches!(&refused, kube::Error::Api(status) if status.code == 403),
         "{refused}"
@@ -434,6 +522,11 @@ async fn a_server_that_dies_and_comes_back_is_watched_again(world: &mut World, c
     world.server.kill().unwrap();
     world.server.run().unwrap();
     world.answers().await;
+    until("what was defined is served again", async || {
+        let models = world.models().list(&ListParams::default()).await;
+        models.ok().map(drop)
+    })
+    .await;
     world.put("shoes", &stored()).await;
     world.until_said("shoes", "Ready", "True Served").await;
     // What was served stays so: nothing was asked twice.
