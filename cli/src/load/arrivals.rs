@@ -29,6 +29,19 @@ pub(crate) enum Gaps {
     Trace(Vec<(Duration, Option<Duration>)>),
 }
 
+/// Instants of a Poisson process in seconds, up to an end.
+pub(crate) fn poisson(rate: f64, end: f64, stream: &mut splitplace_twin::Stream) -> Vec<f64> {
+    let mut all = Vec::new();
+    let mut now = 0.0;
+    loop {
+        now -= (1.0 - stream.unit()).ln() / rate;
+        if end <= now {
+            return all;
+        }
+        all.push(now);
+    }
+}
+
 /// Times to be promised, each with its weight; none promises nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SlaMix(Vec<(Duration, f64)>);

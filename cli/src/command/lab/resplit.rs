@@ -26,7 +26,7 @@ use splitplace_proto::center::{
 use crate::{
     command::twin,
     fleet::{self, Fleet, NodeSpec},
-    load::{engine::Outcome, payloads::Payloads, trial::Trial},
+    load::{arrivals, engine::Outcome, payloads::Payloads, trial::Trial},
     output, shipped,
 };
 
@@ -228,18 +228,8 @@ fn distinct(rates: &[f64]) -> Vec<f64> {
 /// Instants of Poisson arrivals, by phase, in seconds from its beginning.
 fn instants(rate: f64, phase: f64, phases: usize, seed: u64) -> Vec<Vec<f64>> {
     let mut stream = splitplace_twin::Seed(seed).stream("arrivals", 0);
-    let mut of = || {
-        let mut all = Vec::new();
-        let mut now = 0.0;
-        loop {
-            now -= (1.0 - stream.unit()).ln() / rate;
-            if phase <= now {
-                return all;
-            }
-            all.push(now);
-        }
-    };
-    (0..phases).map(|_| of()).collect()
+    let of = |_| arrivals::poisson(rate, phase, &mut stream);
+    (0..phases).map(of).collect()
 }
 
 /// A package in a repository of its own, and how slow nodes have to be for it.

@@ -3,19 +3,22 @@
 //! For each fleet and way to run a model an orchestrator and workers are started, the workers as processes of a share
 //! of a core each on shaped links. A light load, which is none of those that are compared, lets the system calibrate
 //! itself as it always does; from the snapshot that it gives then every other load is predicted, before any of them
-//! is run. Then they are, through the public API.
+//! is run. Then they are, through the public API. The twin is told when requests will come: what is compared is how the
+//! system takes them, not two draws of the same process.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
+use splitplace_fleet::Timestamp;
 use splitplace_onnx::{Limits, Package};
 use splitplace_orchestrator::{config::Config, fleet_file::FleetFile};
 use splitplace_plan::ArmKind;
 use splitplace_proto::center::SnapshotRequest;
 use splitplace_twin::{
     Seed,
-    what_if::{Change, Effort, Observed, Question},
+    arrivals::Process,
+    what_if::{Effort, Observed, as_it_is},
 };
 
 use super::compare::Compare;
@@ -23,7 +26,7 @@ use crate::{
     command::model::verify::alone,
     fleet::{self, Fleet},
     load::{
-        arrivals::Gaps,
+        arrivals::{self, Gaps},
         payloads::Payloads,
         summary::Times,
         trial::{self, Trial},
@@ -470,23 +473,24 @@ async fn rows(
         .trial
         .run(light, args.duration, u64::MAX, nothing)
         .await;
-    let observed = served.snapshot().await?;
+    let mut observed = served.snapshot().await?;
     let busy = busy(&observed);
     let arms = observed.plan.models.values().flat_map(|model| &model.arms);
     let arm = arms
         .map(|arm| arm.name.clone())
         .next()
         .context("no arm is in force")?;
-    let loads: Vec<(f64, f64)> = args.load.iter().map(|&load| (load, load / busy)).collect();
+    let end = args.duration.mul_f64(1.0 + WARM_UP).as_secs_f64();
     let mut predicted = Vec::new();
-    for &(_, rate) in &loads {
-        predicted.push(tokio::task::block_in_place(|| {
-            predict(args, &observed, rate)
-        })?);
+    for (number, &load) in (0..).zip(&args.load) {
+        let mut stream = Seed(args.seed).stream("arrivals", number);
+        let instants = arrivals::poisson(load / busy, end, &mut stream);
+        let told = tokio::task::block_in_place(|| predict(args, &mut observed, &instants))?;
+        predicted.push((load, instants, told));
     }
     let mut rows = Vec::new();
-    for (number, ((load, rate), predicted)) in (1..).zip(loads.into_iter().zip(predicted)) {
-        let (measured, requests) = measure(args, served, rate, args.seed + number).await?;
+    for (load, instants, predicted) in predicted {
+        let (measured, requests) = measure(args, served, &instants).await?;
         eprintln!(
             "  load {load}: mean {:.1} ms said, {:.1} ms seen",
             predicted.mean * 1e3,
@@ -497,7 +501,7 @@ async fn rows(
             model: model.to_owned(),
             arm: arm.clone(),
             load,
-            rate,
+            rate: load / busy,
             predicted,
             measured,
             requests,
@@ -506,24 +510,19 @@ async fn rows(
     Ok(rows)
 }
 
-/// The twin's word for a rate.
-fn predict(args: &Compare, observed: &Observed, rate: f64) -> anyhow::Result<Told> {
+/// The twin's word for requests that come then, in seconds.
+fn predict(args: &Compare, observed: &mut Observed, instants: &[f64]) -> anyhow::Result<Told> {
+    let instants = instants.iter();
+    let trace = instants.map(|&at| Timestamp::ZERO + Duration::from_secs_f64(at));
+    let load = observed.loads.first_mut();
+    load.context("the system has seen no request")?.arrivals = Process::Trace(trace.collect());
     let effort = Effort {
-        measured: args.duration.max(Duration::from_secs(20)),
+        measured: args.duration,
         warm_up: args.duration.mul_f64(WARM_UP),
         runs: args.seeds.unwrap_or(8).max(2),
     };
-    let question = Question::new(
-        observed,
-        &[Change::Rate(None, rate)],
-        effort,
-        Seed(args.seed),
-    )?;
-    let mut answer = question.unanswered();
-    for number in 0..question.runs() {
-        answer.add(&question.replicate(number));
-    }
-    let model = answer.after.outcome.models.values().next();
+    let side = as_it_is(observed, effort, Seed(args.seed))?;
+    let model = side.outcome.models.values().next();
     let model = model.context("the twin says nothing of the model")?;
     Ok(Told {
         mean: model.mean.mean(),
@@ -534,16 +533,11 @@ fn predict(args: &Compare, observed: &Observed, rate: f64) -> anyhow::Result<Tol
 }
 
 /// What a run shows, its beginning left out; times as the centre sees them, which is what the twin predicts.
-async fn measure(
-    args: &Compare,
-    served: &Served,
-    rate: f64,
-    seed: u64,
-) -> anyhow::Result<(Told, u64)> {
+async fn measure(args: &Compare, served: &Served, instants: &[f64]) -> anyhow::Result<(Told, u64)> {
     let warm_up = args.duration.mul_f64(WARM_UP);
     let all = args.duration + warm_up;
     let (mut sent, mut answered, mut sum, mut times) = (0u64, 0u64, 0.0, Times::default());
-    let mode = served.trial.open_loop(Gaps::Poisson, rate, seed)?;
+    let mode = served.trial.at(instants, args.seed)?;
     served
         .trial
         .run(mode, all, u64::MAX, |outcome| {
