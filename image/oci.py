@@ -4,7 +4,7 @@
 
 The archive holds an image index with one manifest for each architecture, and the older `manifest.json`
 beside it, so that `k3s ctr images import`, `docker load`, `podman load` and `skopeo` all take it.
-What the image is follows image/Containerfile; a test compares the two.
+What the image is follows image/Containerfile, which is read.
 """
 
 import argparse
