@@ -149,8 +149,15 @@ def checklist(root, chart_yaml, chart, render):
     # Disruption and scheduling
     budgets = {o["metadata"]["name"] for o in kind(standby, "PodDisruptionBudget")}
     yield "workers and orchestrators have budgets of disruption", budgets == {"sp-splitplace-orchestrator", "sp-splitplace-worker"}
+    worker = next(o for o in kind(standby, "PodDisruptionBudget") if o["metadata"]["name"].endswith("-worker"))
+    yield ("the budget of a DaemonSet's pods is a number of them, the only form that works",
+           isinstance(worker["spec"].get("minAvailable"), int) and "maxUnavailable" not in worker["spec"])
     yield "workers are a DaemonSet for each pool", {o["metadata"]["name"] for o in kind(extreme, "DaemonSet")} == {
-        "edge-ai-worker-big", "edge-ai-worker-small"}
+        "edge-ai-worker-big", "edge-ai-worker-rack", "edge-ai-worker-small"}
+    terms = [term for pool in kind(extreme, "DaemonSet") for term in pool["spec"]["template"]["spec"]["affinity"][
+        "nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]]
+    yield "a held node is left whatever else an affinity asks for", len(terms) == 4 and all(
+        {"key": "splitplace.dev/hold", "operator": "DoesNotExist"} in term["matchExpressions"] for term in terms)
     knobs = {"nodeSelector", "tolerations", "affinity", "priorityClassName"}
     properties = schema["properties"]
     yield "node selector, tolerations, affinity, priority class for each part", all(

@@ -105,7 +105,8 @@ if [ "$bundle" = yes ]; then
     stage=$(mktemp -d)
     name=splitplace-$version-airgap
     mkdir -p "$stage/$name/images" "$stage/$name/crds" "$stage/$name/packages" "$stage/$name/bin"
-    cp "$out"/splitplace-"$version"*.tar "$stage/$name/images/"
+    # Every way of building, without an earlier bundle.
+    find "$out" -name "splitplace-$version*.tar" ! -name "*-airgap.tar" -exec cp {} "$stage/$name/images/" \;
     cp k8s/crds/*.yaml "$stage/$name/crds/"
     cp -r models/packages/fashion-mnist "$stage/$name/packages/"
     cp "$out/sbom.json" LICENSE "$stage/$name/"

@@ -10,6 +10,11 @@ use std::process::Command;
 use serde_json::Value;
 
 #[test]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "an unoptimised program takes as long to call segments as to compute them, which plans have to go by: \
+              cargo test --release -p splitplace --test follow"
+)]
 fn the_split_follows_the_uplink_and_no_request_is_lost() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_splitplace"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SPLITPLACE_")) {

@@ -201,6 +201,18 @@ impl Cluster {
             .map_err(doing(format!("make the job {name}")))
     }
 
+    /// Removes a job and its pods.
+    ///
+    /// # Errors
+    /// [`Error::Api`]; one that is gone is none.
+    pub async fn drop_job(&self, name: &str) -> Result<(), Error> {
+        let done = self
+            .of::<Job>()
+            .delete(name, &DeleteParams::background())
+            .await;
+        gone_is_fine(done.map(|_| ())).map_err(doing(format!("delete the job {name}")))
+    }
+
     /// Keeps workers off a cluster node, or lets them back. False when somebody else has set the label
     /// to a value of their own, which then stays.
     ///

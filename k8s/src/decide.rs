@@ -19,7 +19,7 @@ use crate::{
     conditions::{self, Said},
     fetch::{self, FetchState},
     model::{EdgeModel, EdgeModelStatus},
-    status,
+    nodes, status,
     tell::{self, Happened},
 };
 
@@ -64,6 +64,8 @@ pub struct View<'a> {
     pub seen: Result<&'a Seen, &'a CenterError>,
     /// The job that fetches the package, if there is one.
     pub job: Option<&'a Job>,
+    /// Jobs that fetched the model's packages from other sources.
+    pub old_jobs: &'a [String],
     /// How the last load ended.
     pub outcome: Option<&'a Outcome>,
     /// Whether a load is under way.
@@ -72,6 +74,8 @@ pub struct View<'a> {
     pub rival: Option<&'a str>,
     /// Nodes that the placement allows; `None` when all.
     pub nodes: Option<&'a [String]>,
+    /// Whether the cluster's nodes, and with them their labels, are not watched.
+    pub is_blind: bool,
     /// The release.
     pub settings: &'a Settings,
     /// Now.
@@ -87,6 +91,9 @@ pub enum Todo {
     Release,
     /// Have the package fetched.
     Fetch(Box<Job>),
+    /// Remove a job of a source that is no longer the model's: when that source comes back, what lies in the folder is
+    /// another's.
+    Discard(String),
     /// Have it served.
     Load(Box<Order>),
     /// Have it served no more.
@@ -159,6 +166,15 @@ fn conditions_of(view: &View<'_>, todo: &mut Vec<Todo>) -> Vec<Said> {
             Said::no("Ready", "NameTaken", why),
         ];
     }
+    if view.is_blind && !nodes::wanted(model).is_empty() {
+        let why = "spec.placement.zone and nodeSelector go by labels of the cluster's nodes, which are not watched; set \
+                   operator.watchNodes in the chart, or take them out of the spec";
+        return vec![
+            Said::no("Accepted", "NodesNotWatched", why),
+            Said::no("Ready", "NodesNotWatched", why),
+        ];
+    }
+    todo.extend(view.old_jobs.iter().cloned().map(Todo::Discard));
     let fetched = fetch::state(model, view.job, view.settings);
     let is_there = match &fetched {
         FetchState::Missing(job) => {

@@ -62,14 +62,23 @@ pub fn hold(
     })
 }
 
-/// Nodes that a model's placement allows; `None` when it allows all.
+/// Labels of nodes that a model's placement asks for: its selector and its zone.
 #[must_use]
-pub fn allowed(model: &EdgeModel, nodes: &[Node]) -> Option<Vec<String>> {
-    let placement = model.spec.placement.as_ref()?;
+pub fn wanted(model: &EdgeModel) -> BTreeMap<String, String> {
+    let Some(placement) = &model.spec.placement else {
+        return BTreeMap::new();
+    };
     let mut wanted = placement.node_selector.clone();
     if let Some(zone) = &placement.zone {
         wanted.insert("topology.kubernetes.io/zone".into(), zone.clone());
     }
+    wanted
+}
+
+/// Nodes that a model's placement allows; `None` when it allows all.
+#[must_use]
+pub fn allowed(model: &EdgeModel, nodes: &[Node]) -> Option<Vec<String>> {
+    let wanted = wanted(model);
     if wanted.is_empty() {
         return None;
     }

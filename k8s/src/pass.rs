@@ -115,14 +115,23 @@ impl Pass<'_> {
             .cluster
             .as_ref()
             .and_then(|nodes| nodes::allowed(model, nodes));
+        let job = fetch::job_name(model);
+        let is_old = |other: &&Job| {
+            let mut owners = other.owner_references().iter();
+            owners.any(|owner| owner.uid == uid) && other.name_any() != job
+        };
+        let old_jobs = self.world.jobs.values().filter(is_old);
+        let old_jobs: Vec<String> = old_jobs.map(|other| other.name_any()).collect();
         let step = decide::step(&View {
             model,
             seen,
-            job: self.world.jobs.get(&fetch::job_name(model)),
+            job: self.world.jobs.get(&job),
+            old_jobs: &old_jobs,
             outcome: self.memory.outcomes.get(uid),
             is_loading: self.memory.loading.contains(uid),
             rival,
             nodes: allowed.as_deref(),
+            is_blind: self.world.cluster.is_none(),
             settings: self.settings,
             now: self.world.now,
         });
@@ -132,6 +141,7 @@ impl Pass<'_> {
                 Todo::Hold => self.cluster.set_finalizer(&name, true).await,
                 Todo::Release => self.cluster.set_finalizer(&name, false).await,
                 Todo::Fetch(job) => self.cluster.set_job(&job).await,
+                Todo::Discard(job) => self.cluster.drop_job(&job).await,
                 Todo::Load(order) => {
                     self.memory.loading.insert(uid.to_owned());
                     let generation = model.metadata.generation.unwrap_or_default();

@@ -15,7 +15,7 @@ mod plot;
 mod show;
 pub(crate) mod verify;
 
-pub(crate) use self::measure::thread_time;
+pub(crate) use self::measure::{seconds_here, thread_time};
 
 use std::{path::Path, process::ExitCode};
 

@@ -83,7 +83,11 @@ pub(crate) fn start(fake: &Fake, center: &Story, name: &str) -> Running {
 }
 
 pub(crate) fn start_with(client: kube::Client, center: &Story, lease: &str, name: &str) -> Running {
-    let options = Options {
+    run(client, center, options(lease, name))
+}
+
+pub(crate) fn options(lease: &str, name: &str) -> Options {
+    Options {
         settings: settings(),
         lease: LeaseOptions {
             namespace: "edge".into(),
@@ -94,7 +98,10 @@ pub(crate) fn start_with(client: kube::Client, center: &Story, lease: &str, name
         resync: Duration::from_millis(200),
         settle: Duration::from_millis(1),
         watch_nodes: true,
-    };
+    }
+}
+
+pub(crate) fn run(client: kube::Client, center: &Story, options: Options) -> Running {
     let (stop, stopped) = oneshot::channel();
     let pulse = Arc::new(Pulse::default());
     let shutdown = async {

@@ -1,9 +1,9 @@
 //! Stories of models.
 
 use serde_json::json;
-use splitplace_k8s::center::CenterError;
+use splitplace_k8s::{center::CenterError, operator::Options};
 
-use crate::{Fake, Story, message, model, said, start, stored};
+use crate::{Fake, Story, client, message, model, options, run, said, start, stored};
 
 async fn ready(fake: &Fake, name: &str) {
     fake.until("ready", |fake| said(fake, name, "Ready") == "True Served")
@@ -154,6 +154,68 @@ async fn a_package_on_a_claim_is_fetched_before_it_is_served() {
     );
     ready(&fake, "clothes").await;
     assert_eq!(said(&fake, "clothes", "Fetched"), "True Fetched");
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_that_comes_back_is_fetched_again() {
+    let (fake, center) = (Fake::new(), Story::new());
+    let operator = start(&fake, &center, "a");
+    let from = |path: &str| {
+        let source = json!({"claim": {"name": "usb", "path": path}});
+        model("clothes", &json!({"source": source}))
+    };
+    let made = |fake: &Fake| {
+        let writes = fake.writes();
+        let jobs = writes
+            .iter()
+            .filter_map(|write| write.strip_prefix("PATCH jobs "));
+        jobs.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut all: Vec<String> = Vec::new();
+    for path in ["nets/first", "nets/second", "nets/first"] {
+        fake.put("edgemodels", from(path));
+        fake.until("one more is fetched", |fake| all.len() < made(fake).len())
+            .await;
+        let job = made(&fake).pop().unwrap();
+        // Only the present source has a job; what another brought is overwritten.
+        fake.until("those before are gone", |fake| {
+            let mut others = all.iter().filter(|other| **other != job);
+            others.all(|other| fake.get("jobs", other).is_none())
+        })
+        .await;
+        let succeeded = json!({"metadata": {"name": job}, "status": {"succeeded": 1}});
+        fake.put("jobs", succeeded);
+        fake.until("fetched", |fake| {
+            said(fake, "clothes", "Fetched") == "True Fetched"
+        })
+        .await;
+        all = made(&fake);
+    }
+    assert_eq!(all[0], all[all.len() - 1]);
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn data_that_must_not_leave_a_zone_stays_when_zones_are_not_known() {
+    let (fake, center) = (Fake::new(), Story::new());
+    let options = Options {
+        watch_nodes: false,
+        ..options("operator", "a")
+    };
+    let operator = run(client(&fake), &center, options);
+    let mut spec = stored();
+    spec["placement"] = json!({"zone": "berlin"});
+    fake.put("edgemodels", model("clothes", &spec));
+    fake.until("not accepted", |fake| {
+        said(fake, "clothes", "Accepted") == "False NodesNotWatched"
+    })
+    .await;
+    assert!(message(&fake, "clothes", "Ready").contains("operator.watchNodes"));
+    // One that may run anywhere is served meanwhile.
+    fake.put("edgemodels", model("shoes", &stored()));
+    ready(&fake, "shoes").await;
+    assert_eq!(center.calls(), ["load shoes"]);
     operator.stop().await;
 }
 

@@ -99,10 +99,12 @@ fn the_status_of_a_model_that_is_served() {
         model: &model,
         seen: Ok(&seen),
         job: None,
+        old_jobs: &[],
         outcome: Some(&outcome),
         is_loading: false,
         rival: None,
         nodes: None,
+        is_blind: false,
         settings: &settings,
         now,
     });

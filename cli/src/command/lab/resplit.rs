@@ -24,7 +24,7 @@ use splitplace_proto::center::{
 };
 
 use crate::{
-    command::twin,
+    command::{model::seconds_here, twin},
     fleet::{self, Fleet, NodeSpec},
     load::{arrivals, engine::Outcome, payloads::Payloads, trial::Trial},
     output, shipped,
@@ -258,13 +258,10 @@ impl Stage {
         };
         let package = Package::open(&models.join(&name), &Limits::default())
             .with_context(|| format!("no shipped package and no folder is named {name:?}"))?;
-        let tables = package
-            .tables
-            .as_ref()
-            .context("the package is not measured")?;
-        let base = tables.variants.first().context("no variant is measured")?;
-        let latency = base.latency.mean;
-        let share = |ms: f64| (latency * 1e3 / ms).clamp(0.001, 1.0);
+        let base = package.variants.first().context("it has no variant")?;
+        let part = base.parts.first().context("it has no file")?;
+        let seconds = seconds_here(part)?;
+        let share = |ms: f64| (seconds * 1e3 / ms).clamp(0.001, 1.0);
         Ok(Self {
             shares: [share(args.device_ms), share(args.server_ms)],
             name,

@@ -15,7 +15,7 @@ mod tables;
 mod thresholds;
 mod variant;
 
-pub(crate) use self::part::thread_time;
+pub(crate) use self::part::{seconds_here, thread_time};
 pub(super) use self::variant::Answers;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};

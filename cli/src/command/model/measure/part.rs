@@ -41,6 +41,23 @@ pub(crate) fn thread_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
+/// Seconds of processor that the whole network takes for one sample on this machine, in this program: the median of some
+/// runs. The tables of a package tell of the machine and the program that measured it.
+pub(crate) fn seconds_here(part: &Part) -> anyhow::Result<f64> {
+    let model = Model::from_bytes(&part.file, part.content.clone(), &Limits::default())?;
+    let whole = engine::prepare_model(&model)?;
+    let inputs = whole.zeros();
+    let mut times = Vec::new();
+    for number in 0..3 * WARM_RUNS {
+        let before = thread_time();
+        whole.run(&inputs)?;
+        if WARM_RUNS <= number {
+            times.push(thread_time().saturating_sub(before).as_secs_f64());
+        }
+    }
+    Ok(percentile(&mut times, 50))
+}
+
 impl PartRun {
     pub(super) fn new(package: &Package, exits: &[Exit], part: &Part) -> anyhow::Result<Self> {
         let limits = Limits::default();
