@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::StreamExt as _;
@@ -17,6 +17,7 @@ use kube::{
     Api, Client, ResourceExt as _,
     runtime::{WatchStreamExt as _, reflector, reflector::Store, watcher},
 };
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -60,12 +61,32 @@ pub struct Pulse {
     pub errors: AtomicU64,
     /// Microseconds that the last pass took.
     pub pass_micros: AtomicU64,
+    /// When the last pass began, while it leads.
+    turned: Mutex<Option<Instant>>,
 }
+
+/// A pass that is longer than this never ends: no request of one is waited for so long.
+const HUNG: Duration = Duration::from_secs(600);
 
 impl Pulse {
     /// Says whether it leads.
     pub fn leads(&self, leads: bool) {
         self.is_leader.store(leads, Relaxed);
+        if !leads {
+            *self.turned.lock() = None;
+        }
+    }
+
+    /// Says that a pass begins.
+    pub fn turns(&self, now: Instant) {
+        *self.turned.lock() = Some(now);
+    }
+
+    /// Whether a leader's passes have stopped.
+    #[must_use]
+    pub fn is_hung(&self, now: Instant) -> bool {
+        let turned = *self.turned.lock();
+        turned.is_some_and(|at| HUNG < now.saturating_duration_since(at))
     }
 
     /// Says whether it does its duty, as leader or waiting.
@@ -116,14 +137,14 @@ pub async fn run<C: Center>(
         if now != Standing::Leads {
             continue;
         }
-        pulse.is_leader.store(true, Relaxed);
+        pulse.leads(true);
         let mut lost = standing.clone();
         let led = tokio::select! {
             () = shutdown.as_mut() => break Ok(()),
             _ = lost.wait_for(|now| *now != Standing::Leads) => Ok(()),
             led = lead(&cluster, &options, &center, &pulse) => led,
         };
-        pulse.is_leader.store(false, Relaxed);
+        pulse.leads(false);
         if led.is_err() {
             break led;
         }
@@ -245,7 +266,8 @@ async fn lead<C: Center>(
     let mut loads: JoinSet<(String, Outcome)> = JoinSet::new();
     let mut generation = 0;
     loop {
-        let begin = tokio::time::Instant::now();
+        let begin = Instant::now();
+        pulse.turns(begin);
         let seen = center.look().await;
         generation = seen.as_ref().map_or(generation, |seen| seen.generation);
         let mut pass = Pass {
@@ -293,5 +315,24 @@ async fn lead<C: Center>(
             }
         }
         tokio::time::sleep(options.settle).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_whose_passes_have_stopped_is_hung_and_one_that_waits_is_not() {
+        let (pulse, begin) = (Pulse::default(), Instant::now());
+        let later = begin + HUNG + Duration::from_secs(1);
+        assert!(!pulse.is_hung(later));
+        pulse.leads(true);
+        pulse.turns(begin);
+        assert!(!pulse.is_hung(begin + HUNG) && pulse.is_hung(later));
+        pulse.turns(later);
+        assert!(!pulse.is_hung(later));
+        pulse.leads(false);
+        assert!(!pulse.is_hung(later + 2 * HUNG));
     }
 }

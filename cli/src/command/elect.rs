@@ -5,7 +5,12 @@
 //! it left. When the Lease is lost, the command is ended before anybody else may have taken over: two
 //! never have the store open.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, FromArgMatches as _};
@@ -48,6 +53,9 @@ pub(crate) struct Elect {
     /// Seconds without renewal after which somebody else may take over.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=600))]
     lease_seconds: u64,
+    /// Seconds without any answer of the own orchestrator after which it is ended, for another to take over.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..=3600))]
+    hung_seconds: u64,
     /// Label the own pod while leading, so that Services lead to it.
     #[arg(long)]
     label_pod: bool,
@@ -172,9 +180,9 @@ async fn lead(
         }
         cluster.mark_leader(&args.name, true).await?;
     }
-    let look = tokio::spawn(look(config.clone(), args.leader.clone(), Arc::clone(pulse)));
     let length = Duration::from_secs(args.lease_seconds);
-    let ended = tokio::select! {
+    let patience = Duration::from_secs(args.hung_seconds);
+    tokio::select! {
         () = fleet::asked_to_stop() => {
             pulse.ready(false);
             // It drains; its own limits bound that, and the Lease is renewed meanwhile.
@@ -195,16 +203,22 @@ async fn lead(
         status = child.wait() => {
             Err(anyhow::anyhow!("the orchestrator ended by itself with {}", status?))
         }
-    };
-    look.abort();
-    ended
+        () = look(config, &args.leader, patience, pulse) => {
+            // It would not hear a request to stop either.
+            child.kill().await?;
+            Err(anyhow::anyhow!(
+                "the orchestrator has answered nothing for {patience:?}; starting again as a standby"
+            ))
+        }
+    }
 }
 
-/// Keeps it known whether the orchestrator is ready, which the pod is then.
-async fn look(config: Config, leader: Server, pulse: Arc<Pulse>) {
+/// Keeps it known whether the orchestrator is ready, which the pod is then. Ends when it has answered once, and then
+/// nothing for so long.
+async fn look(config: &Config, leader: &Server, patience: Duration, pulse: &Pulse) {
     let own = Server {
         address: format!("localhost:{}", config.listen.grpc.port()),
-        ..leader
+        ..leader.clone()
     };
     let ask = async || {
         let client = Client::connect(&own).await?;
@@ -214,9 +228,16 @@ async fn look(config: Config, leader: Server, pulse: Arc<Pulse>) {
             .await?;
         anyhow::Ok(ready.into_inner().ready)
     };
+    let mut answered = None;
     loop {
         let asked = tokio::time::timeout(LOOK, ask()).await;
         pulse.ready(matches!(asked, Ok(Ok(true))));
+        if matches!(asked, Ok(Ok(_))) {
+            answered = Some(Instant::now());
+        }
+        if answered.is_some_and(|at: Instant| patience < at.elapsed()) {
+            return;
+        }
         tokio::time::sleep(LOOK).await;
     }
 }

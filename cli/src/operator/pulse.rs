@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use splitplace_k8s::operator::Pulse;
@@ -44,6 +44,10 @@ async fn answer(mut stream: TcpStream, pulse: &Pulse, part: &str) -> std::io::Re
     let line = String::from_utf8_lossy(&head);
     let path = line.split_whitespace().nth(1).unwrap_or_default();
     let (code, body) = match path {
+        "/live" if pulse.is_hung(Instant::now()) => (
+            "503 Service Unavailable",
+            "a pass over everything does not end\n".to_owned(),
+        ),
         "/live" => ("200 OK", "live\n".to_owned()),
         "/ready" if pulse.is_ready.load(Relaxed) => ("200 OK", "ready\n".to_owned()),
         "/ready" => (

@@ -1,6 +1,7 @@
 //! Two orchestrators on one store, a Lease between them, and a Service that leads to whoever leads.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use splitplace_tests::{
     cluster::{Fake, kubeconfig},
     http,
-    process::{Process, until},
+    process::{Process, signal, until},
 };
 
 use crate::{
@@ -74,6 +75,7 @@ impl Pod {
                 "--name",
                 self.name,
                 "--lease-seconds=3",
+                "--hung-seconds=10",
                 "--other=sp-0",
                 "--other=sp-1",
             ])
@@ -157,7 +159,7 @@ fn a_standby_answers_reads_and_takes_over_with_the_state() {
     );
     let leader = first.start(folder, (grpc, workers));
     until("the first leads", || first.leads(&fake).then_some(())).unwrap();
-    let _standby = second.start(folder, (grpc, workers));
+    let standby = second.start(folder, (grpc, workers));
     let _workers = ["attic", "cellar"].map(|node| worker(node, &workers.to_string(), folder));
     let server = grpc.to_string();
     let at = ["--server", &server];
@@ -233,6 +235,33 @@ fn a_standby_answers_reads_and_takes_over_with_the_state() {
     assert_eq!(kinds(&after), ["whole"]);
     assert_eq!(model_of(&after)["wishes"], model_of(&before)["wishes"]);
     assert!(before["generation"].as_u64() <= after["generation"].as_u64());
+
+    // One that hangs is not dead: nobody would notice but whoever started it.
+    let _again = first.start(folder, (grpc, workers));
+    until("the first waits", || first.is_ready().then_some(())).unwrap();
+    let hung = child_of(standby.id());
+    signal(hung, "STOP").unwrap();
+    until("the first leads again", || first.leads(&fake).then_some(())).unwrap();
+    let (ended, _, errors) = standby.output().unwrap();
+    assert!(
+        !ended.success() && errors.contains("has answered nothing for 10s"),
+        "{errors}"
+    );
+    good(&[&["health", "--wait=90s", "--model=fashion-mnist"], &at[..]].concat());
+}
+
+/// The orchestrator that an `elect` has started.
+fn child_of(parent: u32) -> u32 {
+    let parent = parent.to_string();
+    let of = |entry: fs::DirEntry| {
+        let id: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        // After the name, which may hold anything, come state and parent.
+        let (_, rest) = stat.rsplit_once(')')?;
+        (rest.split_whitespace().nth(1)? == parent).then_some(id)
+    };
+    let mut all = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    all.find_map(of).unwrap()
 }
 
 fn kinds(status: &Value) -> Vec<String> {
