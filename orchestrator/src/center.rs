@@ -48,7 +48,9 @@ use splitplace_fleet::{Links, NodeId, Place, Snapshot, WatchSettings};
 use splitplace_lifecycle::{Event, Fault, Limits, RequestId};
 use splitplace_link::{Frame, Reason, Security, SendError, Sender, Sink, Tensor, probe};
 use splitplace_onnx::{Costs, Fragment};
-use splitplace_plan::{ArmKind, FragmentId, Generation, ModelName, Plan, RouteId};
+use splitplace_plan::{
+    ArmKind, Exact, FragmentId, Generation, ModelName, Plan, RouteId, Strategy, strategy,
+};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -138,6 +140,8 @@ struct Inner {
     /// What became of plans.
     journal: Mutex<Journal>,
     seed: u64,
+    /// Chooses places.
+    strategy: Box<dyn Strategy>,
     models: RwLock<BTreeMap<ModelName, Arc<Served>>>,
     /// Why models that are wanted are not there.
     problems: RwLock<BTreeMap<ModelName, String>>,
@@ -262,6 +266,9 @@ impl Center {
             journal: Mutex::default(),
             links,
             seed,
+            // A name that is none is refused when the settings are read.
+            strategy: strategy::by_name(&config.planning.strategy)
+                .unwrap_or_else(|| Box::new(Exact)),
             models: RwLock::default(),
             problems: RwLock::default(),
             catalog,

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use splitplace_plan::ArmKind;
+use splitplace_plan::{ArmKind, STRATEGIES};
 use splitplace_policy::exit::{MAX_PLACES, task::SERVED};
 
 /// Everything that may be chosen about an orchestrator.
@@ -117,6 +117,9 @@ pub struct Planning {
     /// Ways of running a model that may be planned: `whole`, `chain`, `semantic`, `exits`,
     /// `compressed`.
     pub arms: Vec<String>,
+    /// Who chooses places: `exact` (each arm at its best, one after another), `annealing` (all arms together), `integer`,
+    /// `greedy`, or `random`, to compare with.
+    pub strategy: String,
     /// Most accuracy that coding tensors on one link may cost, as a share of answers. Only codings
     /// that were measured for a package are used; 0 allows those that cost nothing.
     pub codec_cost: f64,
@@ -257,6 +260,7 @@ impl Default for Planning {
         Self {
             max_parts: 4,
             arms: ArmKind::ALL.map(|kind| kind.label().to_owned()).to_vec(),
+            strategy: STRATEGIES[0].to_owned(),
             codec_cost: 0.002,
             codecs: true,
             rate_per_second: 0.0,
@@ -393,6 +397,13 @@ impl Config {
                 wrong.push(format!("planning.arms names {arm:?}; known are {known}"));
             }
         }
+        if !STRATEGIES.contains(&self.planning.strategy.as_str()) {
+            wrong.push(format!(
+                "planning.strategy is {:?}; known are {}",
+                self.planning.strategy,
+                STRATEGIES.join(", ")
+            ));
+        }
         wrong
     }
 }
@@ -427,6 +438,7 @@ mod tests {
         config.exits.audit_share = f64::NAN;
         config.exits.loss_target = Some(1.0);
         config.planning.probe_share = f64::NAN;
-        assert_eq!(config.check().len(), 9);
+        config.planning.strategy = "luck".into();
+        assert_eq!(config.check().len(), 10);
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use splitplace_brain::Report;
 use splitplace_fleet::{Node, NodeId, Place, Snapshot};
-use splitplace_plan::{ArmPlan, ArmProblem, ChainProblem, Exact, Hop, Plan, Route};
+use splitplace_plan::{ArmPlan, ArmProblem, ChainProblem, Hop, Plan, Route};
 use splitplace_proto::center::{
     ExitStatus, SnapshotArm, SnapshotCandidate, SnapshotChain, SnapshotCrossing, SnapshotDemand,
     SnapshotHop, SnapshotLink, SnapshotModel, SnapshotNode, SnapshotPromise, SnapshotResponse,
@@ -50,7 +50,7 @@ fn assemble(inner: &Inner, look: &Basis) -> SnapshotResponse {
         snapshot: &look.start.snapshot,
         wishes: &wishes,
         measured: &look.start.measured,
-        strategy: &Exact,
+        strategy: inner.strategy.as_ref(),
         settings,
         seed: inner.seed,
     });
@@ -77,6 +77,7 @@ fn assemble(inner: &Inner, look: &Basis) -> SnapshotResponse {
         queue_limit: inner.config.workers.queue_limit,
         spread,
         inertia,
+        strategy: inner.config.planning.strategy.clone(),
         nodes: nodes.iter().map(|node| told(node, look)).collect(),
         links: links(&look.start.snapshot, &nodes, &inner.transfers.lock()),
         models: models.collect(),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use splitplace_fleet::{Link, Place};
-use splitplace_plan::{ArmPlan, Exact, ModelName, described, diff};
+use splitplace_plan::{ArmPlan, ModelName, described, diff};
 use splitplace_proto::center::{
     ActRequest, PlanChange, PlanDiffRequest, PlanDiffResponse, PlanEvent, PlanResponse, PlanSwitch,
     PlanWhy, PlannedArm, PlannedModel, SeenLink, act_request::What,
@@ -47,7 +47,7 @@ fn explained(inner: &Inner, basis: &Basis) -> Whys {
         snapshot: &start.snapshot,
         wishes: &roll_out::wishes(inner, start, &start.rates),
         measured: &start.measured,
-        strategy: &Exact,
+        strategy: inner.strategy.as_ref(),
         settings: roll_out::settings(inner),
         seed: inner.seed,
     })

@@ -10,7 +10,7 @@ use std::{
 
 use splitplace_fleet::{Links, NodeId, Snapshot};
 use splitplace_onnx::Fragment;
-use splitplace_plan::{ArmKind, Exact, FragmentId, Generation, ModelName, Plan, diff};
+use splitplace_plan::{ArmKind, FragmentId, Generation, ModelName, Plan, diff};
 use splitplace_proto::control::{FragmentSpec, FragmentStatus, Profile, Retire, center_message};
 
 use super::{
@@ -189,7 +189,7 @@ async fn attempt(
         let (settings, wishes) = (settings(inner), wishes(inner, start, &start.rates));
         let calm = self::wishes(inner, start, &start.told_rates);
         let is_calm = start.rates == start.told_rates;
-        let (mut start, seed) = (start.clone(), inner.seed);
+        let (mut start, inner) = (start.clone(), Arc::clone(inner));
         let work = move || -> Result<PlanningOutput, String> {
             start.learn();
             let numbers = store
@@ -201,9 +201,9 @@ async fn attempt(
                 snapshot: &start.snapshot,
                 wishes: &wishes,
                 measured: &start.measured,
-                strategy: &Exact,
+                strategy: inner.strategy.as_ref(),
                 settings,
-                seed,
+                seed: inner.seed,
             };
             let made = plan(&input).map_err(|error| error.to_string())?;
             if is_calm {

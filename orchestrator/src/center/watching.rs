@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use splitplace_brain::Report;
 use splitplace_fleet::{Links, Node, NodeId, Place};
 use splitplace_lifecycle::{Ending, Fault, RequestId};
-use splitplace_plan::{Exact, ModelName, Plan};
+use splitplace_plan::{ModelName, Plan};
 use splitplace_proto::{
     center::{BeliefStatus, DecisionStatus, LinkStatus, StatusResponse, TrafficStatus},
     control,
@@ -637,7 +637,7 @@ impl Watched for Center {
                 snapshot: &after.snapshot,
                 wishes: &wishes,
                 measured: &basis.start.measured,
-                strategy: &Exact,
+                strategy: center.strategy.as_ref(),
                 settings: roll_out::settings(&center),
                 seed: center.seed,
             });

@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use splitplace_fleet::{Link, Links, Node, NodeId, NodeState, Place};
 use splitplace_plan::{
     ArmKind, ArmPlan, ArmProblem, Bounds, ChainProblem, Crossing, Exact, ExitRule, FragmentId,
-    Generation, Hop, ModelName, ModelPlan, Plan, Route, RouteId, SegmentSpec, Way,
+    Generation, Hop, ModelName, ModelPlan, Plan, Route, RouteId, SegmentSpec, Way, strategy,
 };
 use splitplace_proto::center::{
     SnapshotArm, SnapshotCandidate, SnapshotChain, SnapshotDemand, SnapshotHop, SnapshotModel,
@@ -69,7 +69,7 @@ pub(crate) fn observed(told: &SnapshotResponse) -> anyhow::Result<Observed> {
                 .map(|node| NodeId::new(&node.node))
                 .collect(),
             offers: offers(&told.models, told.nodes.len())?,
-            strategy: Box::new(Exact),
+            strategy: strategy::by_name(&told.strategy).unwrap_or_else(|| Box::new(Exact)),
             settings: planner_settings,
             inertia: told.inertia,
         },

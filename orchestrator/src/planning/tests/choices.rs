@@ -38,6 +38,24 @@ fn every_arm_gets_a_place() {
 }
 
 #[test]
+fn every_strategy_of_a_name_places_every_arm_the_same_way_twice() {
+    let world = World::new(&[
+        ("a", 500.0, 9_000),
+        ("b", 300.0, 9_000),
+        ("c", 200.0, 9_000),
+    ]);
+    for name in STRATEGIES {
+        let strategy = strategy::by_name(name).unwrap();
+        assert_eq!(strategy.name(), name);
+        let plan = || world.plan_with(strategy.as_ref()).unwrap();
+        let output = plan();
+        assert_eq!(output.plan, plan().plan, "{name}");
+        assert_eq!(arms(&output).len(), 3, "{name}: {:?}", output.unplaced);
+    }
+    assert!(strategy::by_name("luck").is_none());
+}
+
+#[test]
 fn the_same_input_gives_the_same_plan() {
     let nodes = [("a", 500.0, 900), ("b", 500.0, 900), ("c", 500.0, 900)];
     let (one, other) = (World::new(&nodes).plan(), World::new(&nodes).plan());
