@@ -10,7 +10,7 @@ use std::time::Duration;
 use splitplace_fleet::{Link, Links, Node, NodeId, NodeState, Place, Timestamp};
 use splitplace_onnx::Costs;
 use splitplace_plan::{
-    ArmPlan, Exact, Outcome, Placed, Problem, STRATEGIES, Solution, Stage, Strategy as _, strategy,
+    ArmPlan, Exact, Outcome, Placed, Problem, STRATEGIES, Solution, Stage, strategy,
 };
 
 use super::*;

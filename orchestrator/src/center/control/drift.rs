@@ -1,4 +1,5 @@
-//! What plans were made from has moved: links, by frames and probes, and load. Then a plan is made anew.
+//! What plans were made from has moved: links, by frames and probes, what fragments take on nodes, and load. Then a plan
+//! is made anew.
 //!
 //! Links are compared with what the last plan was made from, so what a plan has taken in moves nothing any more. Between
 //! two plans for drift alone there is a pause, longer each time that nothing came of one; a link that is found to have
@@ -9,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use splitplace_fleet::{Links, NodeId, NodeState, Place};
 use splitplace_link::{LinkShape, probe};
-use splitplace_plan::{ArmPlan, ModelName};
+use splitplace_plan::{ArmPlan, FragmentId, ModelName};
 use splitplace_proto::control::{self, ProbeSeen, center_message};
 use tokio::time::Instant;
 
@@ -20,6 +21,8 @@ use crate::{adoption, measured};
 const LOAD_STEP: f64 = 0.15;
 /// Share of a node's time below which load is nobody's concern.
 const LOAD_FLOOR: f64 = 0.3;
+/// By what factor a node has to take longer, or less long, than when it was planned for.
+const SERVICE_STEP: f64 = 1.3;
 /// What is planned for beyond the load that is seen: it is a mean, and the plan has to last.
 const HEADROOM: f64 = 1.2;
 /// The longest pause, as a multiple of the shortest.
@@ -32,6 +35,8 @@ pub(super) const QUANTILE: f64 = 0.5;
 pub(super) struct Drift {
     links: Links,
     rates: BTreeMap<ModelName, f64>,
+    /// Seconds that fragments took on their nodes.
+    services: BTreeMap<(NodeId, FragmentId), f64>,
     /// Links as requests are routed by them.
     observed: Links,
     pause: Duration,
@@ -48,6 +53,7 @@ impl Drift {
             observed: links.clone(),
             links,
             rates: BTreeMap::new(),
+            services: BTreeMap::new(),
             pause: Duration::ZERO,
             ended: Instant::now(),
             is_alone: false,
@@ -78,6 +84,7 @@ impl Control {
         });
         let mut causes: Vec<String> = moved.iter().map(measured::told).collect();
         let is_link = !causes.is_empty();
+        causes.extend(self.services_moved());
         causes.extend(self.loads_moved());
         let now = Instant::now();
         // A long pause is for what does not help; a link that has changed since may.
@@ -106,6 +113,12 @@ impl Control {
     pub(super) fn drift_begins(&mut self, links: Links) {
         self.drift.links = links;
         self.drift.rates = self.seen_rates();
+        let hops = self.plan.routes().flat_map(|route| &route.hops);
+        let seen = hops.filter_map(|hop| {
+            let (seconds, _) = self.measured.service(hop.fragment, &hop.node)?;
+            Some(((hop.node.clone(), hop.fragment), seconds))
+        });
+        self.drift.services = seen.collect();
     }
 
     /// Notes what came of a plan.
@@ -163,6 +176,20 @@ impl Control {
         let arms = self.plan.models.get(model).map_or(&[][..], |m| &m.arms);
         let least = arms.iter().map(busiest).min_by(f64::total_cmp);
         least.unwrap_or(0.0)
+    }
+
+    /// The nodes that are not as fast any more as when they were planned for, or faster, in words.
+    fn services_moved(&self) -> Vec<String> {
+        let hops = self.plan.routes().flat_map(|route| &route.hops);
+        let moved = hops.filter_map(|hop| {
+            let (now, _) = self.measured.service(hop.fragment, &hop.node)?;
+            let key = (hop.node.clone(), hop.fragment);
+            // What came with the plan under way was expected to take what the plan says.
+            let before = self.drift.services.get(&key);
+            let before = before.copied().unwrap_or(hop.service.as_secs_f64());
+            Some((&hop.node, before, now))
+        });
+        slowed(moved)
     }
 
     /// The loads that are not any more what the last plan was made for, in words.
@@ -277,6 +304,23 @@ impl Control {
     }
 }
 
+/// Of fragments' nodes with what these took before and take now: the nodes on which all of them together take another
+/// time by [`SERVICE_STEP`], in words.
+fn slowed<'a>(fragments: impl Iterator<Item = (&'a NodeId, f64, f64)>) -> Vec<String> {
+    let mut sums: BTreeMap<&NodeId, (f64, f64)> = BTreeMap::new();
+    for (node, before, now) in fragments {
+        let sum = sums.entry(node).or_default();
+        *sum = (sum.0 + before, sum.1 + now);
+    }
+    let told = sums.into_iter().filter_map(|(node, (before, now))| {
+        let times = now / before;
+        let is_moved = times.is_finite() && SERVICE_STEP < times.max(1.0 / times);
+        is_moved
+            .then(|| format!("{node} takes {times:.2} times as long as when it was planned for"))
+    });
+    told.collect()
+}
+
 impl super::super::Center {
     /// Slows an emulated fleet's links otherwise, from the next frame on, without telling whoever plans: that has to be
     /// found out, as with real links. Links that were not emulated when they were opened stay as they are.
@@ -306,5 +350,31 @@ impl super::super::Center {
                 .send(node, center_message::Kind::Reshape(reshape));
         }
         *inner.shapes.write() = Some(links);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_has_moved_when_all_of_its_fragments_together_have() {
+        let [slow, fast, mixed, idle] = ["slow", "fast", "mixed", "idle"].map(NodeId::new);
+        let fragments = [
+            (&slow, 0.010, 0.012),
+            (&slow, 0.020, 0.034),
+            (&fast, 0.010, 0.006),
+            // One longer, one shorter.
+            (&mixed, 0.010, 0.015),
+            (&mixed, 0.020, 0.017),
+            (&idle, 0.0, 0.0),
+        ];
+        assert_eq!(
+            slowed(fragments.into_iter()),
+            [
+                "fast takes 0.60 times as long as when it was planned for",
+                "slow takes 1.53 times as long as when it was planned for",
+            ]
+        );
     }
 }
