@@ -392,6 +392,8 @@ impl Served {
             ..Config::default()
         };
         config.planning.arms = vec![case.kind.label().to_owned()];
+        // What was predicted for is what has to run.
+        config.planning.drift_ms = 0;
         config.workers.silence_ms = SILENCE_MS;
         config.workers.queue_limit = QUEUE;
         trial::lossy(&mut config);
