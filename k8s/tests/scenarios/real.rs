@@ -48,6 +48,14 @@ fn skipped(what: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
 }
 
+/// The programs of a server, if this machine has them.
+fn programs(extent: Extent, what: &str) -> Option<Programs> {
+    let found = Programs::find(extent);
+    found
+        .map_err(|why| skipped(format_args!("the operator against a real {what}: {why}")))
+        .ok()
+}
+
 async fn client(server: &ApiServer, token: &str) -> Client {
     let config = Kubeconfig::from_yaml(&server.kubeconfig("edge", token)).unwrap();
     let options = KubeConfigOptions::default();
@@ -131,18 +139,12 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn against_a_real_api_server() {
-    let programs = match Programs::find(Extent::Whole) {
-        Ok(programs) => programs,
-        Err(why) => {
-            skipped(format_args!(
-                "the operator against a real API server: {why}"
-            ));
-            return;
-        }
+    let Some(programs) = programs(Extent::Whole, "API server") else {
+        return;
     };
     let folder = tempfile::tempdir().unwrap();
     let server = ApiServer::start(programs, folder.path(), &[OPERATOR]).unwrap();
-    let mut world = World {
+    let world = World {
         admin: client(&server, ADMIN).await,
         operator: client(&server, OPERATOR.0).await,
         server,
@@ -151,6 +153,11 @@ async fn against_a_real_api_server() {
     println!("Kubernetes {version}");
     definitions_are_taken_and_bad_objects_are_not(&world).await;
     the_chart_s_rights_are_granted(&world).await;
+    stories(world).await;
+}
+
+/// What an operator lives through, once the server knows its resources.
+async fn stories(mut world: World) {
     let center = Story::new();
     let first = start_with(world.operator.clone(), &center, LEASE, "first");
     a_model_is_served_and_everybody_is_told(&world, &center, &first).await;
@@ -211,14 +218,8 @@ fn leases() -> CustomResourceDefinition {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn against_the_part_of_a_real_api_server_that_serves_custom_resources() {
-    let programs = match Programs::find(Extent::CustomResources) {
-        Ok(programs) => programs,
-        Err(why) => {
-            skipped(format_args!(
-                "the operator against a real server of custom resources: {why}"
-            ));
-            return;
-        }
+    let Some(programs) = programs(Extent::CustomResources, "server of custom resources") else {
+        return;
     };
     let folder = tempfile::tempdir().unwrap();
     let server = ApiServer::start(programs, folder.path(), &[]).unwrap();
@@ -228,7 +229,7 @@ async fn against_the_part_of_a_real_api_server_that_serves_custom_resources() {
     }
     fake.put("namespaces", json!({"metadata": {"name": "default"}}));
     let both = with_core(client(&server, ADMIN).await, &fake);
-    let mut world = World {
+    let world = World {
         admin: both.clone(),
         operator: both,
         server,
@@ -237,15 +238,7 @@ async fn against_the_part_of_a_real_api_server_that_serves_custom_resources() {
     println!("Kubernetes {version}, custom resources");
     define(&world, leases()).await;
     definitions_are_taken_and_bad_objects_are_not(&world).await;
-    let center = Story::new();
-    let first = start_with(world.operator.clone(), &center, LEASE, "first");
-    a_model_is_served_and_everybody_is_told(&world, &center, &first).await;
-    nobody_s_fields_are_fought_for(&world).await;
-    nodes_are_written_and_cordoned_ones_are_held(&world, &center).await;
-    a_server_that_dies_and_comes_back_is_watched_again(&mut world, &center).await;
-    let second = leaders_change(&world, &center, first).await;
-    a_model_drains_before_it_goes(&world, &center).await;
-    second.stop().await;
+    stories(world).await;
 }
 
 async fn define(world: &World, definition: CustomResourceDefinition) {

@@ -10,14 +10,8 @@ use splitplace_proto::center::{
     SnapshotHop, SnapshotLink, SnapshotModel, SnapshotNode, SnapshotPromise, SnapshotResponse,
     SnapshotRoute, SnapshotSegment, SnapshotWay,
 };
-use tokio::sync::oneshot;
 
-use super::{
-    Inner,
-    control::{Basis, Command},
-    roll_out,
-    served::Served,
-};
+use super::{Inner, control::Basis, roll_out, served::Served};
 use crate::{
     face::Answer,
     measured::{Codings, Measured, Transfers},
@@ -26,9 +20,7 @@ use crate::{
 
 /// Looks at everything; `None` while the centre is going down.
 pub(super) async fn look(inner: &Arc<Inner>) -> Option<SnapshotResponse> {
-    let (told, look) = oneshot::channel();
-    inner.commands.send(Command::Basis { told }).await.ok()?;
-    let mut look = look.await.ok()?;
+    let mut look = inner.basis().await.ok()?;
     let inner = Arc::clone(inner);
     // Estimating every segment on every node takes milliseconds.
     let work = move || {

@@ -8,9 +8,8 @@ use splitplace_proto::center::{
     ActRequest, PlanChange, PlanDiffRequest, PlanDiffResponse, PlanEvent, PlanResponse, PlanSwitch,
     PlanWhy, PlannedArm, PlannedModel, SeenLink, act_request::What,
 };
-use tokio::sync::oneshot;
 
-use super::{Inner, control::Basis, control::Command, roll_out};
+use super::{Inner, control::Basis, roll_out};
 use crate::{
     planning::{PlanningInput, Why, why},
     watched::Operation,
@@ -20,11 +19,7 @@ type Whys = BTreeMap<(ModelName, String), Why>;
 
 /// Everything about the plan in force.
 pub(super) async fn plan(inner: &Arc<Inner>, explain: bool) -> Result<PlanResponse, String> {
-    let gone = || "the server is shutting down".to_owned();
-    let (told, basis) = oneshot::channel();
-    let asked = inner.commands.send(Command::Basis { told }).await;
-    asked.map_err(|_| gone())?;
-    let basis = basis.await.map_err(|_| gone())?;
+    let basis = inner.basis().await?;
     let whys = if explain {
         let (inner, mut basis) = (Arc::clone(inner), basis.clone());
         let work = move || {

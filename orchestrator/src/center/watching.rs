@@ -372,7 +372,7 @@ impl Inner {
         (loads, told)
     }
 
-    async fn basis(&self) -> Result<Basis, String> {
+    pub(super) async fn basis(&self) -> Result<Basis, String> {
         let (told, basis) = oneshot::channel();
         let gone = || "the server is shutting down".to_owned();
         let asked = self.commands.send(Command::Basis { told });
@@ -605,7 +605,7 @@ impl Watched for Center {
             .asking
             .try_acquire()
             .map_err(|_| WhatIfError::Busy)?;
-        let basis = inner.basis().await.map_err(WhatIfError::Failed)?;
+        let mut basis = inner.basis().await.map_err(WhatIfError::Failed)?;
         let checked = question.check(&basis.start.snapshot);
         checked.map_err(WhatIfError::Wrong)?;
         let (loads, assumed) = inner.loads(&basis);
@@ -614,6 +614,7 @@ impl Watched for Center {
         }
         let (center, began) = (Arc::clone(inner), Instant::now());
         let work = move || -> Result<WhatIf, String> {
+            basis.start.learn();
             let before = center.situation(&basis, loads);
             let mut after = before.clone();
             question.change(&mut after.snapshot);

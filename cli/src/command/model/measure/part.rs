@@ -41,21 +41,11 @@ pub(crate) fn thread_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Seconds of processor that the whole network takes for one sample on this machine, in this program: the median of some
-/// runs. The tables of a package tell of the machine and the program that measured it.
+/// Seconds of processor that the whole network takes for one sample on this machine, in this program. The tables of a package tell of the machine and the program that measured it.
 pub(crate) fn seconds_here(part: &Part) -> anyhow::Result<f64> {
     let model = Model::from_bytes(&part.file, part.content.clone(), &Limits::default())?;
     let whole = engine::prepare_model(&model)?;
-    let inputs = whole.zeros();
-    let mut times = Vec::new();
-    for number in 0..3 * WARM_RUNS {
-        let before = thread_time();
-        whole.run(&inputs)?;
-        if WARM_RUNS <= number {
-            times.push(thread_time().saturating_sub(before).as_secs_f64());
-        }
-    }
-    Ok(percentile(&mut times, 50))
+    Ok(timed(&whole, &whole.zeros())?.mean)
 }
 
 impl PartRun {
