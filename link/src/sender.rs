@@ -390,7 +390,7 @@ fn stamp(frame: &mut Frame, waited: Duration) {
     frame.expiry = frame.expiry.saturating_sub(waited);
     frame.sent_unix_us = unix_us();
     if let Some(last) = frame.trail.last_mut() {
-        last.encode_us += u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        last.outbox_us += u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
     }
 }
 
@@ -454,7 +454,7 @@ fn delay(
         let held = entered.until(start);
         waiting.frame.sent_unix_us += i64::try_from(held.as_micros()).unwrap_or(0);
         if let Some(last) = waiting.frame.trail.last_mut() {
-            last.encode_us += u64::try_from(held.as_micros()).unwrap_or(0);
+            last.outbox_us += u64::try_from(held.as_micros()).unwrap_or(0);
         }
         let way = entered.until(arrival);
         waiting.frame.deadline = waiting.frame.deadline.saturating_sub(way);

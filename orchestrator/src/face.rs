@@ -68,8 +68,10 @@ pub struct HopRecord {
     pub compute: Duration,
     /// Decoding alone.
     pub decode: Duration,
-    /// Encoding and waiting for the way out.
+    /// Encoding.
     pub encode: Duration,
+    /// Waiting for the way out, which keeps no thread busy.
+    pub outbox: Duration,
 }
 
 /// The end of a network among its exits.

@@ -3,7 +3,9 @@
 //! What counts is the processor time of the thread, so that a busy machine does not make an emulated node slower than
 //! it should be. That is not enough for what runs again and again: beside twenty other processes its data are out of
 //! the caches each time it is asked for seldom, and in them when it is asked for often. A node of its own would not be
-//! twice as slow when it has less to do. So a run takes what the fastest of the last runs took, stretched.
+//! twice as slow when it has less to do. Nor do its clock and its neighbours change as this machine's do: a twentieth in
+//! a run is a half in what waits on a node that is nearly busy. So a run takes what the fastest of the first runs took,
+//! stretched, for ever: what is emulated is a machine that stays as it is.
 //!
 //! A thread that sleeps wakes late where others have the processor, by a millisecond or three, ten times a request. What
 //! one slept too long the next sleeps less.
@@ -15,8 +17,8 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Runs among which the fastest is looked for.
-const RECENT: usize = 64;
+/// Runs of a size by which it is settled what one takes.
+const SETTLING: u32 = 32;
 /// Most that is made up for: a thread that could not keep up for long is not to hurry for long after.
 const LATE: Duration = Duration::from_millis(50);
 /// Sizes that are told apart.
@@ -49,7 +51,7 @@ pub(crate) const fn size(bytes: u64) -> u64 {
     }
 }
 
-/// What the last runs took, by size.
+/// What runs take, by size.
 #[derive(Debug)]
 pub(crate) struct Stretch {
     share: f64,
@@ -58,7 +60,7 @@ pub(crate) struct Stretch {
 
 #[derive(Debug, Default)]
 struct Past {
-    recent: BTreeMap<u64, Recent>,
+    settled: BTreeMap<u64, Settled>,
     /// What was slept too long and not made up for yet.
     late: Duration,
 }
@@ -80,10 +82,10 @@ impl Stretch {
             let spent = thread_time().saturating_sub(spent);
             let (target, before) = {
                 let mut past = self.past.lock();
-                if past.recent.len() >= SIZES && !past.recent.contains_key(&size) {
-                    past.recent.clear();
+                if past.settled.len() >= SIZES && !past.settled.contains_key(&size) {
+                    past.settled.clear();
                 }
-                let fastest = past.recent.entry(size).or_default().fastest(spent);
+                let fastest = past.settled.entry(size).or_default().fastest(spent);
                 let before = std::mem::take(&mut past.late);
                 (fastest.div_f64(self.share), before)
             };
@@ -99,23 +101,25 @@ impl Stretch {
     }
 }
 
-/// The last runs, in a ring.
+/// The fastest of the first [`SETTLING`] runs.
 #[derive(Debug, Default)]
-struct Recent {
-    runs: Vec<Duration>,
-    next: usize,
+struct Settled {
+    fastest: Option<Duration>,
+    runs: u32,
 }
 
-impl Recent {
-    /// Takes in a run; the fastest of the last ones.
+impl Settled {
+    /// Takes in a run while it is not settled; what one takes.
     fn fastest(&mut self, spent: Duration) -> Duration {
-        if let Some(oldest) = self.runs.get_mut(self.next) {
-            *oldest = spent;
-        } else {
-            self.runs.push(spent);
+        match self.fastest {
+            Some(fastest) if self.runs == SETTLING => fastest,
+            before => {
+                self.runs += 1;
+                let fastest = before.map_or(spent, |fastest| fastest.min(spent));
+                self.fastest = Some(fastest);
+                fastest
+            }
         }
-        self.next = (self.next + 1) % RECENT;
-        self.runs.iter().min().copied().unwrap_or(spent)
     }
 }
 
@@ -163,17 +167,16 @@ mod tests {
     }
 
     #[test]
-    fn the_fastest_of_the_last_runs_counts() {
+    fn the_fastest_of_the_first_runs_counts_and_nothing_after() {
         let ms = Duration::from_millis;
-        let mut recent = Recent::default();
-        assert_eq!(recent.fastest(ms(4)), ms(4));
-        assert_eq!(recent.fastest(ms(9)), ms(4));
-        assert_eq!(recent.fastest(ms(2)), ms(2));
-        // One that is too long ago does not count any more.
-        for _ in 1..RECENT {
-            assert_eq!(recent.fastest(ms(7)), ms(2));
+        let mut settled = Settled::default();
+        assert_eq!(settled.fastest(ms(4)), ms(4));
+        assert_eq!(settled.fastest(ms(9)), ms(4));
+        assert_eq!(settled.fastest(ms(2)), ms(2));
+        for _ in 3..SETTLING {
+            assert_eq!(settled.fastest(ms(7)), ms(2));
         }
-        assert_eq!(recent.fastest(ms(7)), ms(7));
-        assert_eq!(recent.runs.len(), RECENT);
+        assert_eq!(settled.fastest(ms(1)), ms(2));
+        assert_eq!(settled.fastest(ms(7)), ms(2));
     }
 }

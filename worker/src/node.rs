@@ -302,6 +302,7 @@ impl Node {
             decode_us: micros(decoding),
             compute_us: micros(took),
             encode_us: micros(encoding),
+            outbox_us: 0,
             exits: said,
         };
         Ok(Onward {

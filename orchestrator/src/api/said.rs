@@ -68,7 +68,7 @@ fn hops(answer: &Answer) -> String {
                 "transfer_us": whole(hop.transfer),
                 "queue_us": whole(hop.queue),
                 "compute_us": whole(hop.compute),
-                "encode_us": whole(hop.encode),
+                "encode_us": whole(hop.encode + hop.outbox),
             })
         })
         .collect();

@@ -148,6 +148,7 @@ fn hops(arm: &ArmPlan, parts: &[Option<&Part>], offset: &dyn Fn(&str) -> i64) ->
                 compute: micros(timing.decode_us.saturating_add(timing.compute_us)),
                 decode: micros(timing.decode_us),
                 encode: micros(timing.encode_us),
+                outbox: micros(timing.outbox_us),
             });
         }
         // The one that answered: an exit does before the last.
@@ -163,6 +164,7 @@ fn hops(arm: &ArmPlan, parts: &[Option<&Part>], offset: &dyn Fn(&str) -> i64) ->
             compute: Duration::ZERO,
             decode: Duration::ZERO,
             encode: Duration::ZERO,
+            outbox: Duration::ZERO,
         });
     }
     records

@@ -254,7 +254,7 @@ pub(super) fn learn(inner: &Inner, report: &Report, answer: &Answer, samples: u3
     let mut spent: BTreeMap<u32, Duration> = BTreeMap::new();
     for hop in &answer.hops {
         *spent.entry(hop.branch).or_default() +=
-            hop.transfer + hop.queue + hop.compute + hop.encode;
+            hop.transfer + hop.queue + hop.compute + hop.encode + hop.outbox;
     }
     let slowest = spent.iter().max_by_key(|(_, time)| **time);
     let Some((&slowest, &longest)) = slowest else {

@@ -140,7 +140,7 @@ pub(super) fn seen(
                 transfer_us: micros(hop.transfer),
                 queue_us: micros(hop.queue),
                 compute_us: micros(hop.compute),
-                encode_us: micros(hop.encode),
+                encode_us: micros(hop.encode + hop.outbox),
             };
             view.hops = answer.hops.iter().map(hop).collect();
         }

@@ -405,7 +405,7 @@ fn stages(timing: &HopTiming) -> [(&'static str, u64); 4] {
         ("queue", timing.queue_us),
         ("decode", timing.decode_us),
         ("compute", timing.compute_us),
-        ("encode", timing.encode_us),
+        ("encode", timing.encode_us.saturating_add(timing.outbox_us)),
     ]
 }
 

@@ -212,6 +212,9 @@ struct Row {
     predicted: Told,
     measured: Told,
     requests: u64,
+    /// Seconds of one request on the busiest node: as they were when it was predicted, and right after the run. Where
+    /// they differ, the machine has changed and not the twin erred.
+    busy: [f64; 2],
 }
 
 impl Row {
@@ -493,10 +496,13 @@ async fn rows(
     let mut rows = Vec::new();
     for (load, instants, predicted) in predicted {
         let (measured, requests) = measure(args, served, &instants).await?;
+        let afterwards = self::busy(&served.snapshot().await?);
         eprintln!(
-            "  load {load}: mean {:.1} ms said, {:.1} ms seen",
+            "  load {load}: mean {:.1} ms said, {:.1} ms seen; {:.2} ms a request at the busiest node, {:.2} ms afterwards",
             predicted.mean * 1e3,
-            measured.mean * 1e3
+            measured.mean * 1e3,
+            busy * 1e3,
+            afterwards * 1e3,
         );
         rows.push(Row {
             fleet: case.fleet,
@@ -507,6 +513,7 @@ async fn rows(
             predicted,
             measured,
             requests,
+            busy: [busy, afterwards],
         });
     }
     Ok(rows)
