@@ -4,6 +4,11 @@ use std::{collections::BTreeSet, ops::Range};
 
 use crate::graph::{Graph, OutletId};
 
+/// Most tensors that cross a boundary where one alone does not do.
+const WIDE: usize = 4;
+/// Share of the work between two cuts of one tensor above which it is looked for cuts of several.
+const GAP: f64 = 1.0 / 3.0;
+
 /// What crosses between two segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boundary {
@@ -163,12 +168,40 @@ impl Graph {
         self.chain_at(&positions)
     }
 
-    /// What a layer-wise split of this graph chooses from: at most `most` segments over cuts of one
-    /// outlet, but always a boundary right behind each of `exits`, so that what lies behind an exit need
-    /// not run. The boundaries behind the exits are told by their numbers. O(n²) for n segments.
+    /// The chain over every cut of one outlet, and where more than a third of the work lies between two of these (long
+    /// skips, as of a U-Net; wide modules) over the cuts of up to four in the canonical order too. The others need not be
+    /// looked at: a cut of several inside a short block carries more than the one before the block and saves little work.
+    /// O(cuts (V + E)).
+    #[must_use]
+    pub fn chain_with_wide_cuts(&self) -> Chain {
+        let last = self.layers().len();
+        let singles: Vec<usize> = [0]
+            .into_iter()
+            .chain(self.single_positions())
+            .chain([last])
+            .collect();
+        let widths = self.widths();
+        #[expect(clippy::cast_precision_loss, reason = "a share of the work")]
+        let share =
+            |layers: Range<usize>| self.macs(layers) as f64 / self.macs(0..last).max(1) as f64;
+        let mut positions = vec![0];
+        for pair in singles.windows(2) {
+            if GAP < share(pair[0]..pair[1]) {
+                let inside = pair[0] + 1..pair[1];
+                positions.extend(inside.filter(|&position| (2..=WIDE).contains(&widths[position])));
+            }
+            positions.push(pair[1]);
+        }
+        positions.dedup();
+        self.chain_at(&positions)
+    }
+
+    /// What a layer-wise split of this graph chooses from: at most `most` segments over the cuts of
+    /// [`Graph::chain_with_wide_cuts`], but always a boundary right behind each of `exits`, so that what lies behind an
+    /// exit need not run. The boundaries behind the exits are told by their numbers. O(n²) for n segments.
     #[must_use]
     pub fn chain_with_exits(&self, most: usize, exits: &[OutletId]) -> (Chain, Vec<usize>) {
-        let fine = self.chain();
+        let fine = self.chain_with_wide_cuts();
         let behind = |exit: &OutletId| {
             let made = self
                 .outlet(*exit)
@@ -280,6 +313,79 @@ mod tests {
         let outputs = [name(macs.len())];
         let graph = Graph::new(outlets.collect(), &[name(0)], &outputs, layers.collect());
         graph.expect("a line").chain()
+    }
+
+    /// A contracting half, an expanding one, and tensors that skip from each level to its mirror: `x` crosses alone only at
+    /// the ends.
+    fn skips(levels: usize) -> Graph {
+        let outlet = |name: String, bytes: u64| OutletSpec {
+            name,
+            element: Element::U8,
+            shape: vec![bytes],
+        };
+        let size = |level: usize| 1u64 << (20 - 2 * level);
+        let mut outlets = vec![outlet("x".into(), 64)];
+        let mut layers = Vec::new();
+        let mut add = |name: String, inputs: Vec<String>, bytes: u64| {
+            outlets.push(outlet(name.clone(), bytes));
+            layers.push(LayerSpec {
+                name: format!("make {name}"),
+                operator: "Any".into(),
+                macs: 1000,
+                parameter_bytes: 10,
+                inputs,
+                outputs: vec![name],
+            });
+        };
+        let mut before = "x".to_owned();
+        for level in 0..levels {
+            add(format!("d{level}"), vec![before], size(level));
+            before = format!("d{level}");
+        }
+        for level in (0..levels - 1).rev() {
+            add(
+                format!("u{level}"),
+                vec![before, format!("d{level}")],
+                size(level),
+            );
+            before = format!("u{level}");
+        }
+        Graph::new(outlets, &["x".into()], &[before], layers).expect("a graph")
+    }
+
+    #[test]
+    fn where_no_tensor_alone_connects_cuts_of_several_are_taken() {
+        let graph = skips(4);
+        // One tensor alone: behind the first level, where its skip is all there is, and at no place further on.
+        assert_eq!(graph.chain().len(), 2);
+        let (chain, _) = graph.chain_with_exits(24, &[]);
+        let widths: Vec<usize> = chain.boundaries.iter().map(|b| b.outlets.len()).collect();
+        assert_eq!(widths, [1, 1, 2, 3, 4, 3, 2, 1]);
+        for boundary in &chain.boundaries[1..chain.len()] {
+            let cut = graph.prefix_cut(boundary.position).expect("a cut");
+            assert_eq!(boundary.outlets, cut.outlets);
+            assert_eq!(boundary.bytes, cut.bytes(&graph));
+        }
+        // Where there are too many, the dearest go.
+        let (chain, _) = graph.chain_with_exits(3, &[]);
+        assert_eq!(chain.len(), 3);
+        assert!(chain.boundaries[1].bytes <= chain.boundaries[2].bytes);
+        // Five levels need five tensors in the middle, which is too many; the rest is cut.
+        let (chain, _) = skips(5).chain_with_exits(24, &[]);
+        assert!(chain.boundaries.iter().all(|b| b.outlets.len() <= WIDE));
+        assert!(chain.len() > 2);
+    }
+
+    #[test]
+    fn a_line_of_single_cuts_is_not_cut_elsewhere() {
+        let macs = [10, 10, 10, 10, 10, 10];
+        let line = line(&macs, &[8; 7]);
+        assert!(
+            line.boundaries
+                .iter()
+                .all(|boundary| boundary.outlets.len() == 1)
+        );
+        assert_eq!(line.len(), macs.len());
     }
 
     /// Every choice of boundaries, tried one after another.

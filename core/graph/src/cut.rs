@@ -77,7 +77,7 @@ impl Graph {
 
     /// Number of outlets live after each prefix of the canonical order: `widths[k]` after `k` layers.
     /// O(V + E).
-    fn widths(&self) -> Vec<usize> {
+    pub(crate) fn widths(&self) -> Vec<usize> {
         let count = self.layers().len();
         let mut change = vec![0isize; count + 2];
         for (number, outlet) in self.outlets().iter().enumerate() {

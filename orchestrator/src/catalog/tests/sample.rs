@@ -229,6 +229,56 @@ pub(crate) fn network_with_exits(
     file.encode_to_vec()
 }
 
+/// The same input and output, with a contracting half of `levels` convolutions and an expanding one that adds to each
+/// level what its mirror made: so many tensors cross in the middle.
+pub(crate) fn network_with_skips(levels: usize, classes: i64, seed: u64) -> Vec<u8> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut graph = GraphMessage {
+        name: "network".into(),
+        input: vec![value("image", &[1, 8, 8])],
+        output: vec![value("scores", &[classes])],
+        ..GraphMessage::default()
+    };
+    let channels = 4;
+    let mut convolve = |graph: &mut GraphMessage, from: &str, width: i64, to: &str| {
+        let kernel = format!("{to}-kernel");
+        let dims = [channels, width, 3, 3];
+        graph.initializer.push(weights(&kernel, &dims, &mut rng));
+        let attributes = vec![ints("kernel_shape", &[3, 3]), ints("pads", &[1; 4])];
+        graph
+            .node
+            .push(node("Conv", to, &[from, &kernel], to, attributes));
+    };
+    let mut from = ("image".to_owned(), 1);
+    for level in 0..levels {
+        let down = format!("down{level}");
+        convolve(&mut graph, &from.0, from.1, &down);
+        from = (down, channels);
+    }
+    for level in (0..levels - 1).rev() {
+        let (up, sum) = (format!("up{level}"), format!("sum{level}"));
+        convolve(&mut graph, &from.0, from.1, &up);
+        let skipped = format!("down{level}");
+        graph
+            .node
+            .push(node("Add", &sum, &[&up, &skipped], &sum, vec![]));
+        from = (sum, channels);
+    }
+    graph
+        .node
+        .push(node("Flatten", "flatten", &[&from.0], "flat", vec![]));
+    let dims = [channels * 64, classes];
+    graph.initializer.push(weights("matrix", &dims, &mut rng));
+    let product = node("MatMul", "product", &["flat", "matrix"], "scores", vec![]);
+    graph.node.push(product);
+    let file = ModelFile {
+        ir_version: 8,
+        opset_import: vec![Opset { version: 17 }],
+        graph: Some(graph),
+    };
+    file.encode_to_vec()
+}
+
 /// A part's table in the manifest.
 fn part(file: &str, content: &[u8], classes: &str) -> String {
     let hash = Digest::of(content);

@@ -127,3 +127,50 @@ fn planned_chains_of_every_test_model_answer_like_the_whole() {
     }
     assert!(longest > 2, "{longest}");
 }
+
+#[test]
+fn a_network_with_long_skips_is_cut_where_several_tensors_cross_and_answers_like_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("skips.onnx"),
+        sample::network_with_skips(4, 10, 5),
+    )
+    .unwrap();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(StoreLimits::default()));
+    let folders = vec![folder.path().to_owned()];
+    let catalog = Catalog::new(folders, store, LoadSettings::default());
+    let loaded = Arc::new(catalog.load(&"skips".into()).unwrap());
+    let part = &loaded.variants()[0].parts[0];
+    let widths: Vec<usize> = (0..=part.segments())
+        .map(|cut| part.crossing(cut).len())
+        .collect();
+    assert_eq!(widths.iter().max(), Some(&4), "{widths:?}");
+    let mut world = World::new(&[("a", 50.0, 90_000), ("b", 50.0, 90_000)]);
+    world.wishes = vec![Wish::new(Arc::clone(&loaded))];
+    let inputs = values(&loaded, &mut ChaCha8Rng::seed_from_u64(3));
+    let mut answers = Vec::new();
+    for cut in 1..part.segments() {
+        let pin = ArmPin {
+            cuts: Some(BTreeSet::from([cut])),
+            ..ArmPin::default()
+        };
+        world.wishes[0].pins = BTreeMap::from([("base/chain".to_owned(), pin)]);
+        let output = world.plan();
+        for arm in &output.plan.models[&ModelName::new("skips")].arms {
+            let [route] = &arm.branches[..] else {
+                panic!("{arm:?}");
+            };
+            let mut tensors = inputs.clone();
+            for step in &route.hops {
+                tensors = hop(&output.fragments[&step.fragment], &tensors, &step.forward);
+            }
+            answers.push(floats(&tensors[0]));
+        }
+    }
+    assert_eq!(answers.len(), 2 * (part.segments() - 1));
+    for answer in &answers[1..] {
+        for (a, b) in answer.iter().zip(&answers[0]) {
+            assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{a} {b}");
+        }
+    }
+}
