@@ -269,7 +269,7 @@ impl Default for Planning {
             profile_runs: 5,
             costs: None,
             drift_ms: 1000,
-            follow_load: false,
+            follow_load: true,
             probe_share: 0.01,
         }
     }

@@ -155,6 +155,8 @@ pub struct Measured {
     learned: Learned,
     by_fragment: BTreeMap<FragmentId, BTreeMap<NodeId, Entry>>,
     paces: BTreeMap<NodeId, Pace>,
+    /// How many times as long a sample takes while all cores of a node are busy.
+    crowding: BTreeMap<NodeId, f64>,
     count: usize,
     /// Counts observations, for finding the record untouched for longest.
     ticks: u64,
@@ -170,6 +172,7 @@ impl Measured {
             learned: Learned::new(costs),
             by_fragment: BTreeMap::new(),
             paces: BTreeMap::new(),
+            crowding: BTreeMap::new(),
             count: 0,
             ticks: 0,
             changed: BTreeSet::new(),
@@ -285,6 +288,19 @@ impl Measured {
         let settled = self.settings.settled_runs;
         let ratio = (pace.weight * pace.took / pace.alone + settled) / (pace.weight + settled);
         ratio.clamp(PACES.0, PACES.1)
+    }
+
+    /// The same with what profiles say of how much the cores of nodes get in each other's way ([`Profiles::crowding`]).
+    #[must_use]
+    pub fn crowded(mut self, crowding: BTreeMap<NodeId, f64>) -> Self {
+        self.crowding = crowding;
+        self
+    }
+
+    /// How many times as long a sample takes while all cores of a node are busy as alone; 1 where that was not measured.
+    #[must_use]
+    pub fn crowding(&self, node: &NodeId) -> f64 {
+        self.crowding.get(node).copied().unwrap_or(1.0)
     }
 
     /// Mean and variance of the service time of `fragment` on `node`, in seconds, when it ran there.

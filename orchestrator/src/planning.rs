@@ -38,7 +38,8 @@ use std::{
 use splitplace_fleet::{NodeId, Snapshot};
 use splitplace_onnx::Fragment;
 use splitplace_plan::{
-    ArmKind, ArmProblem, FragmentId, Generation, ModelName, ModelPlan, Plan, RouteId, Strategy,
+    ArmKind, ArmProblem, FragmentId, Generation, ModelName, ModelPlan, Plan, Problem, RouteId,
+    Strategy,
     lint::{Finding, lint},
 };
 
@@ -63,6 +64,10 @@ pub struct PlanningSettings {
     pub codec_cost: f64,
     /// Share of its latency by which an arm must get faster before it is moved.
     pub inertia: f64,
+    /// Requests that may wait for a fragment on its node.
+    pub places: usize,
+    /// Share of the requests that may find no room on an arm's way, where a model's own wish says nothing.
+    pub loss_target: f64,
     /// Time by which it must get faster as well: what is measured is not known better.
     pub least_gain: Duration,
 }
@@ -75,6 +80,8 @@ impl Default for PlanningSettings {
             resilience: 1.5,
             codec_cost: 0.002,
             inertia: 0.1,
+            places: Problem::PLACES,
+            loss_target: Problem::LOSS,
             least_gain: Duration::ZERO,
         }
     }
@@ -95,6 +102,19 @@ pub struct Wish {
     pub controlled: BTreeSet<String>,
     /// What an operator has laid down of arms, by name.
     pub pins: BTreeMap<String, ArmPin>,
+    /// How its input comes; `None` before anything came.
+    pub input: Option<Incoming>,
+}
+
+/// How clients send a model's input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Incoming {
+    /// Mean bytes of one sample on the way to the first node: less than the tensor has where it is a picture's file.
+    pub bytes: u64,
+    /// Share of the samples that come as pictures' files.
+    pub pictures: f64,
+    /// Multiply-accumulates in whose time a node makes the tensor of one sample.
+    pub decode_macs: f64,
 }
 
 /// What an operator has laid down of an arm, beyond what is asked for of its model.
@@ -117,6 +137,7 @@ impl Wish {
             rate_per_second: 0.0,
             controlled: BTreeSet::new(),
             pins: BTreeMap::new(),
+            input: None,
         }
     }
 }
@@ -203,13 +224,13 @@ fn told(findings: &[Finding]) -> String {
 /// # Errors
 /// [`PlanningError`]; the plan in force should stay then.
 pub fn plan(input: &PlanningInput<'_>) -> Result<PlanningOutput, PlanningError> {
-    let fleet = candidates::Fleet::of(input.snapshot);
+    let fleet = candidates::Fleet::of(input.snapshot, input.measured);
     let (mut arms, mut unplaced) = candidates::list(input, &fleet);
     let mut placed = place(input, &fleet, &mut arms)?;
     if !translate::crowded(input.parent, &placed, &fleet).is_empty() {
         // Beside everything that the parent holds; taken if no arm loses its place by that.
         let taken = translate::parent_memory(input.parent);
-        let beside = candidates::Fleet::of(input.snapshot).beside(&taken);
+        let beside = candidates::Fleet::of(input.snapshot, input.measured).beside(&taken);
         let (mut others, _) = candidates::list(input, &beside);
         let other = place(input, &beside, &mut others)?;
         if count(&other) == count(&placed) {
@@ -288,7 +309,7 @@ pub struct Candidate {
 /// Every arm that could be, in the order in which places are sought for them.
 #[must_use]
 pub fn candidates(input: &PlanningInput<'_>) -> Vec<Candidate> {
-    let fleet = candidates::Fleet::of(input.snapshot);
+    let fleet = candidates::Fleet::of(input.snapshot, input.measured);
     let (arms, _) = candidates::list(input, &fleet);
     let told = arms.iter().map(|arm| Candidate {
         model: arm.model().clone(),

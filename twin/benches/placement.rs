@@ -33,17 +33,14 @@ fn problem(arms: usize, nodes: usize) -> Problem {
         bounds: splitplace_plan::Bounds::default(),
     };
     Problem {
-        nodes: vec![
-            NodeSpec {
-                memory_bytes: 4_000_000
-            };
-            nodes
-        ],
+        nodes: vec![NodeSpec::of(4_000_000); nodes],
         links: vec![vec![(1e7, 0.001); nodes + 1]; nodes + 1],
         coding: vec![0.0; nodes + 1],
         arms: (0..arms).map(arm).collect(),
         overhead_bytes: 10_000,
         spread: 0.0,
+        places: Problem::PLACES,
+        loss_target: Problem::LOSS,
     }
 }
 

@@ -338,12 +338,14 @@ mod tests {
             bounds: splitplace_plan::Bounds::default(),
         };
         Problem {
-            nodes: vec![NodeSpec { memory_bytes: 100 }; 2],
+            nodes: vec![NodeSpec::of(100); 2],
             links: vec![vec![(f64::INFINITY, 0.001); 3]; 3],
             coding: vec![0.0; 3],
             arms: vec![arm("a"), arm("b")],
             overhead_bytes: 0,
             spread: 0.0,
+            places: Problem::PLACES,
+            loss_target: Problem::LOSS,
         }
     }
 

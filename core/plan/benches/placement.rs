@@ -30,12 +30,7 @@ fn problem(nodes: usize, segments: usize) -> Problem {
         bounds: Bounds::default(),
     };
     Problem {
-        nodes: vec![
-            NodeSpec {
-                memory_bytes: 4_000_000
-            };
-            nodes
-        ],
+        nodes: vec![NodeSpec::of(4_000_000); nodes],
         links: vec![vec![(1e7, 0.001); nodes + 1]; nodes + 1],
         coding: vec![1.0; nodes + 1],
         arms: vec![
@@ -50,6 +45,8 @@ fn problem(nodes: usize, segments: usize) -> Problem {
         ],
         overhead_bytes: 10_000,
         spread: 0.05,
+        places: Problem::PLACES,
+        loss_target: Problem::LOSS,
     }
 }
 

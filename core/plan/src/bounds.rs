@@ -7,7 +7,7 @@ use crate::problem::Stage;
 /// Bounds of an arm's placement. By default there are none.
 ///
 /// Stages are numbered along a chain, from 0; of a fan-out the branches are numbered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bounds {
     /// Nodes that may be used; `None` when all may.
     pub nodes: Option<BTreeSet<usize>>,
@@ -19,6 +19,8 @@ pub struct Bounds {
     pub apart: bool,
     /// Arms with a higher one are given memory before those with a lower one.
     pub priority: i32,
+    /// Share of the samples that may be lost on the way; `None` for [`Problem::loss_target`](crate::Problem::loss_target).
+    pub loss: Option<f64>,
 }
 
 impl Bounds {

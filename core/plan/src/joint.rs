@@ -1,15 +1,16 @@
 //! What a whole solution is worth, all arms together on the nodes that they share, and how it can be
 //! changed a little.
 //!
-//! [`Exact`](crate::Exact) judges an arm by its own rate. Here every node is one M/G/1 queue of all that runs
-//! on it (Pollaczek–Khinchine, `W = Σ λ s² / 2 (1 - ρ)`), so that two busy arms on one node cost what they
-//! cost each other. Still formulas: screening, not proof.
+//! [`Exact`](crate::Exact) judges an arm by its own rate. Here every node is one queue of all that runs on it before its
+//! cores ([`station`](crate::station)), so that two busy arms on one node cost what they cost each other. Still formulas:
+//! screening, not proof.
 
 use rand::Rng;
 
 use crate::{
     ArmKind, ChainProblem, Problem, Stage,
     problem::{ArmProblem, Outcome, Placed, Solution},
+    station::Busy,
     strategy::cost,
 };
 
@@ -21,7 +22,7 @@ pub type Places = Vec<Option<Vec<Vec<Stage>>>>;
 pub struct Worth {
     /// Arms without a place.
     pub unplaced: usize,
-    /// Work beyond what nodes can do, in nodes; 0 when all keep up.
+    /// Work beyond what nodes can do, in cores; 0 when all keep up.
     pub overload: f64,
     /// Expected seconds of a request, over all arms by their rates; of an idle system when all rates are 0.
     pub seconds: f64,
@@ -57,11 +58,12 @@ pub fn worth(problem: &Problem, places: &Places) -> Worth {
         }
     }
     // A node that cannot keep up is judged by how far it is from it; its wait is that at 99.9 %.
-    let overload = loads.iter().map(|(load, _)| (load - 0.999).max(0.0)).sum();
-    let waits: Vec<f64> = loads
-        .iter()
-        .map(|(load, square)| square / (2.0 * (1.0 - load.min(0.999))))
+    let nodes = problem.nodes.iter().zip(&loads);
+    let busy: Vec<Busy> = nodes
+        .map(|(node, (load, square))| node.busy(*load, *square))
         .collect();
+    let overload = busy.iter().map(|busy| busy.overload).sum();
+    let waits: Vec<f64> = busy.iter().map(|busy| busy.wait).collect();
     let (mut total, mut weights) = (0.0, 0.0);
     for (arm, branches) in placed(problem, places) {
         let slowest = arm

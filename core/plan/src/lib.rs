@@ -8,8 +8,9 @@
 //! [`problem::Solution`]; the caller, who knows models and files, translates. [`lint`] checks the
 //! translated plan by rules of its own, sharing nothing with the strategies.
 //!
-//! Reading order: [`value`], [`diff`](mod@diff), [`problem`], [`bounds`], [`strategy`], [`joint`] (all arms judged together), [`standing`]
-//! (the same kept up to date while one arm moves), [`lint`].
+//! Reading order: [`value`], [`diff`](mod@diff), [`problem`], [`bounds`], [`station`] (what load means on a node),
+//! [`strategy`], [`joint`] (all arms judged together), [`standing`] (the same kept up to date while one arm moves),
+//! [`lint`].
 //! Beside them stands [`partition`]: where to part one network, layer by layer; and
 //! [`predict`]: how long segments take that were never run, with [`effects`]: what nodes take over it.
 
@@ -22,6 +23,7 @@ pub mod partition;
 pub mod predict;
 pub mod problem;
 pub mod standing;
+pub mod station;
 pub mod strategy;
 pub mod value;
 

@@ -14,6 +14,10 @@ use crate::{ArmKind, Bounds};
 pub struct NodeSpec {
     /// Bytes that fragments may take, what is taken already subtracted.
     pub memory_bytes: u64,
+    /// Samples that it computes at the same time.
+    pub cores: u32,
+    /// How many times as long one takes while all cores are busy as alone; 1 where cores do not get in each other's way.
+    pub crowding: f64,
 }
 
 /// One segment of a chain.
@@ -116,6 +120,11 @@ pub struct Problem {
     /// How much slower a node counts that another arm uses already, as a share: it spreads arms over
     /// the fleet, so that the loss of one node leaves another arm, unless that costs more than this.
     pub spread: f64,
+    /// Samples that may wait for a stage; one that comes then is lost.
+    pub places: usize,
+    /// Share of an arm's samples that may be lost on the way where that can be kept: of the places that keep it the
+    /// quickest is sought, and where none does the one that loses least.
+    pub loss_target: f64,
 }
 
 /// One fragment on one node.
@@ -155,6 +164,11 @@ pub struct Solution {
 }
 
 impl Problem {
+    /// [`Problem::places`] where nothing else is known.
+    pub const PLACES: usize = 512;
+    /// [`Problem::loss_target`] where nothing else is known.
+    pub const LOSS: f64 = 0.01;
+
     /// The same without load: every arm finds its place, also where it could not keep up.
     #[must_use]
     pub fn idle(&self) -> Self {
@@ -213,6 +227,19 @@ impl Problem {
         crate::strategy::cost(self, arm, branches).0
     }
 
+    /// Share of an arm's samples that may be lost.
+    #[must_use]
+    pub fn may_lose(&self, arm: &ArmProblem) -> f64 {
+        arm.bounds.loss.unwrap_or(self.loss_target)
+    }
+
+    /// Expected share of an arm's samples that find a queue full on these stages, at the arm's own rate: as if the
+    /// stations were independent, which overstates it behind other stations.
+    #[must_use]
+    pub fn loss(&self, arm: &ArmProblem, branches: &[Vec<Stage>]) -> f64 {
+        -(-crate::strategy::lossiness(self, arm, branches)).exp_m1()
+    }
+
     /// Bytes that a fragment of these segments takes.
     #[must_use]
     pub fn memory(&self, chain: &ChainProblem, segments: Range<usize>) -> u64 {
@@ -228,16 +255,5 @@ impl Problem {
         self.overhead_bytes
             .saturating_add(weights)
             .saturating_add(live)
-    }
-
-    /// Expected seconds at a stage: service, and the wait of an M/D/1 queue at the arm's own rate
-    /// (Pollaczek–Khinchine with constant service: `λ s² / 2(1 - λ s)`); infinite when it cannot keep up.
-    #[must_use]
-    pub fn sojourn(&self, arm: &ArmProblem, service: f64) -> f64 {
-        let load = arm.arrival_rate * service;
-        if 1.0 <= load {
-            return f64::INFINITY;
-        }
-        service + arm.arrival_rate * service * service / (2.0 * (1.0 - load))
     }
 }

@@ -5,9 +5,10 @@
 //! made from what lies on it, never by taking off what left, so nothing drifts.
 
 use crate::{
-    ChainProblem, Problem, Stage,
+    ChainProblem, NodeSpec, Problem, Stage,
     joint::{Places, Worth, service, weight},
     problem::ArmProblem,
+    station::Busy,
 };
 
 /// What one stage is to its node.
@@ -22,18 +23,26 @@ struct Work {
     bytes: u64,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct OnNode {
     works: Vec<Work>,
-    load: f64,
-    /// Expected seconds before service.
-    wait: f64,
+    busy: Busy,
     waiting: f64,
     bytes: u64,
 }
 
 impl OnNode {
-    fn sum(&mut self) {
+    const IDLE: Self = Self {
+        works: Vec::new(),
+        busy: Busy {
+            wait: 0.0,
+            overload: 0.0,
+        },
+        waiting: 0.0,
+        bytes: 0,
+    };
+
+    fn sum(&mut self, spec: &NodeSpec) {
         let (mut square, mut load, mut waiting, mut bytes) = (0.0, 0.0, 0.0, 0u64);
         for work in &self.works {
             load += work.load;
@@ -41,14 +50,10 @@ impl OnNode {
             waiting += work.waiting;
             bytes = bytes.saturating_add(work.bytes);
         }
-        // As `worth` has it: a node that cannot keep up waits as at 99.9 %.
-        self.wait = square / (2.0 * (1.0 - load.min(FULL)));
-        (self.load, self.waiting, self.bytes) = (load, waiting, bytes);
+        self.busy = spec.busy(load, square);
+        (self.waiting, self.bytes) = (waiting, bytes);
     }
 }
-
-/// Load at which a node is taken to keep up just yet.
-const FULL: f64 = 0.999;
 
 /// Places, and what follows from them.
 #[derive(Clone, Debug)]
@@ -70,7 +75,7 @@ impl<'p> Standing<'p> {
         let arms = problem.arms.len();
         let mut standing = Self {
             problem,
-            nodes: vec![OnNode::default(); problem.nodes.len()],
+            nodes: vec![OnNode::IDLE; problem.nodes.len()],
             weights: problem
                 .arms
                 .iter()
@@ -128,7 +133,7 @@ impl<'p> Standing<'p> {
             }
         }
         for &node in &self.touched {
-            self.nodes[node].sum();
+            self.nodes[node].sum(&problem.nodes[node]);
         }
         old
     }
@@ -147,8 +152,8 @@ impl<'p> Standing<'p> {
     pub fn worth(&self) -> Worth {
         let (mut overload, mut total, mut weights) = (0.0, 0.0, 0.0);
         for node in &self.nodes {
-            overload += (node.load - FULL).max(0.0);
-            total += node.wait * node.waiting;
+            overload += node.busy.overload;
+            total += node.busy.wait * node.waiting;
         }
         let mut unplaced = 0;
         for ((place, fixed), weight) in self.places.iter().zip(&self.fixed).zip(&self.weights) {
@@ -172,7 +177,7 @@ impl<'p> Standing<'p> {
 
     fn slowest(&self, fixed: &[f64], branches: &[Vec<Stage>]) -> f64 {
         let waits = |stages: &[Stage]| -> f64 {
-            let waits = stages.iter().map(|stage| self.nodes[stage.node].wait);
+            let waits = stages.iter().map(|stage| self.nodes[stage.node].busy.wait);
             waits.sum()
         };
         let branches = fixed.iter().zip(branches);

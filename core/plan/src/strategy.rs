@@ -102,25 +102,29 @@ impl Strategy for Exact {
     }
 
     fn solve(&self, problem: &Problem, _seed: u64) -> Solution {
-        let mut best: Option<(usize, f64, Vec<Outcome>)> = None;
+        let mut best: Option<(usize, f64, f64, Vec<Outcome>)> = None;
         for order in orders(problem) {
             let outcomes = in_order(problem, &order);
-            let (mut placed, mut total) = (0, 0.0);
-            for outcome in &outcomes {
+            let (mut placed, mut excess, mut total) = (0, 0.0, 0.0);
+            for (arm, outcome) in problem.arms.iter().zip(&outcomes) {
                 if let Outcome::Placed(one) = outcome {
                     placed += 1;
                     total += one.latency;
+                    excess += (problem.loss(arm, &one.branches) - problem.may_lose(arm)).max(0.0);
                 }
             }
-            let is_better = best.as_ref().is_none_or(|(most, least, _)| {
-                placed > *most || (placed == *most && total < least * (1.0 - 1e-9))
+            let is_better = best.as_ref().is_none_or(|(most, lost, least, _)| {
+                let is_equal = placed == *most && (excess - lost).abs() <= 1e-9;
+                placed > *most
+                    || (placed == *most && excess < lost - 1e-9)
+                    || (is_equal && total < least * (1.0 - 1e-9))
             });
             if is_better {
-                best = Some((placed, total, outcomes));
+                best = Some((placed, excess, total, outcomes));
             }
         }
         Solution {
-            arms: best.map_or_else(Vec::new, |(_, _, outcomes)| outcomes),
+            arms: best.map_or_else(Vec::new, |(_, _, _, outcomes)| outcomes),
         }
     }
 }
@@ -188,38 +192,87 @@ fn place(problem: &Problem, arm: &ArmProblem, free: &[u64], used: &[bool]) -> Ou
             1.0
         }
     };
-    let find = |arm: &ArmProblem| match (&arm.kind, arm.chains.as_slice()) {
-        (ArmKind::Semantic, chains) => fan_out(problem, arm, chains, free, &nodes, &factor),
-        (_, [chain]) => line(problem, arm, chain, free, &nodes, &factor).map(|one| vec![one]),
-        (_, _) => None,
-    };
-    let too_busy = || {
-        Outcome::Unplaced(format!(
-            "{}: no placement keeps up with {} requests a second",
-            arm.name, arm.arrival_rate
-        ))
-    };
-    let idle = || ArmProblem {
-        arrival_rate: 0.0,
-        ..arm.clone()
-    };
-    let found = find(arm);
-    match found {
-        Some(branches) => {
-            let (latency, bottleneck) = cost(problem, arm, &branches);
-            if latency.is_finite() {
-                Outcome::Placed(Placed {
-                    branches,
-                    latency,
-                    bottleneck,
-                })
-            } else {
-                too_busy()
-            }
+    let find = |price: f64| {
+        let judge = Judge {
+            problem,
+            arm,
+            factor: &factor,
+            price,
+        };
+        match (&arm.kind, arm.chains.as_slice()) {
+            (ArmKind::Semantic, chains) => fan_out(&judge, chains, free, &nodes),
+            (_, [chain]) => line(&judge, chain, free, &nodes).map(|one| vec![one]),
+            (_, _) => None,
         }
-        None if 0.0 < arm.arrival_rate && find(&idle()).is_some() => too_busy(),
-        None => Outcome::Unplaced(why_not(problem, arm, free)),
+    };
+    let Some(branches) = quickest(problem, arm, &find) else {
+        return Outcome::Unplaced(why_not(problem, arm, free));
+    };
+    let (latency, bottleneck) = cost(problem, arm, &branches);
+    Outcome::Placed(Placed {
+        branches,
+        latency,
+        bottleneck,
+    })
+}
+
+/// Halvings of the price of a loss between nothing and everything.
+const HALVINGS: u32 = 24;
+/// Seconds that a loss of everything is worth to whom it is worth least, and most.
+const PRICES: (f64, f64) = (1e-6, 1e9);
+
+/// Light and heavy load as one objective: the quickest places that lose no more than is allowed, and where there are
+/// none those that lose least. `find` gives the best places for a price of losses, in seconds for each `-ln(1 - loss)`;
+/// the price is the multiplier of the bound, so what lies inside the convex hull of (seconds, loss) is not found. One
+/// solution where load is light, two where nothing keeps up, some [`HALVINGS`] between.
+fn quickest(
+    problem: &Problem,
+    arm: &ArmProblem,
+    find: &dyn Fn(f64) -> Option<Vec<Vec<Stage>>>,
+) -> Option<Vec<Vec<Stage>>> {
+    let keeps = |branches: &[Vec<Stage>]| problem.loss(arm, branches) <= problem.may_lose(arm);
+    let quickest = find(0.0)?;
+    if keeps(&quickest) {
+        return Some(quickest);
     }
+    let (mut low, mut high) = PRICES;
+    let mut best = find(high)?;
+    if !keeps(&best) {
+        return Some(best);
+    }
+    for _ in 0..HALVINGS {
+        let middle = (low * high).sqrt();
+        match find(middle) {
+            Some(found) if keeps(&found) => (best, high) = (found, middle),
+            _ => low = middle,
+        }
+    }
+    Some(best)
+}
+
+/// What places of an arm are judged by.
+struct Judge<'a> {
+    problem: &'a Problem,
+    arm: &'a ArmProblem,
+    /// How many times as slow a node counts.
+    factor: &'a dyn Fn(usize) -> f64,
+    /// Seconds for each `-ln(1 - loss)`.
+    price: f64,
+}
+
+impl Judge<'_> {
+    /// Seconds of a stage, and what its losses cost.
+    fn stage(&self, node: usize, service: f64) -> f64 {
+        let sojourn = self
+            .problem
+            .sojourn(self.arm, node, service * (self.factor)(node));
+        sojourn.seconds + self.price * surprise(sojourn.loss)
+    }
+}
+
+/// `-ln(1 - loss)`: what adds up along a way.
+fn surprise(loss: f64) -> f64 {
+    -(-loss.min(1.0 - 1e-12)).ln_1p()
 }
 
 /// The nodes worth considering: all of them, or those on which the arm's segments would run fastest
@@ -262,13 +315,12 @@ fn candidates(problem: &Problem, arm: &ArmProblem, free: &[u64]) -> Vec<usize> {
 
 /// The best chain over distinct nodes.
 fn line(
-    problem: &Problem,
-    arm: &ArmProblem,
+    judge: &Judge<'_>,
     chain: &ChainProblem,
     free: &[u64],
     nodes: &[usize],
-    factor: &dyn Fn(usize) -> f64,
 ) -> Option<Vec<Stage>> {
+    let (problem, arm) = (judge.problem, judge.arm);
     let (fewest, most) = arm.parts;
     let count = chain.segments.len();
     let center = problem.center();
@@ -307,8 +359,7 @@ fn line(
                     if end < count && !arm.bounds.may_cut(end) {
                         continue;
                     }
-                    let service = (sums[n][end] - sums[n][start]) * factor(node);
-                    let total = arrive + problem.sojourn(arm, service);
+                    let total = arrive + judge.stage(node, sums[n][end] - sums[n][start]);
                     let state = at(used | 1 << n, end, n);
                     if total < least[state] {
                         least[state] = total;
@@ -373,19 +424,15 @@ fn prefix_sums(chain: &ChainProblem, nodes: &[usize]) -> Vec<Vec<f64>> {
 
 /// The best assignment of branches to nodes: least time of the slowest.
 fn fan_out(
-    problem: &Problem,
-    arm: &ArmProblem,
+    judge: &Judge<'_>,
     chains: &[ChainProblem],
     free: &[u64],
     nodes: &[usize],
-    factor: &dyn Fn(usize) -> f64,
 ) -> Option<Vec<Vec<Stage>>> {
     struct Search<'a> {
-        problem: &'a Problem,
-        arm: &'a ArmProblem,
+        judge: &'a Judge<'a>,
         chains: &'a [ChainProblem],
         nodes: &'a [usize],
-        factor: &'a dyn Fn(usize) -> f64,
         best: Option<(f64, Vec<usize>)>,
         steps: usize,
     }
@@ -408,9 +455,9 @@ fn fan_out(
                 self.best = Some((latency, chosen.clone()));
                 return;
             };
-            let need = self.problem.memory(chain, 0..chain.segments.len());
+            let need = self.judge.problem.memory(chain, 0..chain.segments.len());
             for &node in self.nodes {
-                let bounds = &self.arm.bounds;
+                let bounds = &self.judge.arm.bounds;
                 let is_free = !bounds.apart || !chosen.contains(&node);
                 if need <= free[node] && is_free && bounds.allow(chosen.len(), node) {
                     free[node] -= need;
@@ -434,16 +481,20 @@ fn fan_out(
                     }]
                 })
                 .collect();
-            slowest(self.problem, self.arm, &branches, self.factor)
+            let Judge {
+                problem,
+                arm,
+                factor,
+                price,
+            } = *self.judge;
+            slowest(problem, arm, &branches, factor) + price * lossiness(problem, arm, &branches)
         }
     }
     let mut free = free.to_vec();
     let mut search = Search {
-        problem,
-        arm,
+        judge,
         chains,
         nodes,
-        factor,
         best: None,
         steps: 0,
     };
@@ -485,7 +536,7 @@ fn slowest(
         let (mut from, mut seconds) = (center, 0.0);
         for stage in stages {
             seconds += problem.transfer(from, stage.node, &chain.boundaries[stage.segments.start]);
-            seconds += problem.sojourn(arm, load[&stage.node]);
+            seconds += problem.sojourn(arm, stage.node, load[&stage.node]).seconds;
             from = stage.node;
         }
         if let Some(last) = chain.boundaries.last() {
@@ -496,9 +547,16 @@ fn slowest(
     most
 }
 
-/// Latency and busiest stage, without the penalty for shared nodes.
-pub(crate) fn cost(problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) -> (f64, f64) {
-    let latency = slowest(problem, arm, branches, &|_| 1.0);
+/// Σ `-ln(1 - loss)` over the nodes of an arm; what its branches take on one adds up.
+pub(crate) fn lossiness(problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) -> f64 {
+    let loads = loads(arm, branches).into_iter();
+    loads
+        .map(|(node, service)| surprise(problem.sojourn(arm, node, service).loss))
+        .sum()
+}
+
+/// Seconds that an arm takes of each of its nodes for one sample.
+fn loads(arm: &ArmProblem, branches: &[Vec<Stage>]) -> BTreeMap<usize, f64> {
     let mut load: BTreeMap<usize, f64> = BTreeMap::new();
     for (chain, stages) in arm.chains.iter().zip(branches) {
         for stage in stages {
@@ -507,7 +565,14 @@ pub(crate) fn cost(problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>])
                 segments.iter().map(|s| s.service[stage.node]).sum::<f64>();
         }
     }
-    (latency, load.into_values().fold(0.0, f64::max))
+    load
+}
+
+/// Latency and busiest stage, without the penalty for shared nodes.
+pub(crate) fn cost(problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) -> (f64, f64) {
+    let latency = slowest(problem, arm, branches, &|_| 1.0);
+    let busiest = loads(arm, branches).into_values().fold(0.0, f64::max);
+    (latency, busiest)
 }
 
 /// Why an arm has no place, with the numbers.

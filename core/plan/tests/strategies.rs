@@ -46,10 +46,7 @@ fn problems(nodes: usize, rate: f64) -> impl proptest::strategy::Strategy<Value 
     let memory = proptest::collection::vec(20u64..120, nodes);
     let arms = proptest::collection::vec(arm, 1..3);
     (memory, links, arms).prop_map(|(memory, links, arms)| Problem {
-        nodes: memory
-            .into_iter()
-            .map(|memory_bytes| NodeSpec { memory_bytes })
-            .collect(),
+        nodes: memory.into_iter().map(NodeSpec::of).collect(),
         coding: vec![1.0; links.len()],
         links,
         arms: arms
@@ -72,6 +69,8 @@ fn problems(nodes: usize, rate: f64) -> impl proptest::strategy::Strategy<Value 
             .collect(),
         overhead_bytes: 2,
         spread: 0.0,
+        places: Problem::PLACES,
+        loss_target: Problem::LOSS,
     })
 }
 

@@ -7,12 +7,14 @@ use std::{
 
 use splitplace_brain::{Arrival, Refusal};
 use splitplace_lifecycle::{Event, RequestId};
+use splitplace_link::Tensor;
 use splitplace_plan::{ArmPlan, ModelName};
-use splitplace_proto::center;
+use splitplace_proto::{center, data::DType};
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Center, Inner, check, control::Command, flow::Waiting, look, plans, profiled, served::Served,
+    Center, Inner, check, control::Command, demand::Sent, flow::Waiting, look, plans, profiled,
+    served::Served,
 };
 use crate::{
     face::{Answer, Ask, AskError, Face, LoadError, ModelFacts, ModelState, ModelTallies},
@@ -83,7 +85,16 @@ impl Inner {
             sla.saturating_add(Duration::from_millis(self.config.admission.patience_ms))
         });
         let came = self.clock.now();
-        served.demand.lock().arrived(came, samples, sla, patience);
+        #[expect(clippy::cast_precision_loss, reason = "bytes of a request")]
+        let sent = Sent {
+            samples,
+            bytes: ask.inputs.iter().map(Tensor::len_bytes).sum::<usize>() as f64,
+            is_pictures: ask
+                .inputs
+                .iter()
+                .any(|input| input.dtype == DType::Bytes && served.pictures() == Some(&input.name)),
+        };
+        served.demand.lock().arrived(came, sent, sla, patience);
         let request = self
             .ids
             .next()

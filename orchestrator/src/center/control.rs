@@ -530,7 +530,10 @@ impl Control {
         let known_links = self.inner.roads.lock().links(drift::QUANTILE);
         Start {
             models,
-            measured: self.measured.clone(),
+            measured: self
+                .measured
+                .clone()
+                .crowded(self.inner.profiles.lock().crowding()),
             parent: self.plan.clone(),
             unsettled: self
                 .nodes
@@ -541,7 +544,6 @@ impl Control {
             stored: self.stored.clone(),
             known_links,
             rates: self.rates(),
-            told_rates: self.orders.rates(),
             places: self.orders.places().clone(),
             snapshot: self.snapshot(false),
         }

@@ -19,6 +19,8 @@ pub(super) struct Demand {
     at: Timestamp,
     arrived: f64,
     samples: f64,
+    bytes: f64,
+    pictures: f64,
     patience: f64,
     /// Of the gaps between arrivals: count, sum, sum of squares.
     gaps: [f64; 3],
@@ -31,6 +33,16 @@ pub(super) struct Demand {
     response: f64,
 }
 
+/// What a request carries.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) samples: u32,
+    /// Of all inputs together.
+    pub(super) bytes: f64,
+    /// Whether they are encoded pictures.
+    pub(super) is_pictures: bool,
+}
+
 /// What a meter says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Seen {
@@ -40,6 +52,10 @@ pub(super) struct Seen {
     pub(super) gaps_scv: f64,
     /// Mean samples of a request.
     pub(super) samples: f64,
+    /// Mean bytes of a sample, as clients send it.
+    pub(super) bytes: f64,
+    /// Share of the samples that come as encoded pictures.
+    pub(super) pictures: f64,
     /// Mean time that clients wait beyond what was promised.
     pub(super) patience: Duration,
     /// Promises with their shares.
@@ -59,14 +75,18 @@ impl Demand {
     pub(super) fn arrived(
         &mut self,
         now: Timestamp,
-        samples: u32,
+        sent: Sent,
         sla: Duration,
         patience: Duration,
     ) {
         self.fade(now);
         self.since.get_or_insert(now);
         self.arrived += 1.0;
-        self.samples += f64::from(samples);
+        self.samples += f64::from(sent.samples);
+        self.bytes += sent.bytes;
+        if sent.is_pictures {
+            self.pictures += f64::from(sent.samples);
+        }
         self.patience += patience.saturating_sub(sla).as_secs_f64();
         if let Some(last) = self.last.replace(now) {
             let gap = now.since(last).as_secs_f64();
@@ -118,6 +138,8 @@ impl Demand {
                 1.0
             },
             samples: share(faded.samples, faded.arrived),
+            bytes: share(faded.bytes, faded.samples),
+            pictures: share(faded.pictures, faded.samples),
             patience: Duration::try_from_secs_f64(share(faded.patience, faded.arrived))
                 .unwrap_or(Duration::ZERO),
             promises: faded
@@ -139,6 +161,8 @@ impl Demand {
         let sums = [
             &mut self.arrived,
             &mut self.samples,
+            &mut self.bytes,
+            &mut self.pictures,
             &mut self.patience,
             &mut self.ended,
             &mut self.answered,
@@ -173,7 +197,12 @@ mod tests {
         let mut now = from;
         while now < to {
             let sla = Duration::from_millis(100);
-            demand.arrived(at(now), 2, sla, sla * 3);
+            let sent = Sent {
+                samples: 2,
+                bytes: 3000.0,
+                is_pictures: rate > 10.0,
+            };
+            demand.arrived(at(now), sent, sla, sla * 3);
             demand.ended(at(now), Some((Duration::from_millis(40), true)));
             now += 1.0 / rate;
         }
@@ -186,6 +215,7 @@ mod tests {
         even(&mut demand, 10.0, 12.0, 20.0);
         let seen = demand.seen(at(12.0)).unwrap();
         assert!((seen.rate - 20.0).abs() < 1.0, "{seen:?}");
+        assert!((seen.pictures - 1.0).abs() < 1e-9, "{seen:?}");
         even(&mut demand, 12.0, 200.0, 5.0);
         let seen = demand.seen(at(200.0)).unwrap();
         assert!((seen.rate - 5.0).abs() < 0.5, "{seen:?}");
@@ -193,6 +223,9 @@ mod tests {
         assert_eq!(seen.promises, [(Duration::from_millis(100), 1.0)]);
         assert_eq!(seen.patience, Duration::from_millis(200));
         assert!((seen.samples - 2.0).abs() < 1e-9);
+        assert!((seen.bytes - 1500.0).abs() < 1e-6);
+        // The pictures came before, and are forgotten by now.
+        assert!(seen.pictures < 0.1, "{seen:?}");
         assert!((seen.response - 0.04).abs() < 1e-9);
         assert!(seen.loss.abs() < 1e-9);
         // Ten half-lives later nothing of five a second is left.
@@ -205,7 +238,12 @@ mod tests {
         for n in 0..400u64 {
             let now = at(n as f64 / 10.0);
             let sla = Duration::from_micros(1000 + 977 * (n % 40));
-            demand.arrived(now, 1, sla, sla);
+            let sent = Sent {
+                samples: 1,
+                bytes: 10.0,
+                is_pictures: false,
+            };
+            demand.arrived(now, sent, sla, sla);
             let answer = (n % 4 != 0).then_some((Duration::from_millis(5), n % 4 == 1));
             demand.ended(now, answer);
         }

@@ -22,7 +22,9 @@ use crate::{
     adoption::{self, AdoptError, FragmentFacts},
     catalog::profile_plan,
     measured::{Measured, Ran, ServiceTime},
-    planning::{ArmPin, PlanningInput, PlanningOutput, PlanningSettings, Wish, is_cut, plan},
+    planning::{
+        ArmPin, Incoming, PlanningInput, PlanningOutput, PlanningSettings, Wish, is_cut, plan,
+    },
     store::Counter,
     wishes::THRESHOLDS,
 };
@@ -46,8 +48,6 @@ pub(super) struct Start {
     pub(super) known_links: Links,
     /// Requests a second to plan for, instead of the configured ones: what an operator says, else what is seen.
     pub(super) rates: BTreeMap<ModelName, f64>,
-    /// Of these, what an operator says.
-    pub(super) told_rates: BTreeMap<ModelName, f64>,
     /// What an operator has laid down of arms.
     pub(super) places: BTreeMap<(ModelName, String), ArmPin>,
 }
@@ -187,8 +187,6 @@ async fn attempt(
     let output = {
         let store = Arc::clone(&inner.store);
         let (settings, wishes) = (settings(inner), wishes(inner, start, &start.rates));
-        let calm = self::wishes(inner, start, &start.told_rates);
-        let is_calm = start.rates == start.told_rates;
         let (mut start, inner) = (start.clone(), Arc::clone(inner));
         let work = move || -> Result<PlanningOutput, String> {
             start.learn();
@@ -205,25 +203,7 @@ async fn attempt(
                 settings,
                 seed: inner.seed,
             };
-            let made = plan(&input).map_err(|error| error.to_string())?;
-            if is_calm {
-                return Ok(made);
-            }
-            // A load that some arm cannot carry must not take its place: slow is better than none.
-            let input = PlanningInput {
-                wishes: &calm,
-                ..input
-            };
-            let arms = |output: &PlanningOutput| -> usize {
-                let models = output.plan.models.values();
-                models.map(|model| model.arms.len()).sum()
-            };
-            let idle = plan(&input).map_err(|error| error.to_string())?;
-            Ok(if arms(&made) < arms(&idle) {
-                idle
-            } else {
-                made
-            })
+            plan(&input).map_err(|error| error.to_string())
         };
         tokio::task::spawn_blocking(work)
             .await
@@ -274,6 +254,12 @@ pub(super) fn settings(inner: &Inner) -> PlanningSettings {
         } else {
             f64::NEG_INFINITY
         },
+        places: inner.config.workers.queue_limit as usize,
+        loss_target: inner
+            .config
+            .exits
+            .loss_target
+            .unwrap_or(PlanningSettings::default().loss_target),
         least_gain: LEAST_GAIN,
         ..PlanningSettings::default()
     }
@@ -296,9 +282,43 @@ pub(super) fn wishes(inner: &Inner, start: &Start, rates: &BTreeMap<ModelName, f
             .filter(|((model, _), _)| *model == served.name)
             .map(|((_, arm), pin)| (arm.clone(), pin.clone()))
             .collect(),
+        input: incoming(inner, start, served),
         ..Wish::new(Arc::clone(&served.loaded))
     };
     start.models.iter().map(wish).collect()
+}
+
+/// How clients send a model's input, as far as it was seen. What a picture takes to decode is what the first node of the
+/// plan in force spends beside computing on what comes.
+fn incoming(inner: &Inner, start: &Start, served: &Served) -> Option<Incoming> {
+    let seen = served.demand.lock().seen(inner.clock.now())?;
+    let arms = start
+        .parent
+        .models
+        .get(&served.name)
+        .map_or(&[][..], |m| &m.arms);
+    let first = arms.iter().flat_map(|arm| &arm.branches);
+    let codings = inner.codings.lock();
+    let decode = first.filter_map(|route| {
+        let hop = route.hops.first()?;
+        let speed = start.snapshot.nodes.get(&hop.node)?.macs_per_second;
+        let seconds = codings.of(&hop.node, hop.fragment)?.as_secs_f64();
+        Some(seconds * speed)
+    });
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "bytes of a sample, which came in a message"
+    )]
+    Some(Incoming {
+        bytes: seen.bytes.ceil() as u64,
+        pictures: seen.pictures,
+        decode_macs: if seen.pictures > 0.0 {
+            decode.min_by(f64::total_cmp).unwrap_or(0.0)
+        } else {
+            0.0
+        },
+    })
 }
 
 /// Has the nodes that hold too much let go of the parent first. The arms that need them are not chosen

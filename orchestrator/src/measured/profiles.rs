@@ -111,6 +111,37 @@ impl Profiles {
         all.map(|((node, fragment), (_, profile))| (node, *fragment, profile))
     }
 
+    /// By node, how many times as long a sample takes while the most threads that were measured run as alone: over its
+    /// fragments, weighted with what they take, and at least 1. Nodes that were measured with one thread only are left
+    /// out. O(settings).
+    #[must_use]
+    pub fn crowding(&self) -> BTreeMap<NodeId, f64> {
+        let mut sums: BTreeMap<NodeId, (u32, f64, f64)> = BTreeMap::new();
+        for ((node, _), (_, profile)) in &self.by_node {
+            let alone = profile.settings.get(&(1, 1));
+            let crowd = profile
+                .settings
+                .iter()
+                .rfind(|((batch, threads), _)| *batch == 1 && *threads > 1);
+            let (Some(alone), Some(((_, threads), crowd))) = (alone, crowd) else {
+                continue;
+            };
+            let sum = sums.entry(node.clone()).or_default();
+            // What was measured with fewer threads says less of a full node.
+            if sum.0 < *threads {
+                *sum = (*threads, 0.0, 0.0);
+            }
+            if sum.0 == *threads {
+                sum.1 += alone.mean;
+                sum.2 += crowd.mean;
+            }
+        }
+        let measured = sums.into_iter().filter(|(_, (_, alone, _))| *alone > 0.0);
+        measured
+            .map(|(node, (_, alone, crowd))| (node, (crowd / alone).max(1.0)))
+            .collect()
+    }
+
     fn of(&mut self, node: &NodeId, id: &[u8]) -> Option<&mut Profile> {
         let key = (node.clone(), FragmentId::from_slice(id)?);
         self.ticks += 1;
@@ -167,6 +198,24 @@ mod tests {
         assert_eq!(profile.speed_up(1, 2), Some(1.6));
         assert_eq!(profile.speed_up(4, 1), Some(1.0));
         assert_eq!(profile.speed_up(1, 4), None);
+    }
+
+    #[test]
+    fn a_node_is_crowded_as_its_fragments_are_at_the_most_threads() {
+        let mut profiles = Profiles::new(10);
+        let [a, b] = ["a", "b"].map(NodeId::new);
+        let points =
+            |two: f64, four: f64| vec![point(1, 1, 0.5), point(1, 2, two), point(1, 4, four)];
+        profiles.reported(&a, &report(1, points(0.6, 1.0)));
+        profiles.reported(&a, &report(2, points(0.6, 0.75)));
+        // Two threads only: it says nothing of four.
+        profiles.reported(&a, &report(3, points(9.0, 0.0)[..2].to_vec()));
+        // Batches are no threads.
+        profiles.reported(&b, &report(1, vec![point(1, 1, 0.5), point(4, 1, 0.7)]));
+        assert_eq!(profiles.crowding(), BTreeMap::from([(a.clone(), 1.75)]));
+        // Less than alone is noise.
+        profiles.reported(&b, &report(1, vec![point(1, 2, 0.4)]));
+        assert_eq!(profiles.crowding()[&b], 1.0);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
+use splitplace_codec::Codec;
 use splitplace_fleet::{Node, NodeId, Place, Snapshot};
 use splitplace_onnx::VariantKind;
 use splitplace_plan::{
@@ -9,10 +10,10 @@ use splitplace_plan::{
     SegmentSpec, Way,
 };
 
-use super::{ArmPin, PlanningInput, Wish, translate};
+use super::{ArmPin, Incoming, PlanningInput, Wish, translate};
 use crate::{
     catalog::{Loaded, LoadedExit, LoadedPart, LoadedVariant},
-    measured::OnNode,
+    measured::{Measured, OnNode},
 };
 
 /// The nodes that may be given work, numbered by name, and the links as the strategy wants them.
@@ -20,6 +21,8 @@ pub(super) struct Fleet<'a> {
     pub(super) nodes: Vec<&'a Node>,
     /// Bytes on each node that may be planned with.
     room: Vec<u64>,
+    /// How many times as long a sample takes on each while all of its cores are busy.
+    crowding: Vec<f64>,
     /// Row and column of the centre come last.
     pub(super) links: Vec<Vec<(f64, f64)>>,
     /// Seconds of one multiply-accumulate in each place, by which coding is scaled.
@@ -27,7 +30,7 @@ pub(super) struct Fleet<'a> {
 }
 
 impl<'a> Fleet<'a> {
-    pub(super) fn of(snapshot: &'a Snapshot) -> Self {
+    pub(super) fn of(snapshot: &'a Snapshot, measured: &Measured) -> Self {
         let nodes: Vec<_> = snapshot.alive().collect();
         let mut places: Vec<_> = nodes.iter().map(|node| Place::from(&node.id)).collect();
         places.push(Place::Center);
@@ -50,6 +53,10 @@ impl<'a> Fleet<'a> {
                 .map(|speed| if 0.0 < speed { 1.0 / speed } else { 0.0 })
                 .collect(),
             room: nodes.iter().map(|node| node.memory_bytes).collect(),
+            crowding: nodes
+                .iter()
+                .map(|node| measured.crowding(&node.id))
+                .collect(),
             nodes,
         }
     }
@@ -63,9 +70,13 @@ impl<'a> Fleet<'a> {
     }
 
     pub(super) fn specs(&self) -> Vec<NodeSpec> {
-        let rooms = self.room.iter();
-        rooms
-            .map(|&memory_bytes| NodeSpec { memory_bytes })
+        let nodes = self.nodes.iter().zip(&self.room).zip(&self.crowding);
+        nodes
+            .map(|((node, &memory_bytes), &crowding)| NodeSpec {
+                memory_bytes,
+                cores: node.cores,
+                crowding,
+            })
             .collect()
     }
 
@@ -345,7 +356,7 @@ fn refuse(
     }
     let segments = variant.parts[0].segments();
     if segments < 2 {
-        Some("cannot be cut: the network has no tensor that alone connects one part of it to the rest".into())
+        Some("cannot be cut: nowhere do few enough tensors connect one part of the network to the rest".into())
     } else if nodes < 2 {
         Some("needs two nodes, and one is alive".into())
     } else if input.settings.max_parts < 2 {
@@ -380,6 +391,7 @@ fn bounds(wish: &Wish, fleet: &Fleet<'_>) -> Bounds {
         cuts: None,
         apart: asked.apart,
         priority: asked.priority,
+        loss: asked.loss_target,
     }
 }
 
@@ -416,11 +428,15 @@ fn candidate<'a>(
             .collect();
         let exits = exits(wish, variant).filter(|_| kind == ArmKind::Exits);
         let exits: Vec<_> = exits.collect();
-        chains.push(if is_cut(kind) {
+        let mut chain = if is_cut(kind) {
             cut_chain(part, &on, &exits, input.settings.codec_cost)
         } else {
             uncut_chain(part, &on)
-        });
+        };
+        if let Some(incoming) = &wish.input {
+            chain.boundaries[0] = entry(incoming);
+        }
+        chains.push(chain);
         estimates.push(on);
     }
     let mut parts = match kind {
@@ -468,6 +484,20 @@ fn running(
         .collect()
 }
 
+/// What comes to the first node: what clients send, which for a picture is its file.
+fn entry(incoming: &Incoming) -> Crossing {
+    let way = Way {
+        codec: Codec::RAW,
+        bytes: incoming.bytes,
+        encode: 0.0,
+        decode: incoming.decode_macs,
+    };
+    Crossing {
+        ways: vec![way],
+        reach: 1.0,
+    }
+}
+
 /// One segment that is the whole part, exactly as estimated.
 fn uncut_chain(part: &LoadedPart, on: &[OnNode<'_>]) -> ChainProblem {
     let (all, whole) = (0..part.segments(), Some(part.facts.whole));
@@ -509,7 +539,7 @@ fn cut_chain(
     });
     let crossing = |at: usize| {
         let raw = Crossing::from(part.crossing_bytes(at));
-        // Pictures are coded by the client, and answers are small.
+        // What comes first is as the client sends it ([`entry`]), and answers are small.
         let codings = if 0 < at && at < count {
             part.codings(at)
         } else {

@@ -10,7 +10,7 @@ use splitplace_fleet::NodeId;
 use splitplace_plan::{ArmPlan, ModelName, Outcome, Placed, Stage};
 
 use super::{
-    PlanningInput,
+    PlanningInput, Wish,
     candidates::{Candidate, Fleet},
     keep, solve, spread,
     translate::{Here, Place},
@@ -48,9 +48,12 @@ pub(super) fn explain(
                 };
                 let next = runner_up(input, fleet, candidates, placed, (arm, busiest));
                 let busiest = &fleet.nodes[busiest].id;
-                sentences.push(sentence(fleet, here, (busiest, next)));
+                let mut told = sentence(fleet, here, (busiest, next));
+                told.push_str(&lost(input, fleet, &candidates[arm], here));
+                sentences.push(told);
             }
         }
+        sentences.extend(soonest(wish, fleet, candidates, placed));
         let missing = unplaced.get(model).map_or(&[][..], Vec::as_slice);
         if !missing.is_empty() {
             sentences.push(format!("not placed: {}", missing.join(", ")));
@@ -111,6 +114,66 @@ fn sentence(fleet: &Fleet<'_>, here: &Here, (busiest, next): (&NodeId, Option<Pl
         time(*predicted),
         here.source.label()
     )
+}
+
+/// What an arm loses at its rate, where that is more than it may.
+fn lost(
+    input: &PlanningInput<'_>,
+    fleet: &Fleet<'_>,
+    candidate: &Candidate<'_>,
+    here: &Here,
+) -> String {
+    let (problem, arm) = (solve::links(input, fleet), &candidate.problem);
+    let loss = problem.loss(arm, &here.stages);
+    if loss <= problem.may_lose(arm) {
+        return String::new();
+    }
+    format!(
+        ", where no place keeps up with {:.1} requests a second: {:.0} % of them would be lost",
+        arm.arrival_rate,
+        loss * 100.0
+    )
+}
+
+/// Which arm answers soonest and by how much, and whether that is to send what came to one node and to cut nothing.
+fn soonest(
+    wish: &Wish,
+    fleet: &Fleet<'_>,
+    candidates: &[Candidate<'_>],
+    placed: &[Place],
+) -> Option<String> {
+    let arms = spread::arms_of(candidates, wish.loaded.name());
+    let here = arms.into_iter().filter_map(|arm| match &placed[arm] {
+        Place::Here(here) => Some(here),
+        Place::Nowhere(_) => None,
+    });
+    let mut here: Vec<_> = here.collect();
+    here.sort_by_key(|here| here.plan.predicted);
+    let [first, second, ..] = &here[..] else {
+        return None;
+    };
+    let by = second.plan.predicted - first.plan.predicted;
+    let mut told = format!(
+        "{} is soonest, by {} before {}",
+        first.plan.name,
+        time(by),
+        second.plan.name
+    );
+    if let ([line], Some(incoming)) = (&first.stages[..], &wish.input)
+        && let [stage] = &line[..]
+    {
+        let what = if incoming.pictures > 0.5 {
+            "the compressed picture"
+        } else {
+            "the input"
+        };
+        let (node, bytes) = (&fleet.nodes[stage.node].id, incoming.bytes);
+        write(
+            &mut told,
+            format_args!(": {what} ({bytes} bytes) goes to {node} and nothing is cut"),
+        );
+    }
+    Some(told)
 }
 
 /// `a`, `a → b`, or `a | b` for branches side by side.

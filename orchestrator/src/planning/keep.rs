@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use splitplace_fleet::NodeId;
-use splitplace_plan::ArmPlan;
+use splitplace_plan::{ArmPlan, ArmProblem, Problem};
 
 use super::{
     PlanningError, PlanningInput,
     candidates::{Candidate, Fleet},
-    spread,
+    solve, spread,
     translate::{self, Here, Place},
 };
+
+/// Seconds.
+const DAY: f64 = 86_400.0;
 
 /// The new places, the parent's, or for each arm the better of both; and whether nothing moves.
 ///
@@ -25,7 +28,7 @@ pub(super) fn keep_or_move(
     new: Vec<Place>,
 ) -> Result<(Vec<Place>, bool), PlanningError> {
     let old = in_old_places(input, fleet, candidates, &new)?;
-    let rate = |arm: usize| candidates[arm].problem.arrival_rate;
+    let fleet_problem = solve::links(input, fleet);
     let mut mixed = Vec::with_capacity(new.len());
     let (mut stays, mut moves) = (0, 0);
     let (mut before, mut after) = (0.0, 0.0);
@@ -36,10 +39,9 @@ pub(super) fn keep_or_move(
             continue;
         };
         let is_same = old.stages == there.stages && old.plan.branches == there.plan.branches;
-        let (stay, go) = (
-            seconds(&old.plan, rate(arm)),
-            seconds(&there.plan, rate(arm)),
-        );
+        let judged =
+            |here: &Here| seconds(&fleet_problem, fleet, &candidates[arm].problem, &here.plan);
+        let (stay, go) = (judged(old), judged(there));
         (before, after) = (before + stay, after + go);
         if !is_same && is_worth_it(input, stay, go) {
             moves += 1;
@@ -78,23 +80,25 @@ fn is_worth_it(input: &PlanningInput<'_>, before: f64, after: f64) -> bool {
     after < before * (1.0 - settings.inertia) && after + settings.least_gain.as_secs_f64() <= before
 }
 
-/// Expected seconds of an arm that carries so many requests a second: the idle response, and the wait of an M/D/1
-/// queue at each of its nodes; more than a day when it cannot keep up.
-fn seconds(arm: &ArmPlan, rate: f64) -> f64 {
+/// Expected seconds of an arm at its rate: the idle response, and what waiting and crowding cost at each of its nodes. A
+/// loss of everything beyond what is allowed counts as a day: that of two which cannot keep up the one that loses less
+/// is the better one.
+fn seconds(problem: &Problem, fleet: &Fleet<'_>, spec: &ArmProblem, arm: &ArmPlan) -> f64 {
     let mut work: BTreeMap<&NodeId, f64> = BTreeMap::new();
     for hop in arm.branches.iter().flat_map(|route| &route.hops) {
         *work.entry(&hop.node).or_default() += (hop.service + hop.coding).as_secs_f64() * hop.reach;
     }
-    let wait = |service: f64| {
-        let load = rate * service;
-        if load < 1.0 {
-            rate * service * service / (2.0 * (1.0 - load))
-        } else {
-            // The one that falls behind less is the better one.
-            86_400.0 * load
-        }
-    };
-    arm.predicted.as_secs_f64() + work.into_values().map(wait).sum::<f64>()
+    let (mut seconds, mut kept) = (arm.predicted.as_secs_f64(), 1.0);
+    for (node, service) in work {
+        // A node that is gone is no place to stay: such arms are not asked about.
+        let Some(node) = fleet.find(node) else {
+            continue;
+        };
+        let sojourn = problem.sojourn(spec, node, service);
+        seconds += sojourn.seconds - service;
+        kept *= 1.0 - sojourn.loss;
+    }
+    seconds + DAY * (1.0 - kept - problem.may_lose(spec)).max(0.0)
 }
 
 fn fits(fleet: &Fleet<'_>, placed: &[Place]) -> bool {

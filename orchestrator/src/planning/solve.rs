@@ -72,6 +72,8 @@ fn problem<'c>(
         // What a fragment takes beside its weights is counted with what its segments need once.
         overhead_bytes: 0,
         spread: input.settings.spread,
+        places: input.settings.places,
+        loss_target: input.settings.loss_target,
     }
 }
 

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use splitplace_codec::Codec;
 use splitplace_fleet::Place;
 use splitplace_plan::{ArmPlan, ModelName, NodeSpec, Outcome, Placed, Problem, Stage};
 
@@ -67,7 +68,7 @@ pub struct Why {
 /// Of each arm of the parent that the fleet still has everything for. Costs some hundred solutions of one arm each.
 #[must_use]
 pub fn why(input: &PlanningInput<'_>) -> BTreeMap<(ModelName, String), Why> {
-    let fleet = Fleet::of(input.snapshot);
+    let fleet = Fleet::of(input.snapshot, input.measured);
     let (arms, _) = candidates::list(input, &fleet);
     let in_force: Vec<Option<Vec<Vec<Stage>>>> = arms
         .iter()
@@ -125,7 +126,7 @@ impl Look<'_> {
         let arm = &problem.arms[0];
         let seconds = problem.latency(arm, stages);
         let chosen = Alternative {
-            way: self.told(stages),
+            way: self.told(&problem, stages),
             seconds,
         };
         let others = self.others(&problem, stages);
@@ -145,7 +146,7 @@ impl Look<'_> {
         Why {
             chosen,
             runner_up: best.map(|best| Alternative {
-                way: self.told(&best.branches),
+                way: self.told(&problem, &best.branches),
                 seconds: best.latency,
             }),
             switches: links
@@ -250,11 +251,12 @@ impl Look<'_> {
     /// at the present one.
     fn switches(&self, problem: &Problem, (from, to): (usize, usize)) -> Vec<Switch> {
         let now = problem.links[from][to].0;
-        let at = |rate: f64| {
+        let with = |rate: f64| {
             let mut other = problem.clone();
             other.links[from][to].0 = rate;
-            self.solve(&other).map(|placed| placed.branches)
+            other
         };
+        let at = |rate: f64| self.solve(&with(rate)).map(|placed| placed.branches);
         let present = at(now);
         let grid = (0..=STEPS)
             .map(|step| RATES.0 * (RATES.1 / RATES.0).powf(f64::from(step) / f64::from(STEPS)));
@@ -285,7 +287,8 @@ impl Look<'_> {
                     to: self.place(to),
                     now,
                     at: other,
-                    becomes: becomes.map_or_else(|| "nowhere".into(), |way| self.told(&way)),
+                    becomes: becomes
+                        .map_or_else(|| "nowhere".into(), |way| self.told(&with(other), &way)),
                 });
             }
             None
@@ -299,22 +302,35 @@ impl Look<'_> {
         node.map_or(Place::Center, |node| Place::from(&node.id))
     }
 
-    /// As [`splitplace_plan::described`], of stages.
-    fn told(&self, stages: &[Vec<Stage>]) -> String {
+    /// As [`splitplace_plan::described`], of stages; how tensors are coded is said at each arrow.
+    fn told(&self, problem: &Problem, stages: &[Vec<Stage>]) -> String {
         let name = |stage: &Stage| &self.fleet.nodes[stage.node].id;
-        let branches = stages.iter().map(|line| {
+        let chains = &self.candidate.problem.chains;
+        let branches = stages.iter().zip(chains).map(|(line, chain)| {
             if let [stage] = &line[..] {
                 return format!("on {}", name(stage));
             }
-            let stages = line.iter().map(|stage| {
-                format!(
+            let mut told = String::new();
+            let mut before: Option<&Stage> = None;
+            for stage in line {
+                let segments = &stage.segments;
+                if let Some(before) = before {
+                    let crossing = &chain.boundaries[segments.start];
+                    let codec = problem.best_way(before.node, stage.node, crossing).codec;
+                    told.push_str(" → ");
+                    if codec != Codec::RAW {
+                        told.push_str(&format!("({codec}) "));
+                    }
+                }
+                told.push_str(&format!(
                     "{}–{} on {}",
-                    stage.segments.start,
-                    stage.segments.end,
+                    segments.start,
+                    segments.end,
                     name(stage)
-                )
-            });
-            stages.collect::<Vec<_>>().join(" → ")
+                ));
+                before = Some(stage);
+            }
+            told
         });
         branches.collect::<Vec<_>>().join(" | ")
     }

@@ -109,12 +109,14 @@ pub fn case(seed: Seed, number: u64) -> Problem {
     arms.iter_mut()
         .for_each(|arm| arm.arrival_rate *= load * able / all);
     Problem {
-        nodes: vec![NodeSpec { memory_bytes: 1000 }; BOARDS.len()],
+        nodes: vec![NodeSpec::of(1000); BOARDS.len()],
         links: vec![vec![(f64::INFINITY, 0.0); BOARDS.len() + 1]; BOARDS.len() + 1],
         coding: vec![0.0; BOARDS.len() + 1],
         arms,
         overhead_bytes: 0,
         spread: 0.0,
+        places: Problem::PLACES,
+        loss_target: Problem::LOSS,
     }
 }
 

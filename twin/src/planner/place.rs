@@ -44,7 +44,8 @@ pub(super) fn place(
         nodes: nodes
             .iter()
             .map(|node| NodeSpec {
-                memory_bytes: node.memory_bytes,
+                cores: node.cores,
+                ..NodeSpec::of(node.memory_bytes)
             })
             .collect(),
         links: links(nodes, snapshot),
@@ -52,6 +53,8 @@ pub(super) fn place(
         arms: offers.iter().map(|offer| offer.problem.clone()).collect(),
         overhead_bytes: settings.overhead_bytes,
         spread: settings.spread,
+        places: Problem::PLACES,
+        loss_target: Problem::LOSS,
     };
     let solution = strategy.solve(&problem, settings.seed);
     for (offer, outcome) in offers.iter().zip(&solution.arms) {

@@ -137,17 +137,14 @@ fn problem(stream: &mut Stream) -> Problem {
     arms.iter_mut()
         .for_each(|arm| arm.arrival_rate *= load * able / all);
     Problem {
-        nodes: vec![
-            NodeSpec {
-                memory_bytes: 20_000_000
-            };
-            nodes
-        ],
+        nodes: vec![NodeSpec::of(20_000_000); nodes],
         links: vec![vec![link; nodes + 1]; nodes + 1],
         coding: vec![0.0; nodes + 1],
         arms,
         overhead_bytes: 0,
         spread: 0.0,
+        places: Problem::PLACES,
+        loss_target: Problem::LOSS,
     }
 }
 

@@ -132,17 +132,14 @@ fn problem(nodes: usize, load: f64, seed: Seed) -> Problem {
         bounds: Bounds::default(),
     };
     Problem {
-        nodes: vec![
-            NodeSpec {
-                memory_bytes: 12_000_000
-            };
-            nodes
-        ],
+        nodes: vec![NodeSpec::of(12_000_000); nodes],
         links: vec![vec![(100e6 / 8.0, 0.001); nodes + 1]; nodes + 1],
         coding: vec![0.0; nodes + 1],
         arms: models.iter().enumerate().map(arm).collect(),
         overhead_bytes: 100_000,
         spread: 0.0,
+        places: Problem::PLACES,
+        loss_target: Problem::LOSS,
     }
 }
 

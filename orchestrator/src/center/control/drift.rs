@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use splitplace_fleet::{Links, NodeId, NodeState, Place};
 use splitplace_link::{LinkShape, probe};
-use splitplace_plan::{ArmPlan, FragmentId, ModelName};
+use splitplace_plan::{ArmPlan, FragmentId, Hop, ModelName};
 use splitplace_proto::control::{self, ProbeSeen, center_message};
 use tokio::time::Instant;
 
@@ -23,6 +23,8 @@ const LOAD_STEP: f64 = 0.15;
 const LOAD_FLOOR: f64 = 0.3;
 /// By what factor a node has to take longer, or less long, than when it was planned for.
 const SERVICE_STEP: f64 = 1.3;
+/// Share of an arm's response that inputs of another size have to make on the first link.
+const INPUT_STEP: f64 = 0.1;
 /// What is planned for beyond the load that is seen: it is a mean, and the plan has to last.
 const HEADROOM: f64 = 1.2;
 /// The longest pause, as a multiple of the shortest.
@@ -35,6 +37,8 @@ pub(super) const QUANTILE: f64 = 0.5;
 pub(super) struct Drift {
     links: Links,
     rates: BTreeMap<ModelName, f64>,
+    /// Bytes of a sample, as clients sent it.
+    inputs: BTreeMap<ModelName, f64>,
     /// Seconds that fragments took on their nodes.
     services: BTreeMap<(NodeId, FragmentId), f64>,
     /// Links as requests are routed by them.
@@ -53,6 +57,7 @@ impl Drift {
             observed: links.clone(),
             links,
             rates: BTreeMap::new(),
+            inputs: BTreeMap::new(),
             services: BTreeMap::new(),
             pause: Duration::ZERO,
             ended: Instant::now(),
@@ -86,6 +91,7 @@ impl Control {
         let is_link = !causes.is_empty();
         causes.extend(self.services_moved());
         causes.extend(self.loads_moved());
+        causes.extend(self.inputs_moved());
         let now = Instant::now();
         // A long pause is for what does not help; a link that has changed since may.
         let pause = if is_link { shortest } else { self.drift.pause };
@@ -113,6 +119,7 @@ impl Control {
     pub(super) fn drift_begins(&mut self, links: Links) {
         self.drift.links = links;
         self.drift.rates = self.seen_rates();
+        self.drift.inputs = self.seen_inputs();
         let hops = self.plan.routes().flat_map(|route| &route.hops);
         let seen = hops.filter_map(|hop| {
             let (seconds, _) = self.measured.service(hop.fragment, &hop.node)?;
@@ -141,6 +148,17 @@ impl Control {
         let seen = models.iter().filter_map(|(name, served)| {
             let seen = served.demand.lock().seen(now)?;
             Some((name.clone(), seen.rate * seen.samples.max(1.0)))
+        });
+        seen.collect()
+    }
+
+    /// Bytes of a sample of each model, as clients send it.
+    fn seen_inputs(&self) -> BTreeMap<ModelName, f64> {
+        let models = self.inner.models.read();
+        let now = self.inner.clock.now();
+        let seen = models.iter().filter_map(|(name, served)| {
+            let seen = served.demand.lock().seen(now)?;
+            Some((name.clone(), seen.bytes))
         });
         seen.collect()
     }
@@ -208,6 +226,34 @@ impl Control {
             (is_heavy && is_moved && !self.orders.rates().contains_key(model)).then(|| {
                 format!("{model} is asked for {now:.1} times a second instead of {before:.1}")
             })
+        });
+        moved.collect()
+    }
+
+    /// The models whose inputs come in another form than they were planned for, in words: the time that this makes on
+    /// the way to a first node has to be a part of the response worth a plan.
+    fn inputs_moved(&self) -> Vec<String> {
+        let seen = self.seen_inputs();
+        let models = self.plan.models.iter();
+        let moved = models.filter_map(|(model, plan)| {
+            let now = *seen.get(model)?;
+            let arms = plan.arms.iter();
+            let first = arms.filter_map(|arm| Some((arm, arm.branches.first()?.hops.first()?)));
+            let is_moved = |(arm, hop): (&ArmPlan, &Hop)| {
+                let link = self
+                    .drift
+                    .links
+                    .get(&Place::Center, &Place::from(&hop.node));
+                let before = self.drift.inputs.get(model).copied();
+                #[expect(clippy::cast_precision_loss, reason = "bytes of a sample")]
+                let before = before.unwrap_or(hop.bytes_in as f64);
+                let seconds = (now - before).abs() / link.rate_bytes_per_second;
+                (INPUT_STEP * arm.predicted.as_secs_f64() < seconds).then_some(before)
+            };
+            let before = first.filter_map(is_moved).next()?;
+            Some(format!(
+                "inputs of {model} come as {now:.0} bytes instead of {before:.0}"
+            ))
         });
         moved.collect()
     }

@@ -453,6 +453,59 @@ fn uplink(mbit: f64) -> World {
     world
 }
 
+#[test]
+fn a_picture_that_is_small_goes_to_the_strong_node_in_one_piece_and_a_tensor_does_not() {
+    let mut world = uplink(0.5);
+    world.wishes[0].arms = BTreeSet::from([ArmKind::Whole, ArmKind::Chain]);
+    let incoming = |bytes, decode_macs| Incoming {
+        bytes,
+        pictures: 1.0,
+        decode_macs,
+    };
+    let whole = |world: &World| {
+        let output = world.plan();
+        let explanation = output.plan.explanation.clone();
+        (arm(&output, "base/whole").unwrap().clone(), explanation)
+    };
+    // The tensor takes longer on this uplink than the slow node for everything.
+    world.wishes[0].input = Some(incoming(40_000, 0.0));
+    let (slow, told) = whole(&world);
+    assert_eq!(nodes(&slow), ["device"], "{told}");
+    world.wishes[0].input = Some(incoming(90, 0.0));
+    let (quick, told) = whole(&world);
+    assert_eq!(nodes(&quick), ["server"], "{told}");
+    assert_eq!(quick.branches[0].hops[0].bytes_in, 90);
+    assert!(
+        told.contains("the compressed picture (90 bytes) goes to server and nothing is cut"),
+        "{told}"
+    );
+    // What decoding takes is counted where it is done.
+    let decode = 4e6;
+    world.wishes[0].input = Some(incoming(90, decode));
+    let (decoded, _) = whole(&world);
+    let more = decoded.predicted - quick.predicted;
+    assert!(
+        (more.as_secs_f64() - decode / 400e6).abs() < 1e-6,
+        "{more:?}"
+    );
+}
+
+#[test]
+fn an_arm_that_no_place_keeps_up_with_has_one_and_says_what_it_loses() {
+    let mut world = uplink(50.0);
+    world.wishes[0].arms = BTreeSet::from([ArmKind::Whole]);
+    let idle = arm(&world.plan(), "base/whole").unwrap().branches[0].hops[0].service;
+    world.wishes[0].rate_per_second = 2.0 / idle.as_secs_f64();
+    let output = world.plan();
+    assert_eq!(nodes(arm(&output, "base/whole").unwrap()), ["server"]);
+    let told = &output.plan.explanation;
+    assert!(told.contains("50 % of them would be lost"), "{told}");
+    // The same work on four cores.
+    world.node("server").cores = 4;
+    let told = world.plan().plan.explanation;
+    assert!(!told.contains("would be lost"), "{told}");
+}
+
 /// Latencies of every chain of two fragments, by brute force over what the planner says of each.
 fn forced(world: &World, segments: usize) -> BTreeMap<(usize, bool), Duration> {
     let mut all = BTreeMap::new();

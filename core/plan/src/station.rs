@@ -1,0 +1,219 @@
+//! A node as a station of several cores with room for a bounded queue: what waiting and crowding cost there, and what
+//! finds no room.
+//!
+//! Formulas, for screening: Sakasegawa's wait of a station of `c` servers (*An approximation formula L_q ≈ α ρ^β/(1-ρ)*,
+//! Ann. Inst. Statist. Math. 1977; with one server Pollaczek–Khinchine's, exactly), MacGregor Smith's loss
+//! ([`splitplace_queueing::two_moment`]) with the cores taken as one that is so many times as fast, and between an idle
+//! node and a full one a straight line for how much longer a sample takes while others run beside it.
+
+use splitplace_queueing::two_moment;
+
+use crate::{Problem, problem::ArmProblem, problem::NodeSpec};
+
+/// Load of a core at which a node is taken to keep up just yet.
+const FULL: f64 = 0.999;
+
+/// What a load means on a node, all arms together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Busy {
+    /// Seconds before service, and those that service takes longer.
+    pub(crate) wait: f64,
+    /// Cores' work beyond what the node can do.
+    pub(crate) overload: f64,
+}
+
+/// What becomes of the samples that come to one stage.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sojourn {
+    /// Expected seconds of one that is taken in: it waits and is served.
+    pub seconds: f64,
+    /// Share that finds no room.
+    pub loss: f64,
+}
+
+impl NodeSpec {
+    /// A node of one core with so many bytes.
+    #[must_use]
+    pub const fn of(memory_bytes: u64) -> Self {
+        Self {
+            memory_bytes,
+            cores: 1,
+            crowding: 1.0,
+        }
+    }
+
+    fn servers(&self) -> f64 {
+        f64::from(self.cores.max(1))
+    }
+
+    /// How many times as long a sample takes as alone, at `load` threads' work a second of samples alone.
+    fn pace(&self, load: f64) -> f64 {
+        let cores = self.servers();
+        if self.cores <= 1 || load <= 1.0 {
+            return 1.0;
+        }
+        let each = (self.crowding.max(1.0) - 1.0) / (cores - 1.0);
+        // Threads at work: a = load · (1 + each · (a - 1)).
+        let left = 1.0 - load * each;
+        let busy = if left > 0.0 {
+            load * (1.0 - each) / left
+        } else {
+            cores
+        };
+        1.0 + each * (busy.clamp(1.0, cores) - 1.0)
+    }
+
+    /// `load` is Σ λ s over what runs there alone, `square` Σ λ s².
+    pub(crate) fn busy(&self, load: f64, square: f64) -> Busy {
+        let (cores, pace) = (self.servers(), self.pace(load));
+        let rho = (load * pace / cores).min(FULL);
+        let crowded = if load > 0.0 {
+            (pace - 1.0) * square / load
+        } else {
+            0.0
+        };
+        Busy {
+            wait: self.wait(rho, square * pace * pace) + crowded,
+            overload: (load * pace - FULL * cores).max(0.0),
+        }
+    }
+
+    /// Sakasegawa's wait at a load of each core below 1, of constant services with this Σ λ s².
+    fn wait(&self, rho: f64, square: f64) -> f64 {
+        let cores = self.servers();
+        if rho <= 0.0 {
+            return 0.0;
+        }
+        let power = (2.0 * (cores + 1.0)).sqrt() - 2.0;
+        square * rho.powf(power) / (2.0 * cores * cores * (1.0 - rho))
+    }
+}
+
+impl Problem {
+    /// What becomes of an arm's samples, at its own rate, at a stage that takes `service` seconds of a thread of `node`
+    /// alone. Where exits leave a share before it, `service` is weighted with the rest. O(1).
+    #[must_use]
+    pub fn sojourn(&self, arm: &ArmProblem, node: usize, service: f64) -> Sojourn {
+        let spec = &self.nodes[node];
+        let load = arm.arrival_rate * service;
+        if load <= 0.0 {
+            return Sojourn {
+                seconds: service,
+                loss: 0.0,
+            };
+        }
+        let (cores, pace) = (spec.servers(), spec.pace(load));
+        let (rho, service) = (load * pace / cores, service * pace);
+        let room = self.places.saturating_add(spec.cores.max(1) as usize);
+        #[expect(clippy::cast_precision_loss, reason = "a queue's bound")]
+        let full = self.places as f64 * service / cores;
+        let wait = if rho < 1.0 {
+            spec.wait(rho, arm.arrival_rate * service * service)
+        } else {
+            f64::INFINITY
+        };
+        Sojourn {
+            seconds: service + wait.min(full),
+            loss: two_moment::loss(rho, 0.0, room),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use splitplace_queueing::{Service, exact};
+
+    use super::*;
+    use crate::{ArmKind, Bounds};
+
+    fn problem(node: NodeSpec, places: usize) -> Problem {
+        Problem {
+            nodes: vec![node],
+            links: vec![vec![(1e6, 0.0); 2]; 2],
+            coding: vec![1.0; 2],
+            arms: Vec::new(),
+            overhead_bytes: 0,
+            spread: 0.0,
+            places,
+            loss_target: 0.01,
+        }
+    }
+
+    fn arm(rate: f64) -> ArmProblem {
+        ArmProblem {
+            name: "a".into(),
+            kind: ArmKind::Whole,
+            parts: (1, 1),
+            chains: Vec::new(),
+            arrival_rate: rate,
+            bounds: Bounds::default(),
+        }
+    }
+
+    #[test]
+    fn one_core_with_room_waits_as_pollaczek_and_khinchine_say() {
+        let problem = problem(NodeSpec::of(1), 100_000);
+        for rho in [0.1, 0.5, 0.9] {
+            let service = 0.02;
+            let seen = problem.sojourn(&arm(rho / service), 0, service);
+            let wait = rho * service / (2.0 * (1.0 - rho));
+            assert!((seen.seconds - service - wait).abs() < 1e-12, "{seen:?}");
+            assert!(seen.loss < 1e-12);
+            let busy = problem.nodes[0].busy(rho, rho * service);
+            assert!((busy.wait - wait).abs() < 1e-12 && busy.overload == 0.0);
+        }
+    }
+
+    /// Against the exact M/D/1/K, the loss is of the right size, and seconds and loss never fall with the load.
+    #[test]
+    fn a_short_queue_loses_what_the_exact_station_loses() {
+        let (service, places) = (0.02, 7);
+        let problem = problem(NodeSpec::of(1), places);
+        let mut before = Sojourn {
+            seconds: 0.0,
+            loss: 0.0,
+        };
+        for step in 1..40 {
+            let rho = f64::from(step) * 0.05;
+            let seen = problem.sojourn(&arm(rho / service), 0, service);
+            let law = Service::constant(service).unwrap();
+            let truth = exact::loss(rho / service, &law, places + 1).unwrap();
+            if truth > 0.02 {
+                assert!(
+                    (seen.loss - truth).abs() < 0.35 * truth,
+                    "{rho}: {seen:?} {truth}"
+                );
+            }
+            assert!(before.seconds <= seen.seconds + 1e-12 && before.loss <= seen.loss + 1e-12);
+            before = seen;
+        }
+        assert!((before.loss - (1.0 - 1.0 / 1.95)).abs() < 1e-3);
+    }
+
+    /// Of a node that does more at once less waits, and what cores take from each other counts.
+    #[test]
+    fn cores_shorten_the_queue_and_crowding_lengthens_it() {
+        let spec = |cores, crowding| NodeSpec {
+            memory_bytes: 1,
+            cores,
+            crowding,
+        };
+        let (rate, service) = (45.0, 0.02);
+        let at = |spec| problem(spec, 512).sojourn(&arm(rate), 0, service).seconds;
+        let one = at(spec(1, 1.0));
+        let two = at(spec(2, 1.0));
+        assert!(service < two && two < one / 3.0, "{one} {two}");
+        // Below one thread's work nobody runs beside it.
+        assert_eq!(at(spec(2, 1.6)), two);
+        // Two threads that do no more than one: as if there were one core, and no more.
+        let heavy = |spec| problem(spec, 512).sojourn(&arm(70.0), 0, service);
+        let (free, crowded) = (heavy(spec(2, 1.0)), heavy(spec(2, 2.0)));
+        assert!(
+            free.loss < 1e-6 && crowded.loss > 0.25,
+            "{free:?} {crowded:?}"
+        );
+        assert!(free.seconds < crowded.seconds);
+        let busy = spec(2, 1.25).busy(1.5, 0.03);
+        assert!(busy.overload == 0.0 && busy.wait > spec(2, 1.0).busy(1.5, 0.03).wait);
+    }
+}
