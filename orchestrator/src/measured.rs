@@ -269,6 +269,15 @@ impl Measured {
         self.changed.insert((fragment, node.id.clone()));
     }
 
+    /// What a worker remembers of a fragment, of requests from before it or the orchestrator was started: it counts where
+    /// nothing else is known of it there. O(log records).
+    pub fn recall(&mut self, node: &Node, fragment: FragmentId, kept: ServiceTime) {
+        let known = self.entry(fragment, &node.id);
+        if known.is_none_or(|known| !known.has_run()) {
+            self.observe(node, fragment, Ran::Served, Some(kept), None);
+        }
+    }
+
     fn keep_pace(&mut self, node: &Node, batch: ServiceTime, alone: &Runs) {
         let is_known = self.paces.contains_key(&node.id);
         if alone.weight <= 0.0 || (!is_known && self.paces.len() >= self.settings.records.max(1)) {

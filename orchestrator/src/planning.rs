@@ -98,6 +98,8 @@ pub struct Wish {
     pub asked: Wishes,
     /// Requests a second that each arm should be able to carry; 0 plans for an idle system.
     pub rate_per_second: f64,
+    /// How many times that is planned for: a rate that was seen is a mean, and the plan has to last.
+    pub headroom: f64,
     /// Variants whose exits are controlled: each of them may answer, whatever its threshold.
     pub controlled: BTreeSet<String>,
     /// What an operator has laid down of arms, by name.
@@ -135,6 +137,7 @@ impl Wish {
             arms: BTreeSet::from(ArmKind::ALL),
             asked: Wishes::default(),
             rate_per_second: 0.0,
+            headroom: 1.0,
             controlled: BTreeSet::new(),
             pins: BTreeMap::new(),
             input: None,

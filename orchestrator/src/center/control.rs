@@ -553,13 +553,7 @@ impl Control {
         self.is_rolling = false;
         for observed in outcome.observations {
             if let Some(known) = self.nodes.get(&observed.node) {
-                self.measured.observe(
-                    &known.node,
-                    observed.fragment,
-                    Ran::Alone,
-                    observed.service,
-                    observed.memory_bytes,
-                );
+                observed.learn(&mut self.measured, &known.node);
             }
         }
         self.inner

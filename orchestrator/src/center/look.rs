@@ -33,7 +33,7 @@ pub(super) async fn look(inner: &Arc<Inner>) -> Option<SnapshotResponse> {
 fn assemble(inner: &Inner, look: &Basis) -> SnapshotResponse {
     let served: Vec<Arc<Served>> = inner.models.read().values().cloned().collect();
     let (wishes, settings) = (
-        roll_out::wishes(inner, &look.start, &look.start.rates),
+        roll_out::wishes(inner, &look.start),
         roll_out::settings(inner),
     );
     let found = candidates(&PlanningInput {

@@ -40,7 +40,7 @@ fn explained(inner: &Inner, basis: &Basis) -> Whys {
         parent: &start.parent,
         generation: start.parent.generation.next(),
         snapshot: &start.snapshot,
-        wishes: &roll_out::wishes(inner, start, &start.rates),
+        wishes: &roll_out::wishes(inner, start),
         measured: &start.measured,
         strategy: inner.strategy.as_ref(),
         settings: roll_out::settings(inner),
@@ -114,7 +114,7 @@ fn planned(arm: &ArmPlan) -> PlannedArm {
 fn told(why: &Why) -> PlanWhy {
     let us = |seconds: f64| micros(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
     PlanWhy {
-        expected_us: us(why.chosen.seconds),
+        expected_us: us(why.expected),
         runner_up: why
             .runner_up
             .as_ref()

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use splitplace_fleet::{Links, NodeId, Snapshot};
+use splitplace_fleet::{Links, Node, NodeId, Snapshot};
 use splitplace_onnx::Fragment;
 use splitplace_plan::{ArmKind, FragmentId, Generation, ModelName, Plan, diff};
 use splitplace_proto::control::{FragmentSpec, FragmentStatus, Profile, Retire, center_message};
@@ -29,6 +29,8 @@ use crate::{
     wishes::THRESHOLDS,
 };
 
+/// How many times the runs at loading a worker has to remember for the rest to be requests, near enough.
+const KEPT: u64 = 4;
 /// Times of less are not known well enough to move an arm for them.
 const LEAST_GAIN: Duration = Duration::from_millis(1);
 
@@ -46,8 +48,9 @@ pub(super) struct Start {
     pub(super) stored: Option<Plan>,
     /// Links as they show themselves, before an operator's assumptions.
     pub(super) known_links: Links,
-    /// Requests a second to plan for, instead of the configured ones: what an operator says, else what is seen.
-    pub(super) rates: BTreeMap<ModelName, f64>,
+    /// Requests a second to plan for, instead of the configured ones: what an operator says, else what is seen, and
+    /// how many times that.
+    pub(super) rates: BTreeMap<ModelName, (f64, f64)>,
     /// What an operator has laid down of arms.
     pub(super) places: BTreeMap<(ModelName, String), ArmPin>,
 }
@@ -67,7 +70,20 @@ pub(super) struct Observation {
     pub(super) node: NodeId,
     pub(super) fragment: FragmentId,
     pub(super) service: Option<ServiceTime>,
+    /// What its worker remembers of it, of one sample on one thread, from before a restart too.
+    pub(super) kept: Option<ServiceTime>,
     pub(super) memory_bytes: Option<u64>,
+}
+
+impl Observation {
+    /// Takes it in.
+    pub(super) fn learn(&self, measured: &mut Measured, node: &Node) {
+        if let Some(kept) = self.kept {
+            measured.recall(node, self.fragment, kept);
+        }
+        let (service, memory_bytes) = (self.service, self.memory_bytes);
+        measured.observe(node, self.fragment, Ran::Alone, service, memory_bytes);
+    }
 }
 
 /// How a roll-out ended.
@@ -186,7 +202,7 @@ async fn attempt(
     let began = Instant::now();
     let output = {
         let store = Arc::clone(&inner.store);
-        let (settings, wishes) = (settings(inner), wishes(inner, start, &start.rates));
+        let (settings, wishes) = (settings(inner), wishes(inner, start));
         let (mut start, inner) = (start.clone(), Arc::clone(inner));
         let work = move || -> Result<PlanningOutput, String> {
             start.learn();
@@ -266,14 +282,14 @@ pub(super) fn settings(inner: &Inner) -> PlanningSettings {
 }
 
 /// What is to be served, and how much of it.
-pub(super) fn wishes(inner: &Inner, start: &Start, rates: &BTreeMap<ModelName, f64>) -> Vec<Wish> {
+pub(super) fn wishes(inner: &Inner, start: &Start) -> Vec<Wish> {
     let arms = arms(&inner.config.planning.arms);
+    let configured = (inner.config.planning.rate_per_second, 1.0);
+    let rate = |served: &Served| start.rates.get(&served.name).copied().unwrap_or(configured);
     let wish = |served: &Arc<Served>| Wish {
         arms: arms.clone(),
-        rate_per_second: rates
-            .get(&served.name)
-            .copied()
-            .unwrap_or(inner.config.planning.rate_per_second),
+        rate_per_second: rate(served).0,
+        headroom: rate(served).1,
         controlled: controlled(&inner.config.exits, served),
         asked: served.wishes.clone(),
         pins: start
@@ -475,13 +491,7 @@ async fn profile(inner: &Arc<Inner>, start: &mut Start) -> Vec<Observation> {
                     .iter()
                     .filter_map(|status| observation(&node.id, status))
                 {
-                    start.measured.observe(
-                        &node,
-                        observed.fragment,
-                        Ran::Alone,
-                        observed.service,
-                        observed.memory_bytes,
-                    );
+                    observed.learn(&mut start.measured, &node);
                     observations.push(observed);
                 }
             }
@@ -513,10 +523,18 @@ pub(super) fn observation(node: &NodeId, status: &FragmentStatus) -> Option<Obse
     let fragment = FragmentId::from_slice(&status.id)?;
     let service = status.service.as_ref().and_then(ServiceTime::told);
     let memory_bytes = (status.memory_bytes > 0).then_some(status.memory_bytes);
+    let mut points = status.profile.iter();
+    let one = points.find(|point| (point.batch, point.threads) == (1, 1));
+    // The runs by which it was measured just now are among them, and are no requests.
+    let fresh = status.service.as_ref().map_or(0, |fresh| fresh.count);
+    let kept = one.and_then(|point| point.service.as_ref());
+    let kept = kept.filter(|kept| KEPT * fresh < kept.count);
+    let kept = kept.and_then(ServiceTime::told);
     Some(Observation {
         node: node.clone(),
         fragment,
         service,
+        kept,
         memory_bytes,
     })
 }

@@ -621,7 +621,7 @@ impl Watched for Center {
             for load in &mut after.loads {
                 load.rate_per_second *= question.load_factor(load.model.as_str());
             }
-            let mut wishes = roll_out::wishes(&center, &basis.start, &basis.start.rates);
+            let mut wishes = roll_out::wishes(&center, &basis.start);
             if let Question::Load { .. } = question {
                 for wish in &mut wishes {
                     let load = after

@@ -126,6 +126,21 @@ fn batches_combine_like_the_runs_themselves_and_old_runs_fade() {
 }
 
 #[test]
+fn what_a_worker_remembers_counts_where_nothing_else_is_known() {
+    let (a, mut measured) = (node("a", 1e9), new());
+    let kept = ServiceTime::new(500, 0.03, 0.0).unwrap();
+    measured.recall(&a, id(1), kept);
+    measured.observe(&a, id(1), Ran::Alone, runs(0.01), None);
+    // Requests took longer than the runs at loading, as ever.
+    let seconds = |measured: &Measured| measured.service(id(1), &a.id).unwrap().0;
+    assert!((seconds(&measured) - 0.03).abs() < 1e-3);
+    // What was measured since is not overruled.
+    let before = seconds(&measured);
+    measured.recall(&a, id(1), ServiceTime::new(500, 9.0, 0.0).unwrap());
+    assert_eq!(seconds(&measured), before);
+}
+
+#[test]
 fn what_was_only_measured_is_expected_at_the_pace_of_requests() {
     let (a, b) = (node("a", 1e9), node("b", 1e9));
     let (part, mut measured) = (part(), new());

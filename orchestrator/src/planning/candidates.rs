@@ -456,7 +456,7 @@ fn candidate<'a>(
             kind,
             parts,
             chains,
-            arrival_rate: wish.rate_per_second.max(0.0),
+            arrival_rate: (wish.rate_per_second * wish.headroom).max(0.0),
             bounds,
         },
         estimates,

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use splitplace_codec::Codec;
 use splitplace_fleet::Place;
-use splitplace_plan::{ArmPlan, ModelName, NodeSpec, Outcome, Placed, Problem, Stage};
+use splitplace_plan::{ArmPlan, ArmProblem, ModelName, NodeSpec, Outcome, Placed, Problem, Stage};
 
 use super::{
     PlanningInput,
@@ -59,6 +59,8 @@ pub struct Switch {
 pub struct Why {
     /// As it runs.
     pub chosen: Alternative,
+    /// Seconds that are expected of it at the load as it is, with nothing on top.
+    pub expected: f64,
     /// The best of everything else; `None` when there is nothing else.
     pub runner_up: Option<Alternative>,
     /// By link, the nearest rates below and above the present one.
@@ -125,6 +127,11 @@ impl Look<'_> {
         let problem = self.problem();
         let arm = &problem.arms[0];
         let seconds = problem.latency(arm, stages);
+        let as_it_is = ArmProblem {
+            arrival_rate: self.candidate.wish.rate_per_second.max(0.0),
+            ..arm.clone()
+        };
+        let expected = problem.latency(&as_it_is, stages);
         let chosen = Alternative {
             way: self.told(&problem, stages),
             seconds,
@@ -145,6 +152,7 @@ impl Look<'_> {
         }
         Why {
             chosen,
+            expected,
             runner_up: best.map(|best| Alternative {
                 way: self.told(&problem, &best.branches),
                 seconds: best.latency,
@@ -180,7 +188,7 @@ impl Look<'_> {
     /// The best ways with something that the chosen one has forbidden.
     fn others(&self, problem: &Problem, stages: &[Vec<Stage>]) -> Vec<Placed> {
         let mut others = Vec::new();
-        let mut try_with = |change: &dyn Fn(&mut splitplace_plan::ArmProblem) -> bool| {
+        let mut try_with = |change: &dyn Fn(&mut ArmProblem) -> bool| {
             let mut other = problem.clone();
             if change(&mut other.arms[0]) {
                 others.extend(self.solve(&other));

@@ -44,8 +44,8 @@ pub(crate) struct Resplit {
     /// Seconds of each phase.
     #[arg(long, default_value_t = 20.0)]
     phase: f64,
-    /// Requests a second.
-    #[arg(long, default_value_t = 5.0)]
+    /// Requests a second; of the slow node the default is three fifths of what it can do.
+    #[arg(long, default_value_t = 15.0)]
     rate: f64,
     /// Time of the whole network on the node beside the orchestrator, in milliseconds.
     #[arg(long, default_value_t = 40.0)]
@@ -115,11 +115,13 @@ struct Phase {
     way: String,
     cuts: Vec<u32>,
     bytes_between: u64,
+    /// What the plan was predicted to take when it came into force: the mean, by the orchestrator's clock.
     predicted_ms: f64,
-    /// Of what was sent once settled.
+    /// Mean by the orchestrator's clock, median and 95th percentile by the client's, of what was sent once settled.
+    mean_ms: f64,
     p50_ms: f64,
     p95_ms: f64,
-    /// Share by which the median differs from what was predicted.
+    /// Share by which the mean differs from what was predicted.
     off: f64,
     /// Plans that came into force, and when the first and the last did, after the phase began.
     adopted: usize,
@@ -132,8 +134,8 @@ struct Phase {
     fixed: Option<Static>,
     /// p95 over that of the static plan.
     over_static: Option<f64>,
-    /// The time of every answer: seconds into the phase, milliseconds.
-    answers: Vec<(f64, f64)>,
+    /// Of every answer the seconds into the phase, and its milliseconds by the client's clock and the orchestrator's.
+    answers: Vec<[f64; 3]>,
 }
 
 /// A plan that was told the rate, under the same requests.
@@ -333,7 +335,11 @@ impl Served {
         config.planning.codecs = args.codecs;
         // A machine that is busy with something else must not make nodes look lost.
         config.workers.silence_ms = 10_000;
-        if !is_fixed {
+        if is_fixed {
+            // It is told the load as it is told the links, and stays.
+            config.planning.drift_ms = 0;
+            config.planning.rate_per_second = args.rate;
+        } else {
             config.planning.drift_ms = DRIFT_MS;
             config.planning.probe_share = PROBE_SHARE;
         }
@@ -446,14 +452,23 @@ async fn live(
             ..Phase::default()
         })
         .collect();
+    // Of each phase the plan that was in force at its end, as it was seen when it came into force.
     let mut ends: Vec<PlanResponse> = Vec::new();
     let mut begins_ms = Vec::new();
     let slow = async {
+        let mut changes = served.fleet.center().changes();
+        let mut in_force = served.explained().await?;
         for &rate in &args.rates {
             begins_ms.push(unix_ms());
             served.fleet.center().reshape(links(args, rate));
-            tokio::time::sleep(Duration::from_secs_f64(args.phase)).await;
-            ends.push(served.explained().await?);
+            let until = tokio::time::Instant::now() + Duration::from_secs_f64(args.phase);
+            while let Ok(changed) = tokio::time::timeout_at(until, changes.changed()).await {
+                changed?;
+                if served.plan().await?.generation != in_force.generation {
+                    in_force = served.explained().await?;
+                }
+            }
+            ends.push(in_force.clone());
         }
         anyhow::Ok(())
     };
@@ -593,9 +608,11 @@ async fn fixed(
 fn note(phase: &mut Phase, into: f64, outcome: &Outcome) {
     phase.requests += 1;
     match &outcome.result {
-        Ok(_) => {
-            let ms = outcome.latency().as_secs_f64() * 1e3;
-            phase.answers.push((into, ms));
+        Ok(answer) => {
+            let latency = outcome.latency();
+            let response = answer.response.unwrap_or(latency);
+            let [client, centre] = [latency, response].map(|time| time.as_secs_f64() * 1e3);
+            phase.answers.push([into, client, centre]);
         }
         Err(refused) => {
             phase.lost += 1;
@@ -604,18 +621,16 @@ fn note(phase: &mut Phase, into: f64, outcome: &Outcome) {
     }
 }
 
-/// What the end of a phase says, and what was sent from so many seconds into it on.
+/// What a plan says that was in force at the end of a phase, and what was sent from so many seconds into it on.
 fn settle(phase: &mut Phase, end: &PlanResponse, since: f64) {
-    let mut times: Vec<f64> = phase
-        .answers
-        .iter()
-        .filter(|(into, _)| since <= *into)
-        .map(|(_, ms)| *ms)
-        .collect();
+    let settled = phase.answers.iter().filter(|[into, ..]| since <= *into);
+    let (mut times, centre): (Vec<f64>, Vec<f64>) =
+        settled.map(|&[_, client, centre]| (client, centre)).unzip();
     times.sort_by(f64::total_cmp);
     (phase.p50_ms, phase.p95_ms) = (quantile(&times, 0.5), quantile(&times, 0.95));
+    phase.mean_ms = centre.iter().sum::<f64>() / super::real(centre.len().max(1));
     let arms = end.models.iter().flat_map(|model| &model.arms);
-    // As it is expected at the end of the phase: a plan that stays in force was made for other links.
+    // With what waits at the load that was seen then.
     let expected = |arm: &PlannedArm| {
         let now = arm.why.as_ref().map(|why| why.expected_us);
         now.unwrap_or(arm.predicted_us)
@@ -628,7 +643,7 @@ fn settle(phase: &mut Phase, end: &PlanResponse, since: f64) {
         #[expect(clippy::cast_precision_loss, reason = "microseconds of a request")]
         let predicted = expected(arm) as f64 / 1e3;
         phase.predicted_ms = predicted;
-        phase.off = (phase.p50_ms / predicted - 1.0).abs();
+        phase.off = (phase.mean_ms / predicted - 1.0).abs();
     }
 }
 
@@ -661,6 +676,7 @@ fn show(runs: &[RunTold]) {
         "runs",
         "sends",
         "predicted",
+        "mean",
         "p50",
         "p95",
         "static p95",
@@ -697,6 +713,7 @@ fn show(runs: &[RunTold]) {
             first.way.clone(),
             output::bytes(first.bytes_between),
             ms(&|phase| Some(phase.predicted_ms)),
+            ms(&|phase| Some(phase.mean_ms)),
             ms(&|phase| Some(phase.p50_ms)),
             ms(&|phase| Some(phase.p95_ms)),
             ms(&|phase| phase.fixed.as_ref().map(|fixed| fixed.p95_ms)),

@@ -163,17 +163,19 @@ impl Control {
         seen.collect()
     }
 
-    /// Requests a second to plan for: an operator's word, else what is seen where it is enough to matter.
-    pub(super) fn rates(&self) -> BTreeMap<ModelName, f64> {
+    /// Requests a second to plan for, and how many times that: an operator's word as it is, else what is seen where it is
+    /// enough to matter.
+    pub(super) fn rates(&self) -> BTreeMap<ModelName, (f64, f64)> {
         let mut rates = BTreeMap::new();
         if self.inner.config.planning.follow_load {
             for (model, rate) in self.seen_rates() {
                 if LOAD_FLOOR < rate * self.busiest(&model) {
-                    rates.insert(model, rate * HEADROOM);
+                    rates.insert(model, (rate, HEADROOM));
                 }
             }
         }
-        rates.extend(self.orders.rates());
+        let told = self.orders.rates().into_iter();
+        rates.extend(told.map(|(model, rate)| (model, (rate, 1.0))));
         rates
     }
 
