@@ -5,7 +5,10 @@
 use std::process::Command;
 
 use serde_json::Value;
-use splitplace_tests::process::{Process, until};
+use splitplace_tests::{
+    http,
+    process::{Process, until},
+};
 
 fn splitplace() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_splitplace"));
@@ -206,4 +209,92 @@ fn what_operators_lay_down_holds_after_a_kill_and_is_explained() {
     assert_eq!(arm(&free, CHAIN).unwrap()["pinned"], "");
     let (ended, errors) = again.process.terminate().unwrap();
     assert!(ended.success(), "{errors}");
+}
+
+/// A slow node beside the centre, and a fast one behind an uplink on which a tensor takes an eighth of a second.
+const UPLINK: &str = r#"
+[[node]]
+name = "device"
+speed = 0.05
+memory-mb = 100
+[[node]]
+name = "server"
+speed = 0.5
+memory-mb = 100
+[[link]]
+from = "*"
+to = "server"
+rate-mbit = 0.2
+delay-ms = 1
+"#;
+
+/// What a client sends that has a picture's file, by the binary extension.
+fn send_picture(rest: &str, picture: &[u8]) -> u16 {
+    let mut bytes = u32::try_from(picture.len()).unwrap().to_le_bytes().to_vec();
+    bytes.extend_from_slice(picture);
+    let header = serde_json::json!({
+        "inputs": [{
+            "name": "image", "datatype": "BYTES", "shape": [1],
+            "parameters": {"binary_data_size": bytes.len()},
+        }],
+    });
+    let mut body = header.to_string().into_bytes();
+    let length = body.len().to_string();
+    body.extend_from_slice(&bytes);
+    let headers = [
+        ("content-type", "application/octet-stream"),
+        ("inference-header-content-length", &length[..]),
+    ];
+    let path = "/v2/models/fashion-mnist/infer";
+    http::ask(rest, "POST", path, &headers, &body)
+        .unwrap()
+        .status
+}
+
+#[test]
+fn clients_that_send_pictures_have_them_sent_to_the_strong_node_in_one_piece() {
+    let folder = tempfile::tempdir().unwrap();
+    let fleet = folder.path().join("fleet.toml");
+    std::fs::write(&fleet, UPLINK).unwrap();
+    let mut command = splitplace();
+    command.args(["up", "--json", "--free-ports", "--seed", "1"]);
+    command
+        .args(["--load", "fashion-mnist", "--fleet"])
+        .arg(&fleet);
+    for set in [
+        "planning.arms=[\"whole\",\"chain\"]",
+        "planning.drift-ms=100",
+        "workers.silence-ms=20000",
+    ] {
+        command.args(["--set", set]);
+    }
+    let mut process = Process::start(&mut command).unwrap();
+    let told = process.json_line().unwrap();
+    let text = |name: &str| told[name].as_str().unwrap().to_owned();
+    let rest = text("http");
+    let up = Up {
+        process,
+        server: text("grpc"),
+    };
+    // Before anything came, tensors are expected: they take longer to the server than the device for everything.
+    let way = |plan: &Value| arm(plan, "base/whole").map(|arm| arm["way"].clone());
+    up.until("a place beside the centre", |plan| {
+        way(plan).is_some_and(|way| way == "on device")
+    });
+    let picture = image::GrayImage::from_pixel(28, 28, image::Luma([90]));
+    let mut file = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut file, image::ImageFormat::Png)
+        .unwrap();
+    let plan = until("the picture goes to the server", || {
+        for _ in 0..5 {
+            assert_eq!(send_picture(&rest, file.get_ref()), 200);
+        }
+        let plan = up.plan(&["show"]).ok()?;
+        (way(&plan)? == "on server").then_some(plan)
+    })
+    .unwrap();
+    let said = plan["explanation"].as_str().unwrap();
+    assert!(said.contains("the compressed picture"), "{said}");
+    assert!(said.contains("goes to server and nothing is cut"), "{said}");
 }

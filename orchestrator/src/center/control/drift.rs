@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use splitplace_fleet::{Links, NodeId, NodeState, Place};
 use splitplace_link::{LinkShape, probe};
-use splitplace_plan::{ArmPlan, FragmentId, Hop, ModelName};
+use splitplace_plan::{ArmPlan, FragmentId, ModelName};
 use splitplace_proto::control::{self, ProbeSeen, center_message};
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ const LOAD_STEP: f64 = 0.15;
 const LOAD_FLOOR: f64 = 0.3;
 /// By what factor a node has to take longer, or less long, than when it was planned for.
 const SERVICE_STEP: f64 = 1.3;
-/// Share of an arm's response that inputs of another size have to make on the first link.
+/// Share of a response that inputs of another size have to make on some link from the centre.
 const INPUT_STEP: f64 = 0.1;
 /// What is planned for beyond the load that is seen: it is a mean, and the plan has to last.
 const HEADROOM: f64 = 1.2;
@@ -233,29 +233,31 @@ impl Control {
     }
 
     /// The models whose inputs come in another form than they were planned for, in words: the time that this makes on
-    /// the way to a first node has to be a part of the response worth a plan.
+    /// the way to some node, whether it is used now or not, has to be a part of the response worth a plan.
     fn inputs_moved(&self) -> Vec<String> {
         let seen = self.seen_inputs();
+        let alive = self
+            .nodes
+            .values()
+            .filter(|known| known.node.state == NodeState::Alive);
+        let rates = alive.map(|known| {
+            let link = self
+                .drift
+                .links
+                .get(&Place::Center, &Place::from(&known.node.id));
+            link.rate_bytes_per_second
+        });
+        let slowest = rates.fold(f64::INFINITY, f64::min);
         let models = self.plan.models.iter();
         let moved = models.filter_map(|(model, plan)| {
             let now = *seen.get(model)?;
-            let arms = plan.arms.iter();
-            let first = arms.filter_map(|arm| Some((arm, arm.branches.first()?.hops.first()?)));
-            let is_moved = |(arm, hop): (&ArmPlan, &Hop)| {
-                let link = self
-                    .drift
-                    .links
-                    .get(&Place::Center, &Place::from(&hop.node));
-                let before = self.drift.inputs.get(model).copied();
-                #[expect(clippy::cast_precision_loss, reason = "bytes of a sample")]
-                let before = before.unwrap_or(hop.bytes_in as f64);
-                let seconds = (now - before).abs() / link.rate_bytes_per_second;
-                (INPUT_STEP * arm.predicted.as_secs_f64() < seconds).then_some(before)
-            };
-            let before = first.filter_map(is_moved).next()?;
-            Some(format!(
-                "inputs of {model} come as {now:.0} bytes instead of {before:.0}"
-            ))
+            let soonest = plan.arms.iter().min_by_key(|arm| arm.predicted)?;
+            #[expect(clippy::cast_precision_loss, reason = "bytes of a sample")]
+            let planned = soonest.branches.first()?.hops.first()?.bytes_in as f64;
+            let before = self.drift.inputs.get(model).copied().unwrap_or(planned);
+            let seconds = (now - before).abs() / slowest;
+            (INPUT_STEP * soonest.predicted.as_secs_f64() < seconds)
+                .then(|| format!("inputs of {model} come as {now:.0} bytes instead of {before:.0}"))
         });
         moved.collect()
     }
