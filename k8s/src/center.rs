@@ -177,6 +177,9 @@ pub enum CenterError {
     /// It answered "no".
     #[error("{0}")]
     Refused(String),
+    /// It has no such package, neither in a folder nor in its store.
+    #[error("{0}")]
+    Missing(String),
 }
 
 /// An orchestrator.

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What the operator knows of its release.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// Namespace that is looked after.
     pub namespace: String,
@@ -175,13 +175,18 @@ fn conditions_of(view: &View<'_>, todo: &mut Vec<Todo>) -> Vec<Said> {
         ];
     }
     todo.extend(view.old_jobs.iter().cloned().map(Todo::Discard));
-    let fetched = fetch::state(model, view.job, view.settings);
+    let fetched = fetch::state(model, view.job, missed(view), view.now, view.settings);
+    let is_news = fetched == FetchState::Done;
     let is_there = match &fetched {
         FetchState::Missing(job) => {
             todo.push(Todo::Fetch(job.clone()));
             false
         }
-        FetchState::NotNeeded | FetchState::Done => true,
+        FetchState::Lost(job) => {
+            todo.push(Todo::Discard(job.clone()));
+            false
+        }
+        FetchState::NotNeeded | FetchState::Done | FetchState::NotFound => true,
         FetchState::Running | FetchState::Failed(_) | FetchState::Impossible(_) => false,
     };
     let fetched = fetched.said();
@@ -204,7 +209,7 @@ fn conditions_of(view: &View<'_>, todo: &mut Vec<Todo>) -> Vec<Said> {
             return vec![fetched, ready];
         }
     };
-    let accepted = accept(view, seen, todo);
+    let accepted = accept(view, seen, is_news, todo);
     if accepted.is_true != Some(true) {
         let ready = Said {
             kind: "Ready",
@@ -236,8 +241,17 @@ fn conditions_of(view: &View<'_>, todo: &mut Vec<Todo>) -> Vec<Said> {
     vec![accepted, fetched, placed, kept, ready]
 }
 
-/// Orders the model when it has to be, and says whether the orchestrator took the order.
-fn accept(view: &View<'_>, seen: &Seen, todo: &mut Vec<Todo>) -> Said {
+/// When the orchestrator last said that it has no such package.
+fn missed(view: &View<'_>) -> Option<Timestamp> {
+    let outcome = view.outcome?;
+    let is_present = Some(outcome.generation) == view.model.metadata.generation;
+    let is_missing = matches!(outcome.result, Err(CenterError::Missing(_)));
+    (is_present && is_missing).then_some(outcome.at)
+}
+
+/// Orders the model when it has to be, and says whether the orchestrator took the order. `is_news` when a package has come
+/// since it last said that it has none.
+fn accept(view: &View<'_>, seen: &Seen, is_news: bool, todo: &mut Vec<Todo>) -> Said {
     let model = view.model;
     let generation = model.metadata.generation.unwrap_or_default();
     let before = model.status.as_ref();
@@ -317,7 +331,7 @@ fn accept(view: &View<'_>, seen: &Seen, todo: &mut Vec<Todo>) -> Said {
             }
         }
         Err(error) => {
-            if is_time {
+            if is_time || (is_news && missed(view).is_some()) {
                 todo.push(order());
             }
             match error {
@@ -325,6 +339,15 @@ fn accept(view: &View<'_>, seen: &Seen, todo: &mut Vec<Todo>) -> Said {
                     Said::unknown("Accepted", "OrchestratorUnreachable", error.to_string())
                 }
                 CenterError::Refused(why) => Said::no("Accepted", "Refused", why),
+                CenterError::Missing(why) if view.model.spec.source.stored.is_some() => Said::no(
+                    "Accepted",
+                    "Refused",
+                    format!(
+                        "{why}: it has no such package, neither in its folder nor in its store; put it there, or say in \
+                         spec.source where it is"
+                    ),
+                ),
+                CenterError::Missing(why) => Said::no("Accepted", "Refused", why),
             }
         }
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use splitplace_k8s::{
     cluster,
     decide::Settings,
-    fetch::FetchSettings,
+    fetch::{FetchPod, FetchSettings},
     lease::LeaseOptions,
     operator::{self, Options, Pulse},
 };
@@ -65,6 +65,10 @@ pub(crate) struct Operator {
     /// The folder on it.
     #[arg(long, value_name = "DIR", default_value = "")]
     models_path: String,
+    /// What the pods of these jobs need besides, as JSON: ca (secret or configMap, and key), imagePullSecrets,
+    /// nodeSelector, tolerations.
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = fetch_pod)]
+    fetch_pod: FetchPod,
     /// Address for probes and Prometheus.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -72,6 +76,10 @@ pub(crate) struct Operator {
 
 /// After something happened, how long to wait for more.
 const SETTLE: Duration = Duration::from_millis(100);
+
+fn fetch_pod(text: &str) -> Result<FetchPod, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
 
 pub(crate) async fn run(args: Operator) -> Result<ExitCode> {
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
@@ -109,6 +117,7 @@ pub(crate) async fn run(args: Operator) -> Result<ExitCode> {
                 pull_policy: args.fetch_pull_policy,
                 claim,
                 path: args.models_path,
+                pod: args.fetch_pod,
             }),
             tolerated: args.tolerated,
         },
@@ -116,4 +125,26 @@ pub(crate) async fn run(args: Operator) -> Result<ExitCode> {
     let center = Arc::new(Remote::new(args.server));
     operator::run(client, options, center, pulse, fleet::asked_to_stop()).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The chart's values come as they are.
+    #[test]
+    fn a_fetching_pods_needs_are_read_and_a_misspelt_one_is_refused() {
+        let text = r#"{"ca": {"secret": "house", "configMap": "", "key": "ca.crt"}, "imagePullSecrets": [{"name": "r"}],
+            "nodeSelector": {"disk": "large"}, "tolerations": [{"key": "edge", "operator": "Exists"}]}"#;
+        let pod = fetch_pod(text).unwrap();
+        assert_eq!(
+            (
+                pod.ca.secret.as_str(),
+                pod.image_pull_secrets[0].name.as_str()
+            ),
+            ("house", "r")
+        );
+        assert_eq!(pod.tolerations[0].key.as_deref(), Some("edge"));
+        assert!(fetch_pod(r#"{"pullSecrets": []}"#).is_err());
+    }
 }

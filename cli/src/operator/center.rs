@@ -61,7 +61,11 @@ impl Remote {
             *self.client.lock().await = None;
             return CenterError::Unreachable(status.message().to_owned());
         }
-        CenterError::Refused(status.message().to_owned())
+        let why = status.message().to_owned();
+        match status.code() {
+            Code::NotFound => CenterError::Missing(why),
+            _ => CenterError::Refused(why),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use splitplace_k8s::{
     decide::Settings,
-    fetch::FetchSettings,
+    fetch::{FetchPod, FetchSettings},
     lease::LeaseOptions,
     operator::{self, Options, Pulse},
 };
@@ -73,6 +73,7 @@ pub(crate) fn settings() -> Settings {
             pull_policy: "IfNotPresent".into(),
             claim: "sp-splitplace-store".into(),
             path: "models".into(),
+            pod: FetchPod::default(),
         }),
         tolerated: vec!["edge".into()],
     }

@@ -1,5 +1,7 @@
 //! Stories of models.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use serde_json::json;
 use splitplace_k8s::{center::CenterError, operator::Options};
 
@@ -193,6 +195,91 @@ async fn a_source_that_comes_back_is_fetched_again() {
         all = made(&fake);
     }
     assert_eq!(all[0], all[all.len() - 1]);
+    operator.stop().await;
+}
+
+/// A model from a claim whose job has ended at `ended`, and that is served.
+async fn fetched_at(fake: &Fake, ended: &str) -> String {
+    let source = json!({"claim": {"name": "usb", "path": "nets"}});
+    fake.put("edgemodels", model("clothes", &json!({"source": source})));
+    fake.until("fetching", |fake| !jobs(fake).is_empty()).await;
+    let job = jobs(fake).pop().unwrap();
+    finish(fake, &job, ended);
+    ready(fake, "clothes").await;
+    job
+}
+
+fn jobs(fake: &Fake) -> Vec<String> {
+    let writes = fake.writes();
+    let jobs = writes
+        .iter()
+        .filter_map(|write| write.strip_prefix("PATCH jobs "));
+    jobs.map(str::to_owned).collect()
+}
+
+fn finish(fake: &Fake, job: &str, at: &str) {
+    let status = json!({"succeeded": 1, "completionTime": at});
+    fake.put("jobs", json!({"metadata": {"name": job}, "status": status}));
+}
+
+#[tokio::test]
+async fn a_package_that_was_lost_with_its_claim_is_fetched_again() {
+    let (fake, center) = (Fake::new(), Story::new());
+    let operator = start(&fake, &center, "a");
+    let job = fetched_at(&fake, "2026-01-01T00:00:00Z").await;
+    operator.stop().await;
+    // The orchestrator comes back with an empty claim, and the operator is another one.
+    center.answers(Err(CenterError::Missing(
+        "no such model in the repository".into(),
+    )));
+    center.change(|seen| seen.models.clear());
+    let operator = start(&fake, &center, "b");
+    fake.until("the job is gone, and is made again", |fake| {
+        let deleted = fake
+            .writes()
+            .iter()
+            .any(|write| *write == format!("DELETE jobs {job}"));
+        deleted && 2 <= jobs(fake).len() && said(fake, "clothes", "Ready") == "False Fetching"
+    })
+    .await;
+    assert!(
+        fake.reasons().iter().any(|reason| reason == "Lost"),
+        "{:?}",
+        fake.reasons()
+    );
+    let asked = center.calls().len();
+    center.answers(Ok(Vec::new()));
+    finish(&fake, &job, &jiff::Timestamp::now().to_string());
+    ready(&fake, "clothes").await;
+    // At once, not when it would be time for another try.
+    assert_eq!(center.calls().len(), asked + 1);
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn a_package_that_comes_and_is_not_found_is_not_fetched_for_ever() {
+    let (fake, center) = (Fake::new(), Story::new());
+    center.answers(Err(CenterError::Missing(
+        "no such model in the repository".into(),
+    )));
+    let operator = start(&fake, &center, "a");
+    let source = json!({"claim": {"name": "usb", "path": "nets"}});
+    fake.put("edgemodels", model("clothes", &json!({"source": source})));
+    fake.until("fetching", |fake| !jobs(fake).is_empty()).await;
+    let job = jobs(&fake).pop().unwrap();
+    let now = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(60);
+    finish(&fake, &job, &now.to_string());
+    fake.until("not found", |fake| {
+        said(fake, "clothes", "Fetched") == "False NotFound"
+    })
+    .await;
+    assert!(message(&fake, "clothes", "Fetched").contains("--models-claim"));
+    let passes = operator.pulse.passes.load(Relaxed);
+    fake.until("some more passes", |_| {
+        passes + 5 < operator.pulse.passes.load(Relaxed)
+    })
+    .await;
+    assert_eq!(jobs(&fake).len(), 1);
     operator.stop().await;
 }
 

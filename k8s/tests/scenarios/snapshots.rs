@@ -56,9 +56,31 @@ fn jobs_that_fetch() {
         ),
     ] {
         let model = typed("clothes", &json!({"source": source}));
-        let settings = settings();
+        let mut settings = settings();
+        // Only what goes over a network needs to be trusted, and only a registry asks who asks.
+        let pod = json!({
+            "ca": {"configMap": "house", "key": "root.pem"},
+            "imagePullSecrets": [{"name": "registry"}, {"name": "other"}],
+            "nodeSelector": {"disk": "large"},
+            "tolerations": [{"key": "edge", "operator": "Exists"}],
+        });
+        settings.fetch.as_mut().unwrap().pod = serde_json::from_value(pod).unwrap();
         let job = fetch::desired(&model, &settings, settings.fetch.as_ref().unwrap());
         same(&format!("fetch-{name}.json"), &job);
+    }
+}
+
+#[test]
+fn a_job_without_wishes_has_none_of_their_fields() {
+    let source = json!({"hostPath": {"path": "/srv/nets"}});
+    let (model, settings) = (typed("clothes", &json!({"source": source})), settings());
+    let job = fetch::desired(&model, &settings, settings.fetch.as_ref().unwrap());
+    let job = serde_json::to_value(job).unwrap();
+    let pod = &job["spec"]["template"]["spec"];
+    assert_eq!(pod["volumes"].as_array().unwrap().len(), 2);
+    for word in ["tolerations", "imagePullSecrets", "nodeSelector"] {
+        let is_empty = pod[word].is_null() || pod[word] == json!([]) || pod[word] == json!({});
+        assert!(is_empty, "{word}");
     }
 }
 
