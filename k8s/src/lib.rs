@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`model`], [`node`] (the resources), [`center`] (what is asked of an orchestrator),
 //! [`conditions`], [`status`], [`tell`], [`decide`], [`nodes`], [`fetch`] (pure), [`cluster`], [`lease`],
-//! [`pass`], [`operator`] (the edge), [`crds`], [`look`] (for `doctor`).
+//! [`pass`], [`operator`] (the edge), [`crds`], then for `doctor` [`look`], [`rights`], [`drift`] (pure).
 //!
 //! Deliberately absent: sockets of its own, the environment, prost, any decision about requests.
 
@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod conditions;
 pub mod crds;
 pub mod decide;
+pub mod drift;
 pub mod fetch;
 pub mod lease;
 pub mod look;
@@ -25,6 +26,7 @@ pub mod node;
 pub mod nodes;
 pub mod operator;
 pub mod pass;
+pub mod rights;
 pub mod status;
 pub mod tell;
 

@@ -42,8 +42,10 @@ struct State {
     log: Vec<(u64, String, &'static str, Value)>,
     /// Watches from before this version have expired.
     expired: u64,
-    /// `verb plural` that is refused.
+    /// `verb plural` that is refused; with an account and a colon before it, to that account.
     denied: BTreeSet<String>,
+    /// The time that it tells, when that is not the real one.
+    date: Option<String>,
     requests: Vec<String>,
 }
 
@@ -176,6 +178,11 @@ impl Fake {
         };
     }
 
+    /// Tells another time than the real one, as `Fri, 27 Nov 2026 23:05:46 GMT`.
+    pub fn tell_time(&self, date: &str) {
+        self.state.lock().date = Some(date.to_owned());
+    }
+
     /// Every open watch ends, as when a connection breaks. With `expire`, none can go on where it was.
     pub fn break_watches(&self, expire: bool) {
         if expire {
@@ -263,7 +270,13 @@ impl Fake {
     pub fn answer(&self, request: Request<Bytes>) -> Response<Out> {
         let (parts, bytes) = request.into_parts();
         if parts.uri.path() == "/version" {
-            return reply(&json!({"major": "1", "minor": "33", "gitVersion": "v1.33.0"}));
+            let version = json!({"major": "1", "minor": "33", "gitVersion": "v1.33.0"});
+            let mut answer = reply(&version);
+            if let Some(date) = &self.state.lock().date {
+                let date = date.parse().unwrap();
+                answer.headers_mut().insert(http::header::DATE, date);
+            }
+            return answer;
         }
         let mut path: Vec<&str> = parts
             .uri
@@ -366,14 +379,26 @@ impl Fake {
 
     fn create(&self, plural: &str, mut object: Value) -> Response<Out> {
         let mut state = self.state.lock();
-        if plural == "selfsubjectaccessreviews" {
-            let asked = &object["spec"]["resourceAttributes"];
+        if plural == "subjectaccessreviews" {
+            let (spec, of) = (object["spec"].clone(), |value: &Value| {
+                value.as_str().unwrap_or_default().to_owned()
+            });
+            let asked = &spec["resourceAttributes"];
+            let user = of(&spec["user"]);
+            let account = user.rsplit(':').next().unwrap_or_default();
             let what = format!(
-                "{} {}",
-                asked["verb"].as_str().unwrap_or_default(),
-                asked["resource"].as_str().unwrap_or_default()
+                "{account}: {} {}",
+                of(&asked["verb"]),
+                of(&asked["resource"])
             );
             object["status"] = json!({"allowed": !state.denied.contains(&what)});
+            return reply(&object);
+        }
+        if plural == "selfsubjectrulesreviews" {
+            // Whoever asks may look at everything, and do nothing.
+            let rules = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}]);
+            object["status"] =
+                json!({"resourceRules": rules, "nonResourceRules": [], "incomplete": false});
             return reply(&object);
         }
         let key = (

@@ -6,7 +6,11 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    doctor::{Finding, Level, cluster, links, machine},
+    doctor::{
+        Finding, Level,
+        cluster::{self, Place},
+        links, machine,
+    },
     fleet, output,
 };
 
@@ -18,9 +22,12 @@ pub(crate) struct Doctor {
     /// Namespace of the release.
     #[arg(long, short = 'n', env = "POD_NAMESPACE", default_value = "default")]
     namespace: String,
-    /// What the release's objects are named after.
-    #[arg(long, default_value = "splitplace")]
-    release: String,
+    /// Helm's name of the release; without it, every part of SplitPlace in the namespace.
+    #[arg(long)]
+    release: Option<String>,
+    /// Secret with a certificate, instead of those that carry SplitPlace's label; can be given many times.
+    #[arg(long = "certificate", value_name = "SECRET")]
+    certificates: Vec<String>,
     /// Port that should be free; can be given many times.
     #[arg(long = "port", value_name = "PORT", default_values_t = [8000, 8001, 8002, 8003, 8010])]
     ports: Vec<u16>,
@@ -50,7 +57,14 @@ pub(crate) async fn run(args: Doctor) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut findings = if args.cluster {
-        cluster::look(&args.namespace, &args.release).await?
+        cluster::look(&Place {
+            namespace: args.namespace,
+            release: args.release,
+            certificates: args.certificates,
+            // Every pod is told where the API server is.
+            is_inside: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+        })
+        .await?
     } else {
         machine::look(&args.ports, &args.names, args.certs.as_ref()).await
     };

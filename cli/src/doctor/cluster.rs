@@ -1,96 +1,117 @@
-//! A cluster: version, nodes and images, definitions, rights, pods, certificates.
+//! A cluster: version, clocks, nodes and images, definitions, rights, pods, names, certificates.
+
+mod clocks;
+mod images;
+mod rights;
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
 use splitplace_k8s::{
     Client, cluster,
-    look::{self, NodeFacts, PodFacts},
+    drift::Way,
+    look::{self, DefinitionFacts, NodeFacts, PodFacts},
 };
 
-use super::{Finding, machine::certificate};
+use super::{Finding, machine};
 use crate::command::certs::now;
 
 /// Oldest version with everything that the chart uses (the preStop action `sleep`).
 const VERSION: (u32, u32) = (1, 30);
 
-/// What the operator has to be able to do: verb, group, resource.
-const RIGHTS: [(&str, &str, &str); 8] = [
-    ("list", "splitplace.dev", "edgemodels"),
-    ("watch", "splitplace.dev", "edgemodels"),
-    ("patch", "splitplace.dev", "edgemodels/status"),
-    ("create", "splitplace.dev", "edgenodes"),
-    ("create", "coordination.k8s.io", "leases"),
-    ("create", "events.k8s.io", "events"),
-    ("create", "batch", "jobs"),
-    ("patch", "", "nodes"),
-];
+/// What is looked at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    /// Namespace of the release.
+    pub(crate) namespace: String,
+    /// Helm's name of the release; any in the namespace without it.
+    pub(crate) release: Option<String>,
+    /// Secrets with certificates, besides those that pods mount.
+    pub(crate) certificates: Vec<String>,
+    /// Whether this process is in the cluster.
+    pub(crate) is_inside: bool,
+}
+
+impl Place {
+    fn label(&self) -> String {
+        match &self.release {
+            Some(release) => format!("app.kubernetes.io/instance={release}"),
+            None => "app.kubernetes.io/name=splitplace".into(),
+        }
+    }
+}
 
 /// Everything about the cluster that the kubeconfig, or the pod's account, leads to.
-pub(crate) async fn look(namespace: &str, release: &str) -> Result<Vec<Finding>> {
+pub(crate) async fn look(place: &Place) -> Result<Vec<Finding>> {
     let client: Client = cluster::connect().await?;
+    let namespace = place.namespace.as_str();
     let mut findings = vec![match look::version(&client).await {
         Ok(text) => version(&text),
         Err(error) => {
             return Ok(vec![Finding::bad(
                 "API server",
                 error.to_string(),
-                "is the cluster up, and KUBECONFIG right?",
+                "is the cluster up, and KUBECONFIG right? On k3s: export KUBECONFIG=/etc/rancher/k3s/k3s.yaml",
             )]);
         }
     }];
-    match look::nodes(&client, "splitplace").await {
-        Ok(nodes) => findings.extend(nodes.iter().flat_map(node)),
-        Err(error) => findings.push(Finding::doubt("nodes", error.to_string(), "")),
-    }
-    findings.push(match look::definitions(&client).await {
-        Ok(wrong) if wrong.is_empty() => {
-            Finding::good("definitions", "EdgeModel and EdgeNode are there")
+    let date = match look::clock(&client).await {
+        Ok(told) => {
+            findings.push(clocks::own(told.map(|(ahead, _)| ahead)));
+            told.map(|(_, date)| date)
         }
-        Ok(wrong) => Finding::bad(
-            "definitions",
-            wrong.join("; "),
-            "splitplace crds | kubectl apply --server-side -f -",
-        ),
-        Err(error) => Finding::doubt("definitions", error.to_string(), ""),
-    });
-    let mut missing = BTreeSet::new();
-    for (verb, group, resource) in RIGHTS {
-        if look::may(&client, namespace, verb, group, resource).await == Some(false) {
-            missing.insert(format!("{verb} {resource}"));
+        Err(error) => {
+            findings.push(unseen("clock", &error));
+            None
         }
+    };
+    let pods = match look::pods(&client, namespace, &place.label()).await {
+        Ok(pods) => {
+            findings.extend(pods.iter().map(pod));
+            if pods.is_empty() {
+                findings.push(Finding::doubt(
+                    "pods",
+                    format!("none with {} in {namespace}", place.label()),
+                    "helm list -A shows where a release is; then --namespace, and --release when its chart has another name",
+                ));
+            }
+            pods
+        }
+        Err(error) => {
+            findings.push(unseen("pods", &error));
+            Vec::new()
+        }
+    };
+    match look::nodes(&client).await {
+        Ok(nodes) => {
+            findings.extend(nodes.iter().flat_map(node));
+            findings.extend(images::on(&nodes, &pods));
+            if let Some(date) = date {
+                match look::heartbeats(&client).await {
+                    Ok(beats) => findings.extend(clocks::of_nodes(&nodes, &beats, date)),
+                    Err(error) => findings.push(unseen("clocks of nodes", &error)),
+                }
+            }
+        }
+        Err(error) => findings.push(unseen("nodes", &error)),
     }
-    findings.push(if missing.is_empty() {
-        Finding::good("rights", "this account may do all that the operator does")
-    } else {
-        let missing: Vec<_> = missing.into_iter().collect();
-        let mend =
-            "fine for your own account; the operator's are in the chart's templates/rbac.yaml";
-        Finding::doubt(
-            "rights",
-            format!("this account may not {}", missing.join(", ")),
-            mend,
-        )
-    });
-    match look::pods(&client, namespace).await {
-        Ok(pods) if pods.is_empty() => findings.push(Finding::doubt(
-            "pods",
-            format!("none of SplitPlace in {namespace}"),
-            "helm list -A shows where it is; then --namespace",
-        )),
-        Ok(pods) => findings.extend(pods.iter().map(pod)),
-        Err(error) => findings.push(Finding::doubt("pods", error.to_string(), "")),
+    match look::definitions(&client).await {
+        Ok(all) => findings.extend(all.iter().map(definition)),
+        Err(error) => findings.push(unseen("definitions", &error)),
     }
-    let secrets = ["ca", "orchestrator-tls", "worker-tls"].map(|part| format!("{release}-{part}"));
-    match look::certificates(&client, namespace, &secrets).await {
-        Ok(found) => findings.extend(
-            found
-                .iter()
-                .map(|(name, pem)| certificate(name, pem, now())),
-        ),
-        Err(error) => findings.push(Finding::doubt("certificates", error.to_string(), "")),
+    findings.extend(rights::of(&client, namespace, &pods).await);
+    match look::services(&client, namespace, &place.label()).await {
+        Ok(services) => findings.extend(names(place, &services)),
+        Err(error) => findings.push(unseen("names", &error)),
     }
+    findings.extend(certificates(&client, place, &pods).await);
     Ok(findings)
+}
+
+/// What this account may not look at.
+fn unseen(what: &str, error: &cluster::Error) -> Finding {
+    let mend = "use an account that may look at it (kubectl auth can-i --list), or leave this out";
+    Finding::doubt(what, error.to_string(), mend)
 }
 
 fn version(text: &str) -> Finding {
@@ -107,6 +128,50 @@ fn version(text: &str) -> Finding {
         return Finding::bad("API server", text, mend);
     }
     Finding::good("API server", text)
+}
+
+/// Differences that are named one by one.
+const NAMED: usize = 6;
+
+fn definition(facts: &DefinitionFacts) -> Finding {
+    let what = format!("definition {}", facts.name);
+    let install = "splitplace crds | kubectl apply --server-side --force-conflicts -f -";
+    let Some(drift) = &facts.drift else {
+        let mend = format!("{install}; or helm upgrade with crds.install=true");
+        return Finding::bad(&what, "is missing", mend);
+    };
+    if drift.is_empty() {
+        return Finding::good(&what, "is that of this program, field by field");
+    }
+    let of = |way: Way| {
+        let same = drift.iter().filter(|one| one.way == way);
+        let places: Vec<&str> = same.map(|one| one.place.as_str()).collect();
+        let rest = places.len().saturating_sub(NAMED);
+        let named = places[..places.len() - rest].join(", ");
+        let more = if rest == 0 {
+            String::new()
+        } else {
+            format!(" and {rest} more")
+        };
+        (!places.is_empty()).then(|| format!("{named}{more}"))
+    };
+    let said = [
+        of(Way::Lacks).map(|list| format!("the cluster's lacks {list}")),
+        of(Way::Besides)
+            .map(|list| format!("the cluster's has {list}, which this program does not know")),
+        of(Way::Other).map(|list| format!("{list}: another form")),
+    ];
+    let seen = said.into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let is_newer = drift.iter().all(|one| one.way == Way::Besides);
+    if is_newer {
+        let mend = "the cluster's is newer: look with the release's own version of splitplace, or upgrade the release";
+        return Finding::doubt(&what, seen, mend);
+    }
+    Finding::bad(
+        &what,
+        seen,
+        format!("when this program is that of the release: {install}"),
+    )
 }
 
 fn node(node: &NodeFacts) -> Vec<Finding> {
@@ -135,12 +200,6 @@ fn node(node: &NodeFacts) -> Vec<Finding> {
             format!("{} has no image", node.arch),
             mend,
         ));
-    }
-    // A kubelet lists its largest images only, fifty of them by default.
-    if node.images.is_empty() {
-        let mend = "without internet, copy the image's archive to /var/lib/rancher/k3s/agent/images/ there; \
-                    docs/kubernetes-air-gap.md";
-        findings.push(Finding::doubt(&name, "the image is not seen on it", mend));
     }
     findings
 }
@@ -179,8 +238,76 @@ fn pod(pod: &PodFacts) -> Finding {
     }
 }
 
+/// The Services by name, from inside; from outside, how to ask from inside.
+fn names(place: &Place, services: &[String]) -> Vec<Finding> {
+    let full = |name: &String| format!("{name}.{}.svc", place.namespace);
+    if place.is_inside {
+        return services
+            .iter()
+            .map(|name| machine::resolve(&full(name)))
+            .collect();
+    }
+    let Some(first) = services.first() else {
+        return Vec::new();
+    };
+    let all: Vec<String> = services
+        .iter()
+        .map(|name| format!("--name {}", full(name)))
+        .collect();
+    let mend = format!(
+        "from inside: kubectl -n {} exec deploy/{first}-operator -- /splitplace doctor {}",
+        place.namespace,
+        all.join(" ")
+    );
+    let seen = "the cluster's names lead somewhere inside it only, and this is outside";
+    vec![Finding::doubt("names", seen, mend)]
+}
+
+async fn certificates(client: &Client, place: &Place, pods: &[PodFacts]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mounted: BTreeSet<String> = pods.iter().flat_map(|pod| pod.secrets.clone()).collect();
+    let mut names = mounted.clone();
+    names.extend(place.certificates.iter().cloned());
+    if place.certificates.is_empty() {
+        // The authority is in no pod.
+        match look::certificate_names(client, &place.namespace).await {
+            Ok(labelled) => names.extend(labelled),
+            Err(error) => findings.push(Finding::doubt(
+                "certificates",
+                error.to_string(),
+                "name them: --certificate SECRET, once for each; those that pods mount are looked at anyway",
+            )),
+        }
+    }
+    let names: Vec<String> = names.into_iter().collect();
+    match look::certificates(client, &place.namespace, &names).await {
+        Ok(found) => findings.extend(found.iter().map(|(name, pem)| match pem {
+            Some(pem) => machine::certificate(name, pem, now()),
+            None => missing(name, mounted.contains(name)),
+        })),
+        Err(error) => findings.push(unseen("certificates", &error)),
+    }
+    findings
+}
+
+fn missing(name: &str, is_mounted: bool) -> Finding {
+    let mend = "helm upgrade without --no-hooks makes it (tls.mode=selfIssued); with tls.mode=existing or certManager \
+                whoever makes secrets there has to";
+    let seen = format!("there is no secret {name}");
+    if is_mounted {
+        return Finding::bad("certificate", format!("{seen}, and pods wait for it"), mend);
+    }
+    Finding::bad(
+        "certificate",
+        seen,
+        "is it spelled right, and in this namespace? kubectl get secrets",
+    )
+}
+
 #[cfg(test)]
 mod tests {
+    use splitplace_k8s::drift::Drift;
+
     use super::*;
     use crate::doctor::Level;
 
@@ -221,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_the_image_is_doubted() {
+    fn a_board_without_an_image_is_bad() {
         let facts = NodeFacts {
             name: "n".into(),
             arch: "arm64".into(),
@@ -230,12 +357,57 @@ mod tests {
         };
         assert_eq!(
             node(&facts).iter().map(|f| f.level).max(),
-            Some(Level::Doubt)
+            Some(Level::Good)
         );
         let armv7 = NodeFacts {
             arch: "arm".into(),
             ..facts
         };
         assert_eq!(node(&armv7).iter().map(|f| f.level).max(), Some(Level::Bad));
+    }
+
+    #[test]
+    fn a_definition_that_lacks_something_is_bad_and_a_newer_one_is_a_doubt() {
+        let with = |drift: Vec<(Way, &str)>| {
+            let drift = drift.into_iter().map(|(way, place)| Drift {
+                way,
+                place: place.into(),
+            });
+            definition(&DefinitionFacts {
+                name: "d".into(),
+                drift: Some(drift.collect()),
+            })
+        };
+        assert_eq!(with(vec![]).level, Level::Good);
+        assert_eq!(
+            with(vec![(Way::Besides, "v1alpha1 spec.new")]).level,
+            Level::Doubt
+        );
+        let both = with(vec![
+            (Way::Besides, "v1alpha1 spec.new"),
+            (Way::Lacks, "v1alpha1 spec.old"),
+        ]);
+        assert_eq!(both.level, Level::Bad);
+        assert!(
+            both.seen.contains("lacks v1alpha1 spec.old") && both.mend.contains("splitplace crds")
+        );
+        assert!(with(vec![(Way::Lacks, "x"); 9]).seen.contains("and 3 more"));
+    }
+
+    #[test]
+    fn names_are_asked_for_inside_and_explained_outside() {
+        let services = ["sp-splitplace".to_owned()];
+        let mut place = Place {
+            namespace: "edge".into(),
+            ..Place::default()
+        };
+        assert!(
+            names(&place, &services)[0]
+                .mend
+                .contains("--name sp-splitplace.edge.svc")
+        );
+        place.is_inside = true;
+        let found = names(&place, &["localhost.invalid".to_owned()]);
+        assert_eq!(found[0].level, Level::Bad);
     }
 }

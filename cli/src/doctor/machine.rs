@@ -150,7 +150,8 @@ fn clock(root: &Path, now: i64) -> Finding {
     )
 }
 
-fn resolve(name: &str) -> Finding {
+/// Whether a name leads anywhere.
+pub(crate) fn resolve(name: &str) -> Finding {
     let with_port = if name.contains(':') {
         name.to_owned()
     } else {

@@ -85,22 +85,85 @@ fn a_cluster_is_looked_at_from_outside() {
     let image = serde_json::json!([{"names": ["docker.io/library/splitplace:0.1.0"]}]);
     fake.put("nodes", node("attic", "True", image));
     fake.put("nodes", node("cellar", "False", serde_json::json!([])));
-    fake.deny("create leases", true);
-    let output = splitplace()
-        .args(["doctor", "--cluster", "--json", "-n", "edge"])
-        .env("KUBECONFIG", &config)
-        .output()
+    let part = |name: &str, args: &[&str], node: &str, id: &str| {
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "splitplace"}},
+            "spec": {
+                "serviceAccountName": "sp-operator", "nodeName": node,
+                "containers": [{"name": "it", "image": "splitplace:0.1.0", "args": args}],
+                "volumes": [{"name": "tls", "secret": {"secretName": "own-tls"}}],
+            },
+            "status": {"phase": "Running", "containerStatuses": [{"name": "it", "ready": true, "restartCount": 0,
+                "image": "", "imageID": id}]},
+        })
+    };
+    let args = ["operator", "--lease=sp-operator", "--watch-nodes=true"];
+    fake.put("pods", part("sp-operator-1", &args, "attic", "sha256:aa"));
+    fake.put("pods", part("sp-worker-1", &["worker"], "cellar", ""));
+    fake.put(
+        "services",
+        serde_json::json!({"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "sp", "labels": {"app.kubernetes.io/name": "splitplace"}}}),
+    );
+    // One definition as it is printed, but for a field far down; the other one is not there.
+    let mut definition = serde_json::to_value(&splitplace_k8s::crds::all()[0].1).unwrap();
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/sla/properties";
+    let sla = definition
+        .pointer_mut(spec)
+        .unwrap()
+        .as_object_mut()
         .unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
-    let of = |what: &str, word: &str| {
+    assert!(sla.remove("share").is_some());
+    fake.put("customresourcedefinitions", definition);
+    fake.tell_time("Fri, 27 Nov 2020 12:00:00 GMT");
+    fake.deny("sp-operator: create jobs", true);
+    let look = || {
+        let output = splitplace()
+            .args(["doctor", "--cluster", "--json", "-n", "edge"])
+            .env("KUBECONFIG", &config)
+            .env_remove("KUBERNETES_SERVICE_HOST")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        serde_json::from_slice::<Vec<serde_json::Value>>(&output.stdout).unwrap()
+    };
+    let findings = look();
+    let of = |findings: &[serde_json::Value], what: &str, word: &str| {
         let found = findings
             .iter()
             .find(|f| f["what"] == what && f["seen"].as_str().unwrap().contains(word));
         found.unwrap_or_else(|| panic!("{what} {word}: {findings:#?}"))["level"].clone()
     };
-    assert_eq!(of("node attic", "arm64"), "good");
-    assert_eq!(of("node cellar", "not ready"), "bad");
-    assert_eq!(of("definitions", "missing"), "bad");
-    assert_eq!(of("rights", "create leases"), "doubt");
+    for (what, word, level) in [
+        ("node attic", "arm64", "good"),
+        ("node cellar", "not ready", "bad"),
+        ("image on attic", "splitplace:0.1.0 is there", "good"),
+        ("image on cellar", "not seen", "doubt"),
+        (
+            "definition edgemodels.splitplace.dev",
+            "lacks v1alpha1 spec.sla.share",
+            "bad",
+        ),
+        ("definition edgenodes.splitplace.dev", "missing", "bad"),
+        (
+            "rights of the operator",
+            "edge:sp-operator may not create jobs",
+            "bad",
+        ),
+        ("clock", "ahead of the API server", "bad"),
+        ("names", "inside", "doubt"),
+        ("certificate", "no secret own-tls, and pods wait", "bad"),
+    ] {
+        assert_eq!(of(&findings, what, word), level, "{what}");
+    }
+    for finding in &findings {
+        let (level, mend) = (&finding["level"], finding["mend"].as_str().unwrap());
+        assert!(level == "good" || !mend.is_empty(), "{finding}");
+    }
+    // Who may not ask about others is told about themselves, and that it is so.
+    fake.deny("POST subjectaccessreviews", true);
+    let findings = look();
+    let who = "may not be asked about; this account may not create leases";
+    assert_eq!(of(&findings, "rights of the operator", who), "doubt");
 }
