@@ -2,18 +2,20 @@
 # Builds the image for amd64, and for arm64 where a cross toolchain is there, with whatever this machine
 # has; then the bundle for places without internet.
 #
-#   image/build.sh                      # image/out/splitplace-VERSION.oci.tar, sbom.json
+#   image/build.sh                      # image/out/splitplace-VERSION.oci.tar, sbom-ARCH.json
 #   image/build.sh --with buildah       # or docker, or hand (the default: an archive written by oci.py)
 #   image/build.sh --bundle             # image/out/splitplace-VERSION-airgap.tar too
 #   image/build.sh --arch amd64,arm64
+#   image/build.sh --twice              # then once more from a copy of the source elsewhere: the binaries must be equal
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-with=hand bundle=no arches=""
+with=hand bundle=no twice=no arches=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --with) with=$2; shift ;;
         --bundle) bundle=yes ;;
+        --twice) twice=yes ;;
         --arch) arches=${2//,/ }; shift ;;
         *) echo "unknown: $1" >&2; exit 2 ;;
     esac
@@ -44,25 +46,43 @@ fi
 
 # Static, without paths of this machine inside, each crate's code laid out the same way.
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
-flags="-C target-feature=+crt-static --remap-path-prefix=$PWD=/splitplace --remap-path-prefix=$cargo_home/registry/src=/registry"
+# Builds the binary of an architecture from the source here, into a folder for what is compiled; prints where it is.
+compile() {
+    local arch=$1 built=$2 target packed="" compiler=${RUSTC:-rustc}
+    target=$(triple "$arch")
+    local flags="-C target-feature=+crt-static --remap-path-prefix=$PWD=/splitplace --remap-path-prefix=$built=/splitplace/target --remap-path-prefix=$cargo_home/registry/src=/registry"
+    # A static program of amd64 is moved when it starts; what has to be mended then takes little when packed.
+    [ "$arch" != amd64 ] || packed=" -C link-arg=-Wl,-z,pack-relative-relocs"
+    [ "$arch" != arm64 ] || compiler=${RUSTC_ARM64:-$compiler}
+    RUSTC=$compiler RUSTFLAGS="$flags$packed" CARGO_TARGET_DIR=$built CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+        cargo build --profile image --locked --target "$target" -p splitplace >&2
+    echo "$built/$target/image/splitplace"
+}
+
+built=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 binaries=()
 for arch in $arches; do
-    target=$(triple "$arch")
-    binary=${CARGO_TARGET_DIR:-target}/$target/image/splitplace
-    if [ "$arch" = arm64 ] && [ -n "${RUSTC_ARM64:-}" ]; then
-        RUSTC=$RUSTC_ARM64 RUSTFLAGS="$flags" CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
-            CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-            cargo build --profile image --locked --target "$target" -p splitplace
-    else
-        # A static program of amd64 is moved when it starts; what has to be mended then takes little when packed.
-        packed=""
-        [ "$arch" != amd64 ] || packed=" -C link-arg=-Wl,-z,pack-relative-relocs"
-        RUSTFLAGS="$flags$packed" CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
-            CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-            cargo build --profile image --locked --target "$target" -p splitplace
-    fi
+    binary=$(compile "$arch" "$built")
     binaries+=("$arch=$binary")
 done
+
+# The same source somewhere else, from nothing: what differs then is a path, a time or an order that got in.
+if [ "$twice" = yes ]; then
+    copy=$(mktemp -d)
+    trap 'rm -rf "$copy"' EXIT
+    mkdir "$copy/source"
+    git ls-files -z --cached --others --exclude-standard | xargs -0 tar -cf - | tar -C "$copy/source" -xf -
+    for pair in "${binaries[@]}"; do
+        arch=${pair%%=*}
+        second=$(cd "$copy/source" && compile "$arch" "$copy/target")
+        if ! cmp "${pair#*=}" "$second"; then
+            echo "two builds for $arch differ: the image cannot be reproduced" >&2
+            exit 1
+        fi
+        echo "$arch: two builds, one digest: sha256:$(sha256sum "$second" | cut -d ' ' -f 1)"
+    done
+fi
 
 archive=$out/splitplace-$version.oci.tar
 case "$with" in
@@ -91,7 +111,8 @@ case "$with" in
     *) echo "--with hand, buildah or docker" >&2; exit 2 ;;
 esac
 
-python3 image/sbom.py "$(triple "${arches%% *}")" >"$out/sbom.json"
+rm -f "$out"/sbom*.json
+for arch in $arches; do python3 image/sbom.py "$(triple "$arch")" >"$out/sbom-$arch.json"; done
 ls -l "$out"
 
 # Small enough for a slow line: images are pulled, carried and kept packed.
@@ -109,7 +130,7 @@ if [ "$bundle" = yes ]; then
     find "$out" -name "splitplace-$version*.tar" ! -name "*-airgap.tar" -exec cp {} "$stage/$name/images/" \;
     cp k8s/crds/*.yaml "$stage/$name/crds/"
     cp -r models/packages/fashion-mnist "$stage/$name/packages/"
-    cp "$out/sbom.json" LICENSE "$stage/$name/"
+    cp "$out"/sbom-*.json LICENSE "$stage/$name/"
     cp image/INSTALL.md "$stage/$name/"
     for pair in "${binaries[@]}"; do cp "${pair#*=}" "$stage/$name/bin/splitplace-${pair%%=*}"; done
     # A chart's archive is a folder in a .tgz: no helm is needed to make one.

@@ -1,6 +1,6 @@
-"""A CycloneDX 1.5 list of everything that is in the binary, from Cargo's own resolution.
+"""A CycloneDX 1.5 list of everything that is in the binary for one target, from Cargo's own resolution.
 
-    sbom.py TARGET > sbom.json
+    sbom.py TARGET > sbom-ARCH.json
 """
 
 import hashlib
@@ -52,7 +52,7 @@ def main():
         return entry
 
     libraries = sorted((key for key in seen if key != root), key=ref)
-    listing = "\n".join(ref(key) for key in libraries)
+    listing = "\n".join([target, *(ref(key) for key in libraries)])
     serial = hashlib.sha256(listing.encode()).hexdigest()
     serial = f"{serial[:8]}-{serial[8:12]}-5{serial[13:16]}-8{serial[17:20]}-{serial[20:32]}"
     print(
@@ -62,7 +62,10 @@ def main():
                 "specVersion": "1.5",
                 "serialNumber": f"urn:uuid:{serial}",
                 "version": 1,
-                "metadata": {"component": component(root)},
+                "metadata": {
+                    "component": component(root),
+                    "properties": [{"name": "splitplace:target", "value": target}],
+                },
                 "components": [component(key) for key in libraries],
                 "dependencies": [
                     {"ref": ref(key), "dependsOn": sorted({ref(dep) for dep in edges[key]})}
