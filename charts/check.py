@@ -99,6 +99,27 @@ def schemas():
             check(f"names {case} {version}", "\n".join(names(objects(text))))
 
 
+def documented():
+    """Every value that a page sets is one of values.yaml, and Helm takes it."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    problems, count = [], 0
+    pages = sorted((ROOT / "docs").glob("kubernetes*.md")) + [ROOT / "README.md", ROOT / "image/INSTALL.md"]
+    for page in pages:
+        text = page.read_text()
+        set_there = re.findall(r"--set(?:-json|-string)? '?([A-Za-z][A-Za-z.]*)[=\[]", text)
+        named = re.findall(r"`([a-z][A-Za-z]*(?:\.[A-Za-z]+)+)(?:=[^`]*)?`", text)
+        for path in [*set_there, *(path for path in named if path.split(".")[0] in values)]:
+            count += 1
+            at = values
+            for key in path.split("."):
+                if not isinstance(at, dict) or key not in at:
+                    problems.append(f"{page.relative_to(ROOT)}: there is no value {path}")
+                    break
+                at = at[key]
+    check("values that documents name", "\n".join(problems))
+    check("values of documents are still recognised", "" if count > 20 else f"only {count} were found")
+
+
 def names(all_objects):
     """No object twice, no name that is too long, every namespaced object where it belongs."""
     seen = set()
@@ -383,6 +404,7 @@ def main():
     custom_resources()
     expectations()
     alerts()
+    documented()
     newer_helm()
     for one in skipped:
         print(f"SKIPPED {one}")

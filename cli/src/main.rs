@@ -10,6 +10,8 @@ mod command;
 mod dataset;
 mod demo;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod download;
 mod fleet;
 mod foresight;
