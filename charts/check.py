@@ -219,16 +219,17 @@ def references():
 # What each part may do in the cluster. Whoever adds a line says so here, where a reviewer sees it.
 GRANTED = {
     "Role sp-splitplace-operator": [
-        "batch jobs: create delete get list patch watch",
+        " services [sp-splitplace]: get",
+        "batch jobs: create delete list patch watch",
         "coordination.k8s.io leases [sp-splitplace-operator]: get update",
         "coordination.k8s.io leases: create",
         "events.k8s.io events: create patch",
         "splitplace.dev edgemodels/status: patch",
-        "splitplace.dev edgemodels: get list patch watch",
+        "splitplace.dev edgemodels: list patch watch",
         "splitplace.dev edgenodes/status: patch",
-        "splitplace.dev edgenodes: create delete get list patch watch",
+        "splitplace.dev edgenodes: create delete list patch watch",
     ],
-    "ClusterRole edge-sp-splitplace-operator": [" nodes: get list patch watch"],
+    "ClusterRole edge-sp-splitplace-operator": [" nodes: list patch watch"],
     "Role sp-splitplace-certificates": [
         " secrets [sp-splitplace-ca sp-splitplace-orchestrator-tls sp-splitplace-worker-tls]: get patch",
         " secrets: create",
@@ -242,7 +243,7 @@ GRANTED = {
 
 
 def rights():
-    text = render("default", "1.33", "--set", "orchestrator.standby.enabled=true")
+    text = render("default", "1.33", "--set", "orchestrator.standby.enabled=true,orchestrator.service.type=LoadBalancer")
     granted = {}
     for one in objects(text):
         if one["kind"] not in ("Role", "ClusterRole"):
@@ -257,6 +258,8 @@ def rights():
     check("rights", "" if granted == GRANTED else json.dumps(granted, indent=1))
     kinds = {one["kind"] for one in objects(render("bare"))}
     check("bare has no rights", "" if not kinds & {"Role", "ClusterRole"} else str(kinds))
+    services = [rule for one in objects(render("default")) if one["kind"] == "Role" for rule in one["rules"] if "services" in rule["resources"]]
+    check("no Service is read where there is no load balancer", "" if not services else str(services))
     existing = {one["kind"] for one in objects(render("existing"))}
     check("no cluster-wide rights when nodes are not watched", "" if "ClusterRole" not in existing else str(existing))
 

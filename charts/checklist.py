@@ -185,6 +185,14 @@ def checklist(root, chart_yaml, chart, render):
         {o["kind"] for o in kind(extreme, *watching)} == set(watching) and not kind(default, *watching)
         and any("splitplace.json" in o.get("data", {}) for o in kind(extreme, "ConfigMap"))
         and not any("splitplace.json" in o.get("data", {}) for o in kind(default, "ConfigMap")))
+    monitor = kind(extreme, "ServiceMonitor")[0]["spec"]["endpoints"]
+    scraped = " ".join(f"{one['port']} {rule['regex']}" for one in monitor for rule in one.get("relabelings", [{"regex": ""}]))
+    yield "orchestrator, workers, operator and election are scraped", all(
+        word in scraped for word in ("metrics orchestrator", "metrics worker|operator", "pulse")) and named(extreme, "Service", "-operator")
+    further = {"cidr": "192.0.2.0/24"}
+    yield "further egress reaches orchestrator, operator and fetching jobs", all(
+        any(to.get("ipBlock") == further for rule in named(extreme, "NetworkPolicy", part)["spec"]["egress"] for to in rule.get("to", []))
+        for part in ("-orchestrator", "-operator", "-fetch"))
     monitoring = (chart / "templates/monitoring.yaml").read_text()
     yield "and only where the cluster knows such things", monitoring.count('.Capabilities.APIVersions.Has "monitoring.coreos.com/v1"') == 2
     headless = named(default, "Service", "-workers")

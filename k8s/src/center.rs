@@ -31,7 +31,7 @@ pub struct Seen {
 pub struct SeenNode {
     /// Its name, which is the cluster node's.
     pub name: String,
-    /// `alive`, `leaving` or `lost`.
+    /// `alive`, `draining`, `leaving` or `lost`.
     pub state: String,
     /// Cores that fragments may use.
     pub cores: u32,
@@ -43,7 +43,7 @@ pub struct SeenNode {
     pub macs_per_second: f64,
     /// Where peers reach it.
     pub address: String,
-    /// Measured ways to peers: name, bytes a second, delay in microseconds.
+    /// Measured ways to peers: name, bytes a second (infinite when nothing is known to limit them), delay in microseconds.
     pub links: Vec<(String, f64, u64)>,
 }
 
@@ -72,6 +72,8 @@ pub struct SeenModel {
     pub phase: Phase,
     /// Why not; empty when it does.
     pub reason: String,
+    /// Whether no arm of it has found a place: `reason` has the arithmetic.
+    pub is_unplaced: bool,
     /// Promise of the package, in microseconds.
     pub default_sla_micros: u64,
     /// Ways of running it under the plan in force.
@@ -192,6 +194,13 @@ pub trait Center: Send + Sync + 'static {
 
     /// Stop serving a model; one that is not served is fine.
     fn unload(&self, model: &str) -> impl Future<Output = Result<(), CenterError>> + Send;
+
+    /// Move fragments off a node whose worker runs, or have it used again; what is so already is fine.
+    fn drain(
+        &self,
+        node: &str,
+        is_drained: bool,
+    ) -> impl Future<Output = Result<(), CenterError>> + Send;
 
     /// Ends when something has changed since `above`, or after a while.
     fn changed(&self, above: u64) -> impl Future<Output = ()> + Send;

@@ -6,7 +6,7 @@ use k8s_openapi::{
     ByteString,
     api::{
         batch::v1::Job,
-        core::v1::{Node, ObjectReference, Pod, Secret},
+        core::v1::{Node, ObjectReference, Pod, Secret, Service},
     },
 };
 use kube::{
@@ -155,11 +155,11 @@ impl Cluster {
         gone_is_fine(done).map_err(doing(format!("write the status of EdgeModel {name}")))
     }
 
-    /// Writes a node's resource; makes it when it is not there.
+    /// Writes a node's resource; makes it when it is not there. Gives it back as it is then.
     ///
     /// # Errors
     /// [`Error::Api`].
-    pub async fn set_node(&self, name: &str, status: &EdgeNodeStatus) -> Result<(), Error> {
+    pub async fn set_node(&self, name: &str, status: &EdgeNodeStatus) -> Result<EdgeNode, Error> {
         let api = self.of::<EdgeNode>();
         let labels = json!({"app.kubernetes.io/managed-by": FIELD_MANAGER});
         let mut patch = object::<EdgeNode>(&json!({"name": name, "labels": labels}));
@@ -171,8 +171,7 @@ impl Cluster {
         patch["status"] = json!(status);
         api.patch_status(name, &applied(), &Patch::Apply(&patch))
             .await
-            .map_err(doing(format!("write the status of EdgeNode {name}")))?;
-        Ok(())
+            .map_err(doing(format!("write the status of EdgeNode {name}")))
     }
 
     /// Removes a node's resource.
@@ -261,6 +260,21 @@ impl Cluster {
         }
     }
 
+    /// Addresses and names that a load balancer has given a Service, in its own order; none while it has not.
+    ///
+    /// # Errors
+    /// [`Error::Api`].
+    pub async fn balanced(&self, service: &str) -> Result<Vec<String>, Error> {
+        let found = self.of::<Service>().get_opt(service).await;
+        let found = found.map_err(doing(format!("read the Service {service}")))?;
+        let balancer = found
+            .and_then(|service| service.status)
+            .and_then(|status| status.load_balancer)
+            .and_then(|balancer| balancer.ingress);
+        let ways = balancer.into_iter().flatten().take(BALANCED_MAX);
+        Ok(ways.filter_map(|way| way.ip.or(way.hostname)).collect())
+    }
+
     /// A secret's content; `None` when there is none.
     ///
     /// # Errors
@@ -323,6 +337,9 @@ impl Cluster {
         done.map_err(doing(format!("label the pod {pod}")))
     }
 }
+
+/// Addresses of a load balancer that are shown: k3s' own names each of its nodes.
+const BALANCED_MAX: usize = 16;
 
 /// Longest note of an event: the API's own limit.
 const NOTE_MAX: usize = 1024;

@@ -61,6 +61,26 @@ impl Said {
     }
 }
 
+/// Conditions of an EdgeModel: all of them are always there.
+pub const OF_MODELS: [&str; 5] = ["Accepted", "Fetched", "Placed", "PromiseKept", "Ready"];
+
+/// What was said, and of everything else that it cannot be known, for the reason why the model is not `Ready`.
+#[must_use]
+pub fn complete(said: Vec<Said>) -> Vec<Said> {
+    let ready = said.iter().find(|one| one.kind == "Ready").cloned();
+    let Some(ready) = ready else { return said };
+    let all = OF_MODELS.iter().map(|kind| {
+        let own = said.iter().find(|one| one.kind == *kind).cloned();
+        own.unwrap_or_else(|| Said {
+            kind,
+            is_true: None,
+            message: format!("not known now: {}", ready.message),
+            ..ready.clone()
+        })
+    });
+    all.collect()
+}
+
 /// Longest message: a condition's own limit.
 const MESSAGE_MAX: usize = 32_768;
 
@@ -105,6 +125,23 @@ pub fn of<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_known_says_why_and_a_remedy() {
+        let ready = Said::no("Ready", "FetchFailed", "kubectl logs job/x says why");
+        let fetched = Said {
+            kind: "Fetched",
+            ..ready.clone()
+        };
+        let all = complete(vec![fetched.clone(), ready.clone()]);
+        let kinds: Vec<_> = all.iter().map(|one| one.kind).collect();
+        assert_eq!(kinds, OF_MODELS);
+        assert_eq!((&all[1], &all[4]), (&fetched, &ready));
+        for one in [&all[0], &all[2], &all[3]] {
+            assert_eq!((one.is_true, one.reason), (None, "FetchFailed"));
+            assert!(one.message.contains("kubectl logs"), "{one:?}");
+        }
+    }
 
     #[test]
     fn the_time_changes_with_the_status_alone() {

@@ -34,6 +34,10 @@ pub struct Settings {
     pub public_grpc: String,
     /// The same over HTTP.
     pub public_http: String,
+    /// Service whose load balancer's addresses are shown too; `None` when it has none.
+    pub service: Option<String>,
+    /// Where a proxy lets clients in from outside, with a certificate of its own, for both protocols: `host:port`.
+    pub route: Option<String>,
     /// Whether clients need certificates.
     pub tls: bool,
     /// How packages are fetched; `None` when the orchestrator keeps none on a volume.
@@ -76,6 +80,8 @@ pub struct View<'a> {
     pub nodes: Option<&'a [String]>,
     /// Whether the cluster's nodes, and with them their labels, are not watched.
     pub is_blind: bool,
+    /// Addresses of the load balancer before the Service for clients.
+    pub outside: &'a [String],
     /// The release.
     pub settings: &'a Settings,
     /// Now.
@@ -132,11 +138,11 @@ pub fn step(view: &View<'_>) -> Step {
     }
     let before = model.status.clone().unwrap_or_default();
     let mut status = match view.seen {
-        Ok(seen) => status::facts(model, seen, view.settings),
+        Ok(seen) => status::facts(model, seen, view.settings, view.outside),
         // What was known last is better than nothing; the conditions say that it is old.
         Err(_) => before.clone(),
     };
-    let said = conditions_of(view, &mut todo);
+    let said = conditions::complete(conditions_of(view, &mut todo));
     status.observed_generation = model.metadata.generation;
     status.conditions = conditions::set(
         &before.conditions,
@@ -202,11 +208,10 @@ fn conditions_of(view: &View<'_>, todo: &mut Vec<Todo>) -> Vec<Said> {
         Ok(seen) => seen,
         Err(error) => {
             let why = format!(
-                "{error}; what this status says is from before. kubectl get pods shows the \
-                 orchestrator's"
+                "{error}; what this status says is from before. {}",
+                status::REMEDY
             );
-            let ready = Said::unknown("Ready", "OrchestratorUnreachable", why);
-            return vec![fetched, ready];
+            return vec![fetched, Said::unknown("Ready", status::UNREACHABLE, why)];
         }
     };
     let accepted = accept(view, seen, is_news, todo);
@@ -279,7 +284,7 @@ fn accept(view: &View<'_>, seen: &Seen, is_news: bool, todo: &mut Vec<Todo>) -> 
         Said::unknown(
             "Accepted",
             "Ordered",
-            "the orchestrator was asked to serve it",
+            "the orchestrator was asked to serve it; fragments are fetched and measured meanwhile",
         )
     };
     if view.is_loading {
@@ -336,7 +341,8 @@ fn accept(view: &View<'_>, seen: &Seen, is_news: bool, todo: &mut Vec<Todo>) -> 
             }
             match error {
                 CenterError::Unreachable(_) => {
-                    Said::unknown("Accepted", "OrchestratorUnreachable", error.to_string())
+                    let why = format!("{error}; it is asked again. {}", status::REMEDY);
+                    Said::unknown("Accepted", status::UNREACHABLE, why)
                 }
                 CenterError::Refused(why) => Said::no("Accepted", "Refused", why),
                 CenterError::Missing(why) if view.model.spec.source.stored.is_some() => Said::no(
@@ -405,7 +411,7 @@ fn leave(view: &View<'_>, since: Timestamp) -> Step {
         ),
         None => (Vec::new(), "the orchestrator does not answer".to_owned()),
     };
-    let said = [Said::no("Ready", "Draining", why)];
+    let said = conditions::complete(vec![Said::no("Ready", "Draining", why)]);
     let mut status = before.clone();
     status.endpoints.clear();
     status.conditions = conditions::set(

@@ -349,6 +349,9 @@ pub struct Endpoint {
     /// Whether certificates are used.
     #[serde(default)]
     pub tls: bool,
+    /// Whether it leads in from outside the cluster.
+    #[serde(default)]
+    pub external: bool,
 }
 
 /// Where a fragment is.

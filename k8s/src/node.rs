@@ -47,12 +47,17 @@ pub struct EdgeNodeStatus {
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Alive, Leaving, Held, Lost, or Absent when only the cluster knows the node.
+    /// Alive, Leaving, Held, Lost, Absent when only the cluster knows the node, or Unknown while the orchestrator
+    /// cannot be reached.
     pub state: String,
     /// In one word, why.
     pub reason: String,
     /// For people: what happened, and what to do.
     pub message: String,
+    /// UID of the cluster's node of that name, the last one when the cluster has it no more; absent for a machine that
+    /// never was a node of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_uid: Option<String>,
     /// Cores that fragments may use.
     #[serde(default)]
     pub cores: i32,
@@ -105,8 +110,9 @@ pub struct HeldFragment {
 pub struct LinkRate {
     /// The peer.
     pub to: String,
-    /// Bytes a second; written anew when it has changed by a fifth.
-    pub bytes_per_second: f64,
+    /// Bytes a second; written anew when it has changed by a fifth. Absent when nothing is known to limit them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<f64>,
     /// One-way delay, in microseconds.
     #[serde(default)]
     pub delay_micros: i64,

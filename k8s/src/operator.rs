@@ -213,7 +213,7 @@ impl Watched {
     }
 
     /// Everything as it is known now.
-    fn world(&self) -> World {
+    fn world(&self, outside: Vec<String>) -> World {
         let mut models: Vec<EdgeModel> = self
             .models
             .state()
@@ -242,6 +242,7 @@ impl Watched {
                 .map(|job| (job.name_any(), (**job).clone()))
                 .collect(),
             cluster: self.cluster.as_ref().map(owned),
+            outside,
             now: Timestamp::now(),
         }
     }
@@ -265,15 +266,34 @@ async fn lead<C: Center>(
     let mut memory = Memory::default();
     let mut loads: JoinSet<(String, Outcome)> = JoinSet::new();
     let mut generation = 0;
+    let mut balanced: Option<(Instant, Vec<String>)> = None;
     loop {
         let begin = Instant::now();
         pulse.turns(begin);
+        if let Some(service) = &options.settings.service
+            && balanced
+                .as_ref()
+                .is_none_or(|(at, _)| options.resync <= at.elapsed())
+        {
+            let found = cluster.balanced(service).await;
+            let found = found.unwrap_or_else(|error| {
+                pulse.errors.fetch_add(1, Relaxed);
+                tracing::warn!(code = "SP501", %error, "what was known of the load balancer stays");
+                balanced.take().map(|(_, last)| last).unwrap_or_default()
+            });
+            balanced = Some((begin, found));
+        }
         let seen = center.look().await;
         generation = seen.as_ref().map_or(generation, |seen| seen.generation);
         let mut pass = Pass {
             cluster,
             settings: &options.settings,
-            world: watched.world(),
+            world: watched.world(
+                balanced
+                    .as_ref()
+                    .map(|(_, found)| found.clone())
+                    .unwrap_or_default(),
+            ),
             memory: &mut memory,
             errors: 0,
         };
@@ -300,6 +320,15 @@ async fn lead<C: Center>(
                 pulse.errors.fetch_add(1, Relaxed);
                 tracing::warn!(code = "SP307", %error, model = name, "could not be unloaded; it is tried again");
             }
+        }
+        for (node, is_drained) in asked.drains {
+            let done = center.drain(&node, is_drained).await;
+            if let Err(error) = &done {
+                pulse.errors.fetch_add(1, Relaxed);
+                tracing::warn!(code = "SP307", %error, node, is_drained, "the node's fragments could not be ordered; it is tried again");
+            }
+            let done = done.map(|()| is_drained);
+            memory.drained(node, done.map_err(|error| error.to_string()));
         }
         pulse.passes.fetch_add(1, Relaxed);
         let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);

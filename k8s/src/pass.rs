@@ -14,7 +14,7 @@ use crate::{
     fetch,
     model::{EdgeModel, EdgeModelStatus},
     node::{EdgeNode, EdgeNodeStatus},
-    nodes,
+    nodes::{self, NodesView},
 };
 
 /// Everything in the cluster that matters, at one moment.
@@ -28,6 +28,8 @@ pub struct World {
     pub jobs: BTreeMap<String, Job>,
     /// The cluster's nodes; `None` when they are not watched.
     pub cluster: Option<Vec<Node>>,
+    /// Addresses of the load balancer before the Service for clients.
+    pub outside: Vec<String>,
     /// The moment.
     pub now: Timestamp,
 }
@@ -40,8 +42,10 @@ pub struct Memory {
     /// What was written last, which the watch may not have told yet.
     models: BTreeMap<String, EdgeModelStatus>,
     nodes: BTreeMap<String, EdgeNodeStatus>,
-    /// Cluster nodes whose label was changed, and to what.
-    held: BTreeMap<String, bool>,
+    /// Cluster nodes whose label was changed and to what, until the watch tells it: by name and UID.
+    held: BTreeMap<(String, String), bool>,
+    /// What the orchestrator answered when it was asked to drain a node: whether it is drained now, or why not.
+    drained: BTreeMap<String, Result<bool, String>>,
 }
 
 impl Memory {
@@ -49,6 +53,11 @@ impl Memory {
     pub fn loaded(&mut self, uid: String, outcome: Outcome) {
         self.loading.remove(&uid);
         self.outcomes.insert(uid, outcome);
+    }
+
+    /// The orchestrator has answered to a drain, or to the end of one.
+    pub fn drained(&mut self, node: String, answer: Result<bool, String>) {
+        self.drained.insert(node, answer);
     }
 }
 
@@ -59,6 +68,8 @@ pub struct Asked {
     pub loads: Vec<(String, i64, Order)>,
     /// To be served no more.
     pub unloads: Vec<String>,
+    /// Nodes to be drained, or to be used again.
+    pub drains: Vec<(String, bool)>,
 }
 
 /// One pass.
@@ -96,9 +107,7 @@ impl Pass<'_> {
             self.model(&model, &uid, rival.as_deref(), seen, &mut asked)
                 .await;
         }
-        if let Ok(seen) = seen {
-            self.nodes(seen).await;
-        }
+        asked.drains = self.nodes(seen).await;
         asked
     }
 
@@ -132,6 +141,7 @@ impl Pass<'_> {
             rival,
             nodes: allowed.as_deref(),
             is_blind: self.world.cluster.is_none(),
+            outside: &self.world.outside,
             settings: self.settings,
             now: self.world.now,
         });
@@ -172,72 +182,81 @@ impl Pass<'_> {
         }
     }
 
-    async fn nodes(&mut self, seen: &Seen) {
+    /// Writes what is known of nodes; gives those that the orchestrator is to drain, or to use again.
+    async fn nodes(&mut self, seen: Result<&Seen, &CenterError>) -> Vec<(String, bool)> {
         for (name, last) in &self.memory.nodes {
             if let Some(node) = self.world.nodes.get_mut(name) {
                 node.status = Some(last.clone());
             }
         }
-        let cluster = self.world.cluster.clone().unwrap_or_default();
-        self.holds(&cluster).await;
+        let cluster = self.world.cluster.take();
+        self.holds(cluster.as_deref().unwrap_or_default()).await;
         let existing = &self.world.nodes;
-        let desired = nodes::desired(seen, &cluster, existing, self.settings, self.world.now);
+        let desired = nodes::desired(&NodesView {
+            seen,
+            cluster: cluster.as_deref(),
+            existing,
+            answers: &self.memory.drained,
+            settings: self.settings,
+            now: self.world.now,
+        });
         let gone: Vec<String> = existing
             .keys()
-            .filter(|name| !desired.contains_key(*name))
+            .filter(|name| !desired.nodes.contains_key(*name))
             .cloned()
             .collect();
         for name in gone {
-            self.memory.nodes.remove(&name);
             let done = self.cluster.drop_node(&name).await;
+            if done.is_ok() {
+                self.memory.nodes.remove(&name);
+                self.memory.drained.remove(&name);
+            }
             self.note(done);
         }
-        for (name, status) in desired {
-            let before = self.world.nodes.get(&name).cloned();
-            let old = before.as_ref().and_then(|node| node.status.clone());
-            if old.as_ref() == Some(&status) {
+        for (name, status) in desired.nodes {
+            let old = self.world.nodes.get(&name);
+            let old = old.and_then(|node| node.status.as_ref());
+            if old == Some(&status) {
                 continue;
             }
-            let done = self.cluster.set_node(&name, &status).await;
-            let is_written = done.is_ok();
-            self.note(done);
-            if !is_written {
-                continue;
-            }
-            if let Some(happened) = nodes::happened(old.as_ref(), &status) {
-                let mut about = before.as_ref().map(reference).unwrap_or_default();
-                if about.name.is_none() {
-                    let mut node = EdgeNode::default();
-                    node.metadata.name = Some(name.clone());
-                    node.metadata.namespace = Some(self.settings.namespace.clone());
-                    about = reference(&node);
+            match self.cluster.set_node(&name, &status).await {
+                // As the API server has it now: an event leads to an object by its UID.
+                Ok(written) => {
+                    if let Some(happened) = nodes::happened(old, &status) {
+                        self.cluster.tell(&reference(&written), &happened).await;
+                    }
+                    self.memory.nodes.insert(name, status);
                 }
-                self.cluster.tell(&about, &happened).await;
+                Err(error) => self.note(Err(error)),
             }
-            self.memory.nodes.insert(name, status);
         }
+        desired.drains
     }
 
     /// Labels cluster nodes that should have no worker: their DaemonSet then takes it away, it says
     /// that it leaves, and the orchestrator moves its fragments before it is gone.
     async fn holds(&mut self, cluster: &[Node]) {
+        let uids: BTreeSet<String> = cluster.iter().filter_map(|node| node.uid()).collect();
+        self.memory.held.retain(|(_, uid), _| uids.contains(uid));
         for node in cluster {
             let name = node.name_any();
             let why = nodes::hold(node, self.world.nodes.get(&name), self.settings);
+            let key = (name.clone(), node.uid().unwrap_or_default());
             let label = node.labels().get(HOLD_LABEL).map(String::as_str);
-            let is_held = self
-                .memory
-                .held
-                .get(&name)
-                .copied()
-                .unwrap_or(label.is_some());
+            let is_held = match self.memory.held.get(&key) {
+                Some(is_held) if *is_held != label.is_some() => *is_held,
+                _ => {
+                    self.memory.held.remove(&key);
+                    label.is_some()
+                }
+            };
             if why.is_some() == is_held || (why.is_none() && label.is_some_and(|l| l != "operator"))
             {
                 continue;
             }
             match self.cluster.hold(&name, why.is_some()).await {
                 Ok(is_ours) => {
-                    self.memory.held.insert(name.clone(), why.is_some());
+                    self.memory.held.insert(key, why.is_some());
                     let reason = why.map_or("", |(reason, _)| reason);
                     tracing::info!(
                         node = name,

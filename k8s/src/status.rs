@@ -7,9 +7,19 @@ use crate::{
     model::{EdgeModel, EdgeModelStatus, Endpoint, FragmentPlace},
 };
 
+/// Reason of whatever cannot be known while the orchestrator cannot be reached.
+pub const UNREACHABLE: &str = "OrchestratorUnreachable";
+/// What to do about that.
+pub const REMEDY: &str = "kubectl get pods shows the orchestrator's";
+
 /// Everything but the conditions.
 #[must_use]
-pub fn facts(model: &EdgeModel, seen: &Seen, settings: &Settings) -> EdgeModelStatus {
+pub fn facts(
+    model: &EdgeModel,
+    seen: &Seen,
+    settings: &Settings,
+    outside: &[String],
+) -> EdgeModelStatus {
     let name = model.served_name();
     let found = seen.models.iter().find(|one| one.name == name);
     let mut status = EdgeModelStatus {
@@ -79,25 +89,53 @@ pub fn facts(model: &EdgeModel, seen: &Seen, settings: &Settings) -> EdgeModelSt
         status.loss = percent(share);
     }
     if found.phase == Phase::Ready {
-        status.endpoints = [
-            ("grpc", &settings.public_grpc),
-            ("http", &settings.public_http),
-        ]
-        .into_iter()
-        .filter(|(_, address)| !address.is_empty())
-        .map(|(protocol, address)| Endpoint {
-            protocol: protocol.into(),
-            address: match (protocol, settings.tls) {
-                ("http", true) => format!("https://{address}/v2/models/{name}"),
-                ("http", false) => format!("http://{address}/v2/models/{name}"),
-                _ => address.clone(),
-            },
-            model: name.into(),
-            tls: settings.tls,
-        })
-        .collect();
+        status.endpoints = endpoints(name, settings, outside);
     }
     status
+}
+
+/// How to ask for a model: from inside the cluster first, then at the load balancer's addresses, then through a proxy.
+fn endpoints(name: &str, settings: &Settings, outside: &[String]) -> Vec<Endpoint> {
+    let ways = [
+        ("grpc", &settings.public_grpc),
+        ("http", &settings.public_http),
+    ];
+    let endpoint = |protocol: &str, address: String, tls: bool, external: bool| Endpoint {
+        protocol: protocol.into(),
+        address: match (protocol, tls) {
+            ("http", true) => format!("https://{address}/v2/models/{name}"),
+            ("http", false) => format!("http://{address}/v2/models/{name}"),
+            _ => address,
+        },
+        model: name.into(),
+        tls,
+        external,
+    };
+    let known = ways.iter().filter(|(_, address)| !address.is_empty());
+    let inside = known
+        .clone()
+        .map(|(protocol, address)| endpoint(protocol, (*address).clone(), settings.tls, false));
+    let balanced = outside.iter().flat_map(|host| {
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.clone()
+        };
+        known.clone().filter_map(move |(protocol, address)| {
+            let (_, port) = address.rsplit_once(':')?;
+            Some(endpoint(
+                protocol,
+                format!("{host}:{port}"),
+                settings.tls,
+                true,
+            ))
+        })
+    });
+    let routed = settings.route.iter().flat_map(|route| {
+        ways.iter()
+            .map(|(protocol, _)| endpoint(protocol, route.clone(), true, true))
+    });
+    inside.chain(balanced).chain(routed).collect()
 }
 
 /// Whether the plan has the model where it may be.
@@ -105,25 +143,7 @@ pub fn facts(model: &EdgeModel, seen: &Seen, settings: &Settings) -> EdgeModelSt
 pub fn placed(found: &SeenModel, allowed: Option<&[String]>) -> Said {
     let arms: Vec<&SeenArm> = found.arms.iter().filter(|arm| arm.available).collect();
     if arms.is_empty() {
-        let lost: Vec<&str> = found.arms.iter().map(|arm| arm.name.as_str()).collect();
-        return match (found.reason.as_str(), lost.is_empty()) {
-            ("", true) => Said::no(
-                "Placed",
-                "NoPlan",
-                "no plan has this model yet; if that stays so, kubectl get edgenodes shows whether \
-                 any node is alive and has memory left",
-            ),
-            ("", false) => Said::no(
-                "Placed",
-                "NodesLost",
-                format!(
-                    "every arm ({}) has a node that is lost; kubectl get edgenodes says which. \
-                     Bring it back or add one",
-                    lost.join(", ")
-                ),
-            ),
-            (reason, _) => Said::no("Placed", "DoesNotFit", reason),
-        };
+        return not_placed(found);
     }
     if let Some(allowed) = allowed {
         let stray: Vec<&str> = found
@@ -153,6 +173,30 @@ pub fn placed(found: &SeenModel, allowed: Option<&[String]>) -> Said {
     )
 }
 
+/// Why nothing of the model can answer: nodes of its arms are lost, no arm has found a place, or nobody has looked for
+/// one yet.
+fn not_placed(found: &SeenModel) -> Said {
+    let lost: Vec<&str> = found.arms.iter().map(|arm| arm.name.as_str()).collect();
+    if !lost.is_empty() {
+        let why = format!(
+            "every arm ({}) has a node that is lost; kubectl get edgenodes says which. Bring it back or add one",
+            lost.join(", ")
+        );
+        return Said::no("Placed", "NodesLost", why);
+    }
+    if found.is_unplaced {
+        return Said::no("Placed", "DoesNotFit", &found.reason);
+    }
+    let why = match found.reason.as_str() {
+        "" => "no plan has this model yet",
+        reason => reason,
+    };
+    let why = format!(
+        "{why}; if that stays so, kubectl get edgenodes shows whether any node is alive and has memory left"
+    );
+    Said::no("Placed", "NoPlan", why)
+}
+
 /// Whether the promise is kept, or can be.
 #[must_use]
 pub fn promise_kept(model: &EdgeModel, found: &SeenModel) -> Said {
@@ -164,6 +208,15 @@ pub fn promise_kept(model: &EdgeModel, found: &SeenModel) -> Said {
         );
     };
     let promised = u64::from(sla.milliseconds) * 1000;
+    let fastest = found
+        .arms
+        .iter()
+        .filter(|arm| arm.available)
+        .min_by_key(|arm| arm.predicted_micros);
+    let Some(fastest) = fastest else {
+        let why = "nothing can answer now; the condition Placed says why and what to do";
+        return Said::unknown("PromiseKept", "NotServed", why);
+    };
     if let Some(held) = found.held {
         let text = format!(
             "{} of the answers are within {}",
@@ -183,34 +236,21 @@ pub fn promise_kept(model: &EdgeModel, found: &SeenModel) -> Said {
             Said::yes("PromiseKept", "Held", text)
         };
     }
-    let fastest = found
-        .arms
-        .iter()
-        .filter(|arm| arm.available)
-        .min_by_key(|arm| arm.predicted_micros);
-    match fastest {
-        None => Said::unknown("PromiseKept", "NotServed", "nothing can answer now"),
-        Some(arm) if promised < arm.predicted_micros => Said::no(
-            "PromiseKept",
-            "OutOfReach",
-            format!(
-                "the fastest arm, {}, is predicted to take {}, {} is promised; add a faster node, \
-                 allow more variants, or promise more time",
-                arm.name,
-                millis(arm.predicted_micros),
-                millis(promised)
-            ),
-        ),
-        Some(arm) => Said::yes(
-            "PromiseKept",
-            "WithinReach",
-            format!(
-                "{} is predicted to take {}",
-                arm.name,
-                millis(arm.predicted_micros)
-            ),
-        ),
+    let predicted = format!(
+        "{}, is predicted to take {}",
+        fastest.name,
+        millis(fastest.predicted_micros)
+    );
+    if promised < fastest.predicted_micros {
+        let why = format!(
+            "the fastest arm, {predicted}, {} is promised; add a faster node, allow more variants, or promise more \
+             time",
+            millis(promised)
+        );
+        return Said::no("PromiseKept", "OutOfReach", why);
     }
+    let why = format!("the fastest arm, {predicted}");
+    Said::yes("PromiseKept", "WithinReach", why)
 }
 
 /// A number that the API keeps signed.

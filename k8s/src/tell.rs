@@ -1,6 +1,6 @@
 //! What is told of a change: events, from what was said before and what is said now. Pure.
 
-use crate::{conditions, model::EdgeModelStatus};
+use crate::{conditions, model::EdgeModelStatus, status};
 
 /// Something that happened, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,39 +15,47 @@ pub struct Happened {
     pub note: String,
 }
 
-/// An event for each condition whose status or reason is another than before.
+/// An event for each reason that a condition has now and had not before, or had with another status. Where several
+/// conditions have the same reason, the one that it comes from is told of, once.
 #[must_use]
 pub fn changes(before: &EdgeModelStatus, after: &EdgeModelStatus) -> Vec<Happened> {
+    let mut told: Vec<&str> = Vec::new();
     let mut events = Vec::new();
     for condition in &after.conditions {
-        let old = conditions::of(&before.conditions, &condition.type_);
-        let is_new =
-            old.is_none_or(|old| old.status != condition.status || old.reason != condition.reason);
-        // What nobody asked for is no news, and Ready repeats what another condition said.
-        let is_news = condition.reason != "NoPromise"
-            && condition.reason != "NotNeeded"
-            && condition.reason != "Ordered"
-            && (condition.type_ != "Ready"
-                || condition.status == "True"
-                || !after
-                    .conditions
-                    .iter()
-                    .any(|other| other.type_ != "Ready" && other.reason == condition.reason));
-        if is_new && is_news {
-            events.push(Happened {
-                is_warning: condition.status == "False" && !PASSING.contains(&&*condition.reason)
-                    || condition.reason == "PartlyCarriedOut",
-                reason: condition.reason.clone(),
-                action: condition.type_.clone(),
-                note: condition.message.clone(),
-            });
+        let reason = condition.reason.as_str();
+        if SILENT.contains(&reason) || told.contains(&reason) {
+            continue;
         }
+        told.push(reason);
+        // What is not known for this reason did not bring it about.
+        let mut alike = after.conditions.iter().filter(|one| one.reason == reason);
+        let origin = alike.find(|one| one.status != "Unknown");
+        let ready =
+            || conditions::of(&after.conditions, "Ready").filter(|one| one.reason == reason);
+        let origin = origin.or_else(ready).unwrap_or(condition);
+        let old = conditions::of(&before.conditions, &origin.type_);
+        if old.is_some_and(|old| old.status == origin.status && old.reason == origin.reason) {
+            continue;
+        }
+        events.push(Happened {
+            is_warning: origin.status == "False" && !PASSING.contains(&reason)
+                || WARNING.contains(&reason),
+            reason: reason.to_owned(),
+            action: origin.type_.clone(),
+            note: origin.message.clone(),
+        });
     }
     events
 }
 
+/// Reasons that are no news: nobody asked for them, or the next one follows at once.
+const SILENT: [&str; 3] = ["NoPromise", "NotNeeded", "Ordered"];
+
 /// Reasons that go by themselves.
-const PASSING: [&str; 4] = ["Fetching", "Loading", "Draining", "Unloading"];
+const PASSING: [&str; 5] = ["Fetching", "Loading", "Draining", "Unloading", "NoPlan"];
+
+/// Reasons that somebody should look at, although nothing is false.
+const WARNING: [&str; 3] = ["PartlyCarriedOut", status::UNREACHABLE, "NotServed"];
 
 /// An event when fragments are on other nodes than before.
 #[must_use]

@@ -27,6 +27,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 
+use crate::rights::Right;
+
 /// What an answer's body is: whole, or a stream of changes.
 pub type Out = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -47,6 +49,7 @@ struct State {
     /// The time that it tells, when that is not the real one.
     date: Option<String>,
     requests: Vec<String>,
+    used: BTreeSet<Right>,
 }
 
 /// The API server. A clone is the same one.
@@ -136,6 +139,14 @@ impl Fake {
             .cloned()
     }
 
+    /// Every object of a kind, as it is now.
+    #[must_use]
+    pub fn all(&self, plural: &str) -> Vec<Value> {
+        let state = self.state.lock();
+        let all = state.objects.iter().filter(|((of, _), _)| of == plural);
+        all.map(|(_, object)| object.clone()).collect()
+    }
+
     /// Deletes an object as a person does: its finalisers are waited for.
     pub fn delete(&self, plural: &str, name: &str) {
         self.remove(
@@ -166,6 +177,12 @@ impl Fake {
             .iter()
             .filter(|r| !r.starts_with("GET") && !r.contains(" leases"));
         writes.cloned().collect()
+    }
+
+    /// Every right that was needed so far, refused ones included.
+    #[must_use]
+    pub fn used(&self) -> BTreeSet<Right> {
+        self.state.lock().used.clone()
     }
 
     /// Refuses `VERB plural` from now on, or no more.
@@ -284,6 +301,7 @@ impl Fake {
             .split('/')
             .filter(|part| !part.is_empty())
             .collect();
+        let group = if path[0] == "api" { "" } else { path[1] };
         path.drain(..if path[0] == "api" { 2 } else { 3 });
         if path.first() == Some(&"namespaces") && path.len() > 2 {
             path.drain(..2);
@@ -317,6 +335,27 @@ impl Fake {
                 "{verb} {plural}{suffix} {}",
                 name.unwrap_or_default()
             ));
+            let is_there = name.is_some_and(|name| {
+                let key = (plural.clone(), name.to_owned());
+                state.objects.contains_key(&key)
+            });
+            let verbs: &[&str] = match (&parts.method, name) {
+                (&Method::GET, None) if is_watch => &["watch"],
+                (&Method::GET, None) => &["list"],
+                (&Method::GET, Some(_)) => &["get"],
+                (&Method::POST, _) => &["create"],
+                (&Method::PUT, _) => &["update"],
+                // What is applied and is not there is made, which is a right of its own.
+                (&Method::PATCH, _) if !is_there && sub.is_none() => &["create", "patch"],
+                (&Method::PATCH, _) => &["patch"],
+                _ => &["delete"],
+            };
+            state.used.extend(verbs.iter().map(|verb| Right {
+                group: group.to_owned(),
+                resource: format!("{plural}{suffix}"),
+                verb: (*verb).to_owned(),
+                name: name.map(str::to_owned),
+            }));
             if state.denied.contains(&format!("{verb} {plural}{suffix}")) {
                 return refuse(403, "Forbidden");
             }

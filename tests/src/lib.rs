@@ -1,10 +1,11 @@
 //! What the black-box tests share: real processes, and ground for them to stand on.
 //!
 //! Reading order: [`process`] (start, listen to, kill), [`ground`] (namespaces, shaped links, limits),
-//! [`cluster`] (an API server of ours), [`apiserver`] (a real one).
+//! [`cluster`] (an API server of ours), [`rights`] (what may be asked of it), [`apiserver`] (a real one).
 
 pub mod apiserver;
 pub mod cluster;
 pub mod ground;
 pub mod http;
 pub mod process;
+pub mod rights;

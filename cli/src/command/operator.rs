@@ -53,6 +53,12 @@ pub(crate) struct Operator {
     /// Where clients ask over HTTP.
     #[arg(long, value_name = "HOST:PORT", default_value = "")]
     public_http: String,
+    /// Service whose load balancer's addresses status shows too.
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// Where a proxy lets clients in from outside with a certificate of its own, as status shows it.
+    #[arg(long, value_name = "HOST:PORT")]
+    route: Option<String>,
     /// Image of jobs that fetch packages.
     #[arg(long, value_name = "IMAGE", default_value = "splitplace")]
     fetch_image: String,
@@ -111,6 +117,8 @@ pub(crate) async fn run(args: Operator) -> Result<ExitCode> {
             app,
             public_grpc: args.public_grpc,
             public_http: args.public_http,
+            service: args.service,
+            route: args.route,
             tls: args.server.ca.is_some(),
             fetch: args.models_claim.map(|claim| FetchSettings {
                 image: args.fetch_image,

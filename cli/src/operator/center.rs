@@ -6,7 +6,10 @@ use splitplace_k8s::center::{
     Center, CenterError, Order, Phase, Seen, SeenArm, SeenHop, SeenModel, SeenNode, Wishes,
 };
 use splitplace_proto::{
-    center::{StatusRequest, StatusResponse, WatchPlanRequest},
+    center::{
+        ActRequest, DrainNode, PlanRequest, StatusRequest, StatusResponse, WatchPlanRequest,
+        act_request::What,
+    },
     inference::{
         ModelRepositoryParameter, RepositoryModelLoadRequest, RepositoryModelUnloadRequest,
         model_repository_parameter::ParameterChoice,
@@ -146,6 +149,30 @@ impl Center for Remote {
         }
     }
 
+    async fn drain(&self, node: &str, is_drained: bool) -> Result<(), CenterError> {
+        let name = node.to_owned();
+        let node = DrainNode { node: name.clone() };
+        let what = if is_drained {
+            What::Drain(node)
+        } else {
+            What::Undrain(node)
+        };
+        let request = ActRequest { what: Some(what) };
+        let client = self.client().await?;
+        let asked = async {
+            let plan = PlanRequest { explain: false };
+            let plan = within(ANSWER, client.center().plan(plan)).await?;
+            if plan.drained.contains(&name) != is_drained {
+                within(ANSWER, client.center().act(request)).await?;
+            }
+            Ok(())
+        };
+        match asked.await {
+            Ok(()) => Ok(()),
+            Err(status) => Err(self.failed(&status).await),
+        }
+    }
+
     async fn changed(&self, above: u64) {
         let watch = async {
             let client = self.client().await.ok()?;
@@ -222,6 +249,7 @@ fn seen(status: StatusResponse) -> Seen {
         name: model.model,
         version: model.version,
         reason: model.reason,
+        is_unplaced: model.unplaced,
         default_sla_micros: model.default_sla_us,
         arms: model.arms.into_iter().map(arm).collect(),
         ended: Some((model.answered, model.lost)),

@@ -1,6 +1,6 @@
 //! The operator between an API server and a real orchestrator with real workers.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Value, json};
 use splitplace_tests::{
@@ -16,7 +16,10 @@ const MODEL: &str = "fashion-mnist";
 struct Cluster {
     fake: Fake,
     grpc: String,
-    _processes: Vec<Process>,
+    /// Where workers join.
+    center: String,
+    workers: BTreeMap<&'static str, Process>,
+    _processes: [Process; 2],
 }
 
 impl Cluster {
@@ -37,8 +40,7 @@ impl Cluster {
             fake.put("nodes", cluster_node(node, zone, &json!({})));
         }
         let config = write(folder, "kubeconfig", &kubeconfig(fake.serve(), "edge"));
-        let mut processes = vec![orchestrator];
-        processes.extend(["attic", "cellar", "shed"].map(|node| worker(node, &workers, folder)));
+        let fleet = ["attic", "cellar", "shed"].map(|node| (node, worker(node, &workers, folder)));
         let mut operator = splitplace();
         operator
             .args([
@@ -52,11 +54,13 @@ impl Cluster {
             .arg(format!("--listen=127.0.0.1:{}", free_port()))
             .arg("--public-grpc=sp.edge.svc:8001")
             .env("KUBECONFIG", config);
-        processes.push(Process::start(&mut operator).unwrap());
+        let operator = Process::start(&mut operator).unwrap();
         Self {
             fake,
             grpc,
-            _processes: processes,
+            center: workers,
+            workers: fleet.into(),
+            _processes: [orchestrator, operator],
         }
     }
 
@@ -147,6 +151,68 @@ pub(crate) fn worker(name: &str, center: &str, folder: &Path) -> Process {
 fn edge_model(spec: &Value) -> Value {
     json!({"apiVersion": "splitplace.dev/v1alpha1", "kind": "EdgeModel",
         "metadata": {"name": MODEL, "namespace": "edge"}, "spec": spec})
+}
+
+#[test]
+fn fragments_leave_a_node_that_the_cluster_deleted_and_a_fragment_without_a_place_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path());
+    let fake = cluster.fake.clone();
+    let pin = json!([{"fragment": 0, "node": "shed"}]);
+    let spec = json!({"source": {"stored": {}}, "variants": ["whole"], "placement": {"pin": pin}});
+    fake.put("edgemodels", edge_model(&spec));
+    cluster.until_said("Ready", "True Served");
+    assert_eq!(cluster.arms()[0].1, ["shed"]);
+    let state = |name: &str| {
+        let node = fake.get("edgenodes", name).unwrap_or_default();
+        let word = |field: &str| {
+            node["status"][field]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        format!("{} {}", word("state"), word("reason"))
+    };
+    let until_state = |name: &str, what: &str| {
+        let found = until(what, || (state(name) == what).then_some(()));
+        assert!(found.is_ok(), "{found:?}: {}", state(name));
+    };
+    // Its worker dies, and no other node may have the fragment: the planner's own words are shown.
+    cluster.workers.remove("shed");
+    cluster.until_said("Ready", "False DoesNotFit");
+    assert_eq!(cluster.said("PromiseKept").0, "True NoPromise");
+    until_state("shed", "Lost Silent");
+    let shed = worker("shed", &cluster.center, folder.path());
+    cluster.workers.insert("shed", shed);
+    cluster.until_said("Ready", "True Served");
+    fake.put(
+        "edgemodels",
+        edge_model(&json!({"placement": {"pin": null}})),
+    );
+    cluster.until_said("Ready", "True Served");
+    let nodes = |cluster: &Cluster| {
+        let arms = cluster.arms();
+        arms.into_iter()
+            .flat_map(|(_, nodes)| nodes)
+            .collect::<Vec<_>>()
+    };
+    let held = nodes(&cluster).remove(0);
+    // The node's object goes, its worker goes on: what it holds is elsewhere before anybody stops it.
+    fake.delete("nodes", &held);
+    let moved = || {
+        let nodes = nodes(&cluster);
+        (!nodes.is_empty() && !nodes.contains(&held)).then_some(())
+    };
+    until("its fragments have moved", moved).unwrap();
+    until_state(&held, "Leaving NodeDeleted");
+    let seen = status(&cluster.grpc).unwrap();
+    let mut all = seen["nodes"].as_array().unwrap().iter();
+    let node = all.find(|node| node["node"] == held).unwrap();
+    assert_eq!(node["state"], "draining", "{seen:#}");
+    cluster.until_said("Ready", "True Served");
+    // The cluster has it again.
+    fake.put("nodes", cluster_node(&held, "home", &json!({})));
+    until_state(&held, "Alive Session");
 }
 
 #[test]

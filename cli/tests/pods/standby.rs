@@ -1,6 +1,7 @@
 //! Two orchestrators on one store, a Lease between them, and a Service that leads to whoever leads.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -13,6 +14,7 @@ use splitplace_tests::{
     cluster::{Fake, kubeconfig},
     http,
     process::{Process, signal, until},
+    rights::{self, Right},
 };
 
 use crate::{
@@ -248,6 +250,20 @@ fn a_standby_answers_reads_and_takes_over_with_the_state() {
         "{errors}"
     );
     good(&[&["health", "--wait=90s", "--model=fashion-mnist"], &at[..]].concat());
+    // An election needs what the chart grants it, and nothing else.
+    let granted = nameless(rights::granted("extreme", &["edge-ai-orchestrator"]));
+    let used = nameless(fake.used());
+    assert_eq!(rights::missing(&granted, &used), []);
+    assert_eq!(rights::idle(&granted, &used), []);
+}
+
+/// Rights as if every object were meant: what this test calls its objects, the chart does not.
+fn nameless(rights: BTreeSet<Right>) -> BTreeSet<Right> {
+    let nameless = |right| Right {
+        name: None,
+        ..right
+    };
+    rights.into_iter().map(nameless).collect()
 }
 
 /// The orchestrator that an `elect` has started.

@@ -16,6 +16,8 @@ struct State {
     orders: Vec<Order>,
     /// Whether unloading takes until the test says so.
     is_slow: bool,
+    /// Why it drains no node, if it does not.
+    keeps: Option<String>,
 }
 
 /// The orchestrator.
@@ -50,6 +52,7 @@ impl Story {
             calls: Vec::new(),
             orders: Vec::new(),
             is_slow: false,
+            keeps: None,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -88,6 +91,11 @@ impl Story {
 
     pub(crate) fn is_slow(&self, is_slow: bool) {
         self.state.lock().is_slow = is_slow;
+    }
+
+    /// Why it drains no node from now on; `None` when it does.
+    pub(crate) fn keeps(&self, why: Option<&str>) {
+        self.state.lock().keeps = why.map(str::to_owned);
     }
 
     pub(crate) fn seen(&self) -> Seen {
@@ -175,6 +183,31 @@ impl Center for Story {
                     Phase::Unavailable
                 };
                 found.arms.clear();
+            }
+        });
+        Ok(())
+    }
+
+    async fn drain(&self, node: &str, is_drained: bool) -> Result<(), CenterError> {
+        let word = if is_drained { "drain" } else { "undrain" };
+        let refusal = {
+            let mut state = self.state.lock();
+            state.calls.push(format!("{word} {node}"));
+            state.keeps.clone()
+        };
+        if let Some(why) = refusal {
+            return Err(CenterError::Refused(why));
+        }
+        self.change(|seen| {
+            let (from, to) = if is_drained {
+                ("alive", "draining")
+            } else {
+                ("draining", "alive")
+            };
+            for known in &mut seen.nodes {
+                if known.name == node && known.state == from {
+                    known.state = to.into();
+                }
             }
         });
         Ok(())

@@ -9,6 +9,7 @@ mod node_stories;
 mod real;
 #[path = "../cases/refused.rs"]
 mod refused;
+mod rights;
 mod snapshots;
 
 use std::{sync::Arc, time::Duration};
@@ -67,6 +68,8 @@ pub(crate) fn settings() -> Settings {
         app: ("splitplace".into(), "sp".into()),
         public_grpc: "sp-splitplace.edge.svc:8001".into(),
         public_http: "sp-splitplace.edge.svc:8000".into(),
+        service: None,
+        route: None,
         tls: true,
         fetch: Some(FetchSettings {
             image: "splitplace:0.1.0".into(),

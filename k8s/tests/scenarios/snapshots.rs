@@ -127,6 +127,7 @@ fn the_status_of_a_model_that_is_served() {
         rival: None,
         nodes: None,
         is_blind: false,
+        outside: &["192.0.2.7".into(), "2001:db8::7".into()],
         settings: &settings,
         now,
     });

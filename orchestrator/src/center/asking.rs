@@ -301,7 +301,9 @@ impl Face for Center {
             .map(|facts| {
                 let model = ModelName::new(&facts.name);
                 let forecasts = flow.brain.forecasts(&model);
+                let is_unplaced = |served: &Arc<Served>| served.is_unplaced.load(Ordering::Relaxed);
                 center::ModelStatus {
+                    unplaced: served.get(&facts.name[..]).is_some_and(is_unplaced),
                     arms: forecasts
                         .iter()
                         .map(|(arm, forecast)| center::ArmStatus {

@@ -604,6 +604,7 @@ impl Control {
         }
         for served in self.inner.models.read().values() {
             *served.reason.lock() = format!("the last plan could not be carried out: {reason}");
+            served.is_unplaced.store(false, Ordering::Relaxed);
         }
         // What was stored cannot be put back as it was.
         self.stored = None;
@@ -704,6 +705,8 @@ impl Control {
                 why.unwrap_or_else(|| "no arm is placed".into())
             };
             (*served.reason.lock()).clone_from(&reason);
+            let is_unplaced = !can_answer && has_nodes && unplaced.contains_key(&served.name);
+            served.is_unplaced.store(is_unplaced, Ordering::Relaxed);
             let name = served.name.to_string();
             self.tell(&served.name, &|| {
                 if can_answer {

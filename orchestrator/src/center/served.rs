@@ -1,6 +1,10 @@
 //! A model that is served, with what requests need to know of it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use splitplace_onnx::package::{self, Preprocess, Technique, VariantKind};
@@ -28,6 +32,8 @@ pub(super) struct Served {
     exits: Mutex<BTreeMap<String, BTreeMap<String, u64>>>,
     /// Why it cannot answer, as of the last plan.
     pub(super) reason: Mutex<String>,
+    /// Whether that is because the last plan found no place for any arm.
+    pub(super) is_unplaced: AtomicBool,
     /// What comes for it.
     pub(super) demand: Mutex<Demand>,
 }
@@ -66,6 +72,7 @@ impl Served {
             tallies: Mutex::default(),
             exits: Mutex::default(),
             reason: Mutex::new("it is being placed".into()),
+            is_unplaced: AtomicBool::new(false),
             demand: Mutex::default(),
             loaded,
             wishes,
