@@ -3,6 +3,7 @@
 //! A code is what a server says, else it is found from the error's type, never from its words. The matches have no catch-all over our own
 //! errors: a new kind does not compile until it has a code.
 
+use splitplace_link::SecurityError;
 use splitplace_orchestrator::{
     app::AppError, center::StartError, fleet_file::FleetFileError, store::StoreError,
 };
@@ -39,8 +40,18 @@ fn of_app(error: &AppError) -> &'static str {
         AppError::Fleet(error) => of_fleet(error),
         AppError::Store(error) | AppError::Start(StartError::Store(error)) => of_store(error),
         AppError::Start(StartError::Policy(_)) => "SP104",
-        AppError::Tls(_) | AppError::Grpc(_) => "SP105",
+        AppError::Tls(error) => of_security(error),
         AppError::Listener(_) => "SP106",
+    }
+}
+
+const fn of_security(error: &SecurityError) -> &'static str {
+    match error {
+        SecurityError::File { .. } => "SP102",
+        SecurityError::Pem { .. }
+        | SecurityError::Certificate { .. }
+        | SecurityError::Pair(_)
+        | SecurityError::Authority(_) => "SP105",
     }
 }
 
@@ -69,7 +80,8 @@ const fn of_worker(error: &worker::Error) -> &'static str {
         worker::Error::Config(_) => "SP101",
         worker::Error::File { .. } => "SP102",
         worker::Error::Engine(_) => "SP201",
-        worker::Error::Serve(_) | worker::Error::Thread(_) => "SP202",
+        worker::Error::Tls(error) => of_security(error),
+        worker::Error::Thread(_) => "SP202",
         worker::Error::Refused { .. } => "SP203",
     }
 }

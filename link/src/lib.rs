@@ -8,8 +8,9 @@
 //!
 //! Reading order: [`tensor`], [`frame`] (the domain form), [`wire`] (frame to bytes and back),
 //! [`sender`], [`receiver`], [`receipt`] (what the receiver says back), [`shape`] (emulated links), [`probe`] (frames
-//! that only measure), [`security`].
+//! that only measure), [`security`], [`accept`].
 
+pub mod accept;
 pub mod frame;
 pub mod probe;
 pub mod receipt;
@@ -20,10 +21,11 @@ pub mod shape;
 pub mod tensor;
 pub mod wire;
 
+pub use accept::Secured;
 pub use frame::{ExitSaid, Failure, Frame, HopTiming, Reason};
 pub use receipt::Backlog;
 pub use receiver::{Receiver, Sink};
-pub use security::Security;
+pub use security::{Files, Security, SecurityError};
 pub use sender::{Events, SendError, Sender, SenderConfig};
 pub use shape::{LinkShape, Shaper};
 pub use tensor::{Tensor, dtype, element, element_bytes};

@@ -127,7 +127,8 @@ impl Sender {
         peer: &str,
         events: Arc<dyn Events>,
     ) -> Result<Self, tonic::transport::Error> {
-        let endpoint = endpoint(&config.address, config.security.as_ref())?;
+        // What is no address is said at once.
+        endpoint(&config.address, config.security.as_ref())?;
         let (queue, waiting) = mpsc::channel(config.queue_frames.max(1));
         let is_lost = Arc::new(AtomicBool::new(false));
         let tallies = Arc::new(Tallies::default());
@@ -144,7 +145,8 @@ impl Sender {
         let stream = Stream {
             peer: peer.to_owned(),
             own_name: config.own_name,
-            endpoint,
+            address: config.address.clone(),
+            security: config.security,
             waiting: Arc::new(Mutex::new(waiting)),
             is_shaped: config.shape.is_some(),
             is_lost: Arc::clone(&is_lost),
@@ -250,7 +252,8 @@ pub fn endpoint(
 struct Stream {
     peer: String,
     own_name: String,
-    endpoint: Endpoint,
+    address: String,
+    security: Option<Security>,
     waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>,
     is_shaped: bool,
     is_lost: Arc<AtomicBool>,
@@ -280,7 +283,9 @@ impl Stream {
 
     /// Connects and sends until the stream ends.
     async fn once(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut channel = self.endpoint.connect().await?;
+        // Made anew each time: certificates may be other ones by then.
+        let endpoint = endpoint(&self.address, self.security.as_ref())?;
+        let mut channel = endpoint.connect().await?;
         let body = Outgoing {
             waiting: Arc::clone(&self.waiting),
             pieces: Vec::new().into_iter(),

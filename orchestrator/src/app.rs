@@ -5,8 +5,8 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Durat
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use splitplace_link::{
-    HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, HTTP2_STREAM_WINDOW_BYTES, Receiver,
-    Security, WireLimits,
+    Files, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES, HTTP2_STREAM_WINDOW_BYTES, Receiver,
+    Secured, Security, SecurityError, WireLimits,
 };
 use splitplace_onnx::Costs;
 use tokio::{
@@ -84,10 +84,7 @@ pub enum AppError {
     Start(#[from] StartError),
     /// The certificates cannot be used.
     #[error(transparent)]
-    Tls(#[from] api::tls::TlsError),
-    /// The certificates cannot be used for gRPC.
-    #[error("cannot serve gRPC: {0}")]
-    Grpc(#[from] tonic::transport::Error),
+    Tls(#[from] SecurityError),
     /// A listener is broken.
     #[error("a listener is broken: {0}")]
     Listener(std::io::Error),
@@ -130,12 +127,6 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-struct Pem {
-    ca: String,
-    cert: String,
-    key: String,
-}
-
 impl App {
     /// Starts an orchestrator. Models are loaded and workers waited for after this has returned.
     ///
@@ -158,8 +149,7 @@ impl App {
             metrics: address(&listeners.metrics)?,
             workers: address(&listeners.workers)?,
         };
-        let pem = Pem::of(&config)?;
-        let security = pem.as_ref().map(Pem::security);
+        let security = security(&config)?;
         let settings = settings(&config)?;
         // Whoever can read what the binary prints may act, when no token was given out.
         let dashboard_token = settings
@@ -204,19 +194,26 @@ impl App {
             grpc: listeners.grpc,
             http: listeners.http,
             settings: &settings,
-            pem: pem.as_ref(),
+            security: security.as_ref(),
             beside: api::dashboard(&face, acting),
         };
         clients.serve(&face, &mut servers, &stopping)?;
-        let mut workers = builder();
-        if let Some(security) = &security {
-            workers = workers.tls_config(security.server())?;
-        }
-        let workers = workers
+        let workers = builder()
             .add_service(center.sessions().service())
-            .add_service(Receiver::new(Arc::clone(&face), wire))
-            .serve_with_incoming_shutdown(nodelay(listeners.workers), until(stopping.clone()));
-        servers.spawn(named("workers", workers));
+            .add_service(Receiver::new(Arc::clone(&face), wire));
+        let stopped = until(stopping.clone());
+        match security.clone() {
+            Some(security) => {
+                let secured = Secured::new(listeners.workers, move || security.server());
+                let served = workers.serve_with_incoming_shutdown(secured, stopped);
+                servers.spawn(named("workers", served));
+            }
+            None => {
+                let plain = nodelay(listeners.workers);
+                let served = workers.serve_with_incoming_shutdown(plain, stopped);
+                servers.spawn(named("workers", served));
+            }
+        }
 
         let metrics = api::metrics(Arc::clone(registry));
         let stopped = until(stopping.clone());
@@ -224,7 +221,7 @@ impl App {
             "metrics",
             listeners.metrics,
             metrics,
-            pem.as_ref(),
+            security.as_ref(),
             &mut servers,
             stopped,
         )?;
@@ -290,7 +287,7 @@ struct Clients<'a> {
     grpc: TcpListener,
     http: TcpListener,
     settings: &'a api::Settings,
-    pem: Option<&'a Pem>,
+    security: Option<&'a Security>,
     /// What is on the REST address too.
     beside: axum::Router,
 }
@@ -302,17 +299,22 @@ impl Clients<'_> {
         servers: &mut JoinSet<()>,
         stopping: &watch::Receiver<bool>,
     ) -> Result<(), AppError> {
-        let mut clients = builder();
-        if let Some(pem) = self.pem {
-            clients = clients.tls_config(pem.security().server_for_anyone())?;
+        let clients = builder().add_routes(api::grpc(face, self.settings));
+        let stopped = until(stopping.clone());
+        match self.security.cloned() {
+            Some(security) => {
+                let secured = Secured::new(self.grpc, move || security.server_for_anyone());
+                let served = clients.serve_with_incoming_shutdown(secured, stopped);
+                servers.spawn(named("gRPC", served));
+            }
+            None => {
+                let served = clients.serve_with_incoming_shutdown(nodelay(self.grpc), stopped);
+                servers.spawn(named("gRPC", served));
+            }
         }
-        let clients = clients
-            .add_routes(api::grpc(face, self.settings))
-            .serve_with_incoming_shutdown(nodelay(self.grpc), until(stopping.clone()));
-        servers.spawn(named("gRPC", clients));
         let routes = api::rest(face, self.settings).merge(self.beside);
         let stopped = until(stopping.clone());
-        http("REST", self.http, routes, self.pem, servers, stopped)
+        http("REST", self.http, routes, self.security, servers, stopped)
     }
 }
 
@@ -321,13 +323,13 @@ fn http(
     name: &'static str,
     listener: TcpListener,
     routes: axum::Router,
-    pem: Option<&Pem>,
+    security: Option<&Security>,
     servers: &mut JoinSet<()>,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), AppError> {
-    match pem {
-        Some(pem) => {
-            let listener = TlsListener::new(listener, &pem.cert, &pem.key)?;
+    match security {
+        Some(security) => {
+            let listener = TlsListener::new(listener, security).map_err(AppError::Listener)?;
             let served = axum::serve(listener, routes).with_graceful_shutdown(stopped);
             servers.spawn(named(name, served.into_future()));
         }
@@ -362,12 +364,12 @@ impl Reads {
         (grpc, http): (TcpListener, TcpListener),
         standby: &Arc<Standby>,
     ) -> Result<Self, AppError> {
-        let (settings, pem) = (settings(config)?, Pem::of(config)?);
+        let (settings, security) = (settings(config)?, security(config)?);
         let clients = Clients {
             grpc,
             http,
             settings: &settings,
-            pem: pem.as_ref(),
+            security: security.as_ref(),
             beside: axum::Router::new(),
         };
         let mut servers = JoinSet::new();
@@ -397,21 +399,13 @@ fn settings(config: &Config) -> Result<api::Settings, AppError> {
     })
 }
 
-impl Pem {
-    fn of(config: &Config) -> Result<Option<Self>, AppError> {
-        let Some(tls) = &config.tls else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            ca: read(&tls.ca)?,
-            cert: read(&tls.cert)?,
-            key: read(&tls.key)?,
-        }))
-    }
-
-    fn security(&self) -> Security {
-        Security::new(self.ca.clone(), self.cert.clone(), self.key.clone())
-    }
+fn security(config: &Config) -> Result<Option<Security>, AppError> {
+    let files = config.tls.as_ref().map(|tls| Files {
+        ca: tls.ca.clone(),
+        cert: tls.cert.clone(),
+        key: tls.key.clone(),
+    });
+    Ok(files.map(Security::open).transpose()?)
 }
 
 fn read(path: &PathBuf) -> Result<String, AppError> {

@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     pub(crate) failed: Counter,
     pub(crate) queued: Gauge,
     pub(crate) memory: Gauge,
+    pub(crate) certificate_expiry: Gauge,
     pub(crate) service: Histogram,
     pub(crate) wait: Histogram,
 }
@@ -41,6 +42,7 @@ pub struct Families {
     failed: Family<Node, Counter>,
     queued: Family<Node, Gauge>,
     memory: Family<Node, Gauge>,
+    certificate_expiry: Family<Node, Gauge>,
     service: Family<Node, Histogram, fn() -> Histogram>,
     wait: Family<Node, Histogram, fn() -> Histogram>,
 }
@@ -56,6 +58,7 @@ impl Families {
             failed: Family::default(),
             queued: Family::default(),
             memory: Family::default(),
+            certificate_expiry: Family::default(),
             service: Family::new_with_constructor(seconds),
             wait: Family::new_with_constructor(seconds),
         };
@@ -96,6 +99,11 @@ impl Families {
             families.memory.clone(),
         );
         registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the own certificate holds no more, in seconds since the Unix epoch; 0 without one",
+            families.certificate_expiry.clone(),
+        );
+        registry.register(
             "service_seconds",
             "Time to compute one frame, emulated slowness included",
             families.service.clone(),
@@ -125,6 +133,7 @@ impl Families {
             failed: self.failed.get_or_create_owned(&node),
             queued: self.queued.get_or_create_owned(&node),
             memory: self.memory.get_or_create_owned(&node),
+            certificate_expiry: self.certificate_expiry.get_or_create_owned(&node),
             service: self.service.get_or_create_owned(&node),
             wait: self.wait.get_or_create_owned(&node),
         }

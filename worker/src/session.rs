@@ -4,7 +4,6 @@ mod fetch;
 mod loader;
 
 use std::{
-    fs,
     future::Future,
     path::PathBuf,
     pin::pin,
@@ -13,7 +12,7 @@ use std::{
 };
 
 use splitplace_link::{
-    Receiver, Security, WireLimits,
+    Files, Receiver, Secured, Security, SecurityError, WireLimits,
     sender::{endpoint, unix_us},
 };
 use splitplace_plan::Generation;
@@ -53,9 +52,9 @@ pub enum Error {
     /// The engine does not work on this machine.
     #[error("the engine does not run: {0}")]
     Engine(#[from] splitplace_onnx::Error),
-    /// The data plane's server stopped.
-    #[error("cannot serve the data plane: {0}")]
-    Serve(#[from] tonic::transport::Error),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] SecurityError),
     /// The orchestrator will not have this worker.
     #[error("the orchestrator refused node '{node}': {reason}")]
     Refused {
@@ -98,7 +97,12 @@ pub async fn run(
     };
     let memory = memory::memory(config.memory_bytes);
     let cores = memory::cores(config.cores);
-    let security = config.tls.as_ref().map(read_security).transpose()?;
+    let files = config.tls.as_ref().map(|tls| Files {
+        ca: tls.ca.clone(),
+        cert: tls.cert.clone(),
+        key: tls.key.clone(),
+    });
+    let security = files.map(Security::open).transpose()?;
     let cache = match &config.cache {
         Some(folder) => {
             Some(
@@ -136,7 +140,7 @@ pub async fn run(
             .local_addr()
             .map_or_else(|_| String::new(), |address| address.to_string()),
     };
-    let server = serve(&config, listener, security.as_ref(), &node)?;
+    let server = serve(&config, listener, security.clone(), &node);
     let mut threads = Vec::new();
     for number in 0..cores {
         let node = Arc::clone(&node);
@@ -187,45 +191,35 @@ fn own_name() -> String {
         .to_lowercase()
 }
 
-fn read_security(tls: &crate::config::Tls) -> Result<Security, Error> {
-    let read = |path: &PathBuf| {
-        fs::read_to_string(path).map_err(|source| Error::File {
-            path: path.clone(),
-            source,
-        })
-    };
-    Ok(Security::new(
-        read(&tls.ca)?,
-        read(&tls.cert)?,
-        read(&tls.key)?,
-    ))
-}
-
 fn serve(
     config: &Config,
     listener: TcpListener,
-    security: Option<&Security>,
+    security: Option<Security>,
     node: &Arc<Node>,
-) -> Result<tokio::task::JoinHandle<()>, Error> {
+) -> tokio::task::JoinHandle<()> {
     let limits = WireLimits {
         frame_bytes: config.max_frame_bytes,
         ..WireLimits::default()
     };
     let receiver = Receiver::new(Arc::new(Arrivals(Arc::clone(node))), limits);
-    let mut server = tonic::transport::Server::builder()
+    let router = tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .max_frame_size(splitplace_link::HTTP2_FRAME_BYTES)
         .initial_stream_window_size(splitplace_link::HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(splitplace_link::HTTP2_CONNECTION_WINDOW_BYTES);
-    if let Some(security) = security {
-        server = server.tls_config(security.server())?;
-    }
-    let router = server.add_service(receiver);
-    Ok(tokio::spawn(async move {
-        if let Err(error) = router.serve_with_incoming(nodelay(listener)).await {
+        .initial_connection_window_size(splitplace_link::HTTP2_CONNECTION_WINDOW_BYTES)
+        .add_service(receiver);
+    tokio::spawn(async move {
+        let served = match security {
+            Some(security) => {
+                let secured = Secured::new(listener, move || security.server());
+                router.serve_with_incoming(secured).await
+            }
+            None => router.serve_with_incoming(nodelay(listener)).await,
+        };
+        if let Err(error) = served {
             tracing::error!(code = "SP405", %error, "the data plane stopped");
         }
-    }))
+    })
 }
 
 /// Connections without Nagle's delay, which costs a small frame 40 ms.
@@ -488,6 +482,9 @@ impl Worker {
                     tokio::task::spawn_blocking(move || node.fragments.profiles.save());
                 }
                 _ = reports.tick() => {
+                    if let Some(security) = &self.security {
+                        self.node.metrics.certificate_expiry.set(security.expiry());
+                    }
                     let report = worker_message::Kind::Report(self.report());
                     if outbox.try_send(message(report)).is_err() {
                         return End::Broken("it reads too slowly".into());

@@ -51,6 +51,15 @@
       annotations:
         summary: "Worker {{ "{{ $labels.node }}" }} refuses frames"
         description: Its queues are full. Give it more CPU, add a node, or lower the load.
+    - alert: SplitPlaceCertificateExpires
+      expr: |
+        min by (node) (splitplace_certificate_expiry_timestamp_seconds{ {{- $in -}} } > 0
+          or splitplace_worker_certificate_expiry_timestamp_seconds{ {{- $in -}} } > 0) - time() < {{ mul 86400 (int $m.certificateDays) }}
+      for: 10m
+      labels: {severity: warning}
+      annotations:
+        summary: "The certificate of {{ "{{ if $labels.node }}worker {{ $labels.node }}{{ else }}the orchestrator{{ end }}" }} holds for {{ "{{ $value | humanizeDuration }}" }} more"
+        description: Then nothing connects any more. Renew it as docs/kubernetes-operations.md says under "Certificates"; nothing has to be started again.
     - alert: SplitPlacePlansTooOften
       expr: changes(splitplace_plan_generation{ {{- $in -}} }[15m]) > 10
       labels: {severity: warning}

@@ -36,6 +36,11 @@ pub(crate) fn free_port() -> u16 {
 }
 
 pub(crate) fn worker(name: &str, center: u16, folder: &Path) -> Process {
+    worker_and(name, center, folder, &[])
+}
+
+/// A worker with further arguments.
+pub(crate) fn worker_and(name: &str, center: u16, folder: &Path, more: &[&str]) -> Process {
     let tls = |key: &str, file: &str| {
         format!(
             "--set=tls.{key}={}",
@@ -60,6 +65,7 @@ pub(crate) fn worker(name: &str, center: u16, folder: &Path) -> Process {
             tls("cert", "worker.crt"),
             tls("key", "worker.key"),
         ])
+        .args(more)
         .env("POD_IP", "127.0.0.1");
     Process::start(&mut command).unwrap()
 }

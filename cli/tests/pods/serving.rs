@@ -2,9 +2,12 @@
 
 use std::fs;
 
-use splitplace_tests::process::Process;
+use splitplace_tests::{
+    http,
+    process::{Process, until},
+};
 
-use crate::commands::{free_port, good, run, splitplace, worker};
+use crate::commands::{free_port, good, run, splitplace, worker, worker_and};
 
 #[test]
 fn what_the_pods_run_serves_and_its_probes_are_honest() {
@@ -64,6 +67,60 @@ fn what_the_pods_run_serves_and_its_probes_are_honest() {
         .concat(),
     );
     assert!(!answer.is_empty());
+    // Whoever renews certificates replaces files; here the authority is another one, too, so that old and new differ in
+    // everything. Nobody is started again: who connects from now on meets the new ones.
+    good(&["certs", "dir", &path("renewed")]);
+    for file in [
+        "ca.crt",
+        "orchestrator.crt",
+        "orchestrator.key",
+        "worker.crt",
+        "worker.key",
+    ] {
+        let (from, to) = (
+            path(&format!("renewed/{file}")),
+            path(&format!("tls/{file}")),
+        );
+        // As a kubelet does: never half a file.
+        fs::copy(from, path("next")).unwrap();
+        fs::rename(path("next"), to).unwrap();
+    }
+    good(
+        &[
+            &["health"],
+            &at[..],
+            &["--wait", "60s", "--model", "fashion-mnist"],
+        ]
+        .concat(),
+    );
+    let metrics = free_port();
+    let _shed = worker_and(
+        "shed",
+        center,
+        folder.path(),
+        &[&format!("--metrics=127.0.0.1:{metrics}")],
+    );
+    good(&[&["health"], &at[..], &["--wait", "60s", "--node", "shed"]].concat());
+    good(&[&["health"], &at[..], &["--node", "attic"]].concat());
+    let address = format!("127.0.0.1:{metrics}");
+    let expiry = || {
+        let answer = http::ask(&address, "GET", "/metrics", &[], &[]).ok()?;
+        let text = String::from_utf8(answer.body).ok()?;
+        let mut lines = text.lines();
+        let line = lines.find(|line| {
+            line.starts_with("splitplace_worker_certificate_expiry_timestamp_seconds{")
+        })?;
+        let seconds: f64 = line.split_whitespace().last()?.parse().ok()?;
+        (1.7e9 < seconds).then_some(())
+    };
+    until("the end of the certificate is told", expiry).unwrap();
+    good(
+        &[
+            &["infer", "fashion-mnist", "--picture=7", "--sla=1000"],
+            &at[..],
+        ]
+        .concat(),
+    );
     // A worker that is asked to stop leaves in good order, and the rest serves on.
     let (status, errors) = attic.terminate().unwrap();
     assert!(status.success(), "{errors}");

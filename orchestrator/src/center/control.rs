@@ -727,6 +727,9 @@ impl Control {
             .metrics
             .in_flight
             .set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        if let Some(security) = &self.inner.security {
+            self.inner.metrics.certificate_expiry.set(security.expiry());
+        }
         for (key, view) in self.inner.steering.views() {
             self.inner.metrics.controlled(&key, &view);
         }

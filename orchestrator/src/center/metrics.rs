@@ -139,6 +139,8 @@ pub(super) struct Metrics {
     pub(super) stale: Counter,
     pub(super) forgotten: Counter,
     pub(super) in_flight: Gauge,
+    /// Seconds since the Unix epoch.
+    pub(super) certificate_expiry: Gauge,
     pub(super) generation: Gauge,
     pub(super) nodes: Gauge,
     pub(super) planning: Gauge<f64, AtomicU64>,
@@ -188,6 +190,7 @@ impl Metrics {
             stale: Counter::default(),
             forgotten: Counter::default(),
             in_flight: Gauge::default(),
+            certificate_expiry: Gauge::default(),
             generation: Gauge::default(),
             nodes: Gauge::default(),
             planning: Gauge::default(),
@@ -260,6 +263,11 @@ impl Metrics {
             "decisions_forgotten",
             "Decisions that the disk was too slow for",
             metrics.forgotten.clone(),
+        );
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the orchestrator's certificate holds no more, in seconds since the Unix epoch; 0 without one",
+            metrics.certificate_expiry.clone(),
         );
         registry.register(
             "in_flight",
