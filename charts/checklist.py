@@ -185,6 +185,11 @@ def checklist(root, chart_yaml, chart, render):
         {o["kind"] for o in kind(extreme, *watching)} == set(watching) and not kind(default, *watching)
         and any("splitplace.json" in o.get("data", {}) for o in kind(extreme, "ConfigMap"))
         and not any("splitplace.json" in o.get("data", {}) for o in kind(default, "ConfigMap")))
+    def chosen(objects):
+        nodes = {o["metadata"]["name"].rsplit("-", 1)[1]: o["spec"]["template"]["spec"]["nodeSelector"] for o in kind(objects, "DaemonSet")}
+        return {pool: labels.get("splitplace.dev/worker") for pool, labels in nodes.items()}
+    yield "workers go on labelled nodes when that is asked for, pool by pool, and on every node of a first try", (
+        chosen(default) == {"default": None} and chosen(extreme) == {"big": "true", "rack": "true", "small": None})
     monitor = kind(extreme, "ServiceMonitor")[0]["spec"]["endpoints"]
     scraped = " ".join(f"{one['port']} {rule['regex']}" for one in monitor for rule in one.get("relabelings", [{"regex": ""}]))
     yield "orchestrator, workers, operator and election are scraped", all(
