@@ -49,6 +49,9 @@ pub struct Worker {
     pub queue_limit: u32,
     /// Service times over what the plan expects; mean 1 when the plan is right.
     pub service: Law,
+    /// How many times as long a frame takes while all cores are busy as alone, and in a straight line between: cores share
+    /// memory and caches. Not where they are shared anyway ([`Discipline::Sharing`]).
+    pub crowding: f64,
     /// Time that a frame spends on the way to the queue and from the thread to the link.
     pub overhead: Duration,
     /// Bytes a second of everything that it sends; infinite when only the links limit it.
@@ -68,6 +71,7 @@ impl Worker {
             node,
             discipline: Discipline::EarliestDeadline,
             queue_limit: 512,
+            crowding: 1.0,
             service: Law::constant(1.0).expect("1 is a length"),
             overhead: Duration::ZERO,
             uplink: f64::INFINITY,

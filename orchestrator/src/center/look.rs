@@ -14,7 +14,7 @@ use splitplace_proto::center::{
 use super::{Inner, control::Basis, roll_out, served::Served};
 use crate::{
     face::Answer,
-    measured::{Codings, Measured, Transfers},
+    measured::{Measured, Transfers},
     planning::{Candidate, PlanningInput, PlanningSettings, candidates},
 };
 
@@ -83,6 +83,7 @@ fn told(node: &Node, look: &Basis) -> SnapshotNode {
         macs_per_second: node.macs_per_second,
         memory_bytes: node.memory_bytes,
         emulated: node.emulated,
+        crowding: look.start.measured.crowding(&node.id),
         service_scv: scv(&look.start.parent, &look.start.measured, &node.id),
     }
 }
@@ -133,7 +134,7 @@ fn model(inner: &Inner, look: &Basis, served: &Served, found: &[Candidate]) -> S
         model: served.name.to_string(),
         arms: arms
             .iter()
-            .map(|arm| in_force(arm, &look.start.measured, &inner.codings.lock()))
+            .map(|arm| in_force(inner, arm, &look.start.measured))
             .collect(),
         candidates: own.map(candidate).collect(),
         demand: seen.map(|seen| SnapshotDemand {
@@ -157,10 +158,17 @@ fn model(inner: &Inner, look: &Basis, served: &Served, found: &[Candidate]) -> S
     }
 }
 
-fn in_force(arm: &ArmPlan, measured: &Measured, codings: &Codings) -> SnapshotArm {
+fn in_force(inner: &Inner, arm: &ArmPlan, measured: &Measured) -> SnapshotArm {
+    let (codings, profiles) = (inner.codings.lock(), inner.profiles.lock());
     let hop = |hop: &Hop| {
+        // Where cores get in each other's way the mean has that in it already: what a sample takes alone is told then.
+        let is_crowded = measured.crowding(&hop.node) > 1.0;
+        let alone = profiles
+            .alone(&hop.node, hop.fragment)
+            .filter(|_| is_crowded);
         let ran = measured.service(hop.fragment, &hop.node);
-        let ran = ran.and_then(|(mean, _)| Duration::try_from_secs_f64(mean).ok());
+        let ran = alone.or(ran.map(|(mean, _)| mean));
+        let ran = ran.and_then(|mean| Duration::try_from_secs_f64(mean).ok());
         SnapshotHop {
             node: hop.node.to_string(),
             fragment: hop.fragment.0.to_vec().into(),

@@ -142,6 +142,13 @@ impl Profiles {
             .collect()
     }
 
+    /// Seconds that one sample takes on a node while nothing else runs there; `None` when that was never so.
+    #[must_use]
+    pub fn alone(&self, node: &NodeId, fragment: FragmentId) -> Option<f64> {
+        let (_, profile) = self.by_node.get(&(node.clone(), fragment))?;
+        Some(profile.settings.get(&(1, 1))?.mean)
+    }
+
     fn of(&mut self, node: &NodeId, id: &[u8]) -> Option<&mut Profile> {
         let key = (node.clone(), FragmentId::from_slice(id)?);
         self.ticks += 1;

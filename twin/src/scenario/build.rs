@@ -212,6 +212,11 @@ fn workers(entry: &NodeEntry, suffix: &str, wrong: &mut Wrong) -> Vec<Worker> {
             .0
             .push(format!("{name}: gmacs, cores and count must be above 0"));
     }
+    if !(1.0..=1e3).contains(&entry.crowding) {
+        wrong
+            .0
+            .push(format!("{name}: crowding must lie in 1 to 1000"));
+    }
     let law = match &entry.service_factors {
         Some(factors) => Law::empirical(factors.clone()),
         None => Law::gamma(entry.slowness, entry.service_scv),
@@ -228,6 +233,7 @@ fn workers(entry: &NodeEntry, suffix: &str, wrong: &mut Wrong) -> Vec<Worker> {
             DisciplineEntry::Sharing => Discipline::Sharing,
         },
         queue_limit: entry.queue_limit.max(1),
+        crowding: entry.crowding,
         overhead: wrong.time(&format!("{name}: overhead-ms"), entry.overhead_ms),
         uplink: wrong.rate(&format!("{name}: uplink-mbit"), entry.uplink_mbit),
         watts: entry.watts.clone().into(),

@@ -107,6 +107,9 @@ pub(super) struct NodeEntry {
     pub(super) service_scv: f64,
     /// Observed factors instead.
     pub(super) service_factors: Option<Vec<f64>>,
+    /// How many times as long a frame takes while all cores are busy as alone.
+    #[serde(default = "whole")]
+    pub(super) crowding: f64,
     #[serde(default)]
     pub(super) overhead_ms: f64,
     pub(super) uplink_mbit: Option<f64>,

@@ -68,6 +68,8 @@ pub(super) struct Site {
     held: Vec<Held>,
     queue_limit: u32,
     cores: u32,
+    /// By how much of its time alone a frame takes longer for each other core that is busy.
+    each: f64,
     watts: std::sync::Arc<[f64]>,
     since: Timestamp,
     pub(super) busy_core_seconds: f64,
@@ -94,6 +96,7 @@ impl Site {
             held: Vec::new(),
             queue_limit: worker.queue_limit.max(1),
             cores,
+            each: (worker.crowding.max(1.0) - 1.0) / f64::from(cores.saturating_sub(1).max(1)),
             watts: std::sync::Arc::clone(&worker.watts),
             since: Timestamp::ZERO,
             busy_core_seconds: 0.0,
@@ -163,6 +166,14 @@ impl Site {
         }
         held.waiting += 1;
         true
+    }
+
+    /// How many times as long as alone one takes that begins now.
+    pub(super) fn crowding(&self) -> f64 {
+        match &self.place {
+            Place::Desk(desk) => 1.0 + self.each * desk.running() as f64,
+            Place::Share(_) => 1.0,
+        }
     }
 
     /// A frame waits no more.

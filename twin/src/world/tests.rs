@@ -198,6 +198,20 @@ fn the_earliest_deadline_is_first_and_what_has_expired_is_not_computed() {
 }
 
 #[test]
+fn cores_that_are_busy_together_take_longer() {
+    let mut world = world(&["a"], load(Process::Trace([at(0), at(1)].into())));
+    let fixed = plan(&[(ArmKind::Whole, &[&[("a", 40, 0)]])]);
+    world.workers[0].node.cores = 3;
+    let apart = go(&world, "whole", &fixed, 1);
+    assert_eq!(apart.models["m"].response.extremes(), Some((0.043, 0.043)));
+    // With all three busy twice as long; beside one other core, half of that more.
+    world.workers[0].crowding = 2.0;
+    let report = go(&world, "whole", &fixed, 1);
+    conserves(&report);
+    assert_eq!(report.models["m"].response.extremes(), Some((0.043, 0.063)));
+}
+
+#[test]
 fn a_full_queue_refuses_and_another_arm_is_tried() {
     let times: Vec<Timestamp> = (0..8).map(at).collect();
     let mut world = world(&["a", "b"], load(Process::Trace(times.into())));

@@ -67,9 +67,9 @@ impl Sim<'_> {
         } else {
             law.draw(&mut self.services.of(frame.entity()))
         };
-        let slow = self.sites[node as usize].slow;
+        let site = &self.sites[node as usize];
         let work = planned.as_nanos() as f64 * f64::from(frame.samples);
-        nanos(work * factor * slow / 1e9)
+        nanos(work * factor * site.slow * site.crowding() / 1e9)
     }
 
     /// Puts waiting frames on free threads.

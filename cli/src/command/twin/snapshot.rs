@@ -95,6 +95,8 @@ fn worker(node: &SnapshotNode, queue_limit: u32) -> anyhow::Result<Worker> {
     Ok(Worker {
         queue_limit: queue_limit.max(1),
         service,
+        // An orchestrator of before says nothing.
+        crowding: node.crowding.max(1.0),
         ..Worker::new(Node {
             id: NodeId::new(&node.node),
             state: NodeState::Alive,
