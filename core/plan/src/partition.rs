@@ -1,20 +1,24 @@
 //! Where to part a network between a device and a server, or along several nodes.
 //!
 //! A cut is a down-set of layers: it runs on the device, the rest on the server, and what crosses is sent once
-//! whatever needs it, each tensor in one of its ways. Every method answers the same question ([`Method`]):
-//! which cut is worth most in a [`Scene`] by its [`Objective`]. They differ in which cuts they look at, and in
-//! what that costs:
+//! whatever needs it, each tensor in one of its ways. Every method answers the same [`Question`] ([`Method`]):
+//! networks, each with its link, its exits and what is wanted of it, share a server's cores; which exit answers, which
+//! layers run where, in which codec does what crosses go, and how many cores has each? A method leaves alone what it
+//! does not choose: the most accurate exit, an even share of the cores, device and server only. So every method
+//! answers every question, and a method may work within another one: IAO within which Edgent finds exit and cut,
+//! within which a minimum cut finds the cut. What they look at, and what that costs, is what [`Method::complexity`]
+//! says:
 //!
-//! | method | cuts | cost |
+//! | method | looks at | cost |
 //! |---|---|---|
-//! | [`BruteForce`] | every down-set, one by one | O(2ⁿ · size); the oracle |
+//! | [`BruteForce`] | every set of layers, one by one | O(2ⁿ · size); the oracle |
 //! | [`Exact`] | every down-set, where there are few | O(down-sets · width), for any objective |
-//! | [`Neurosurgeon`] | one tensor, along the trunk | O(n · ways); by [`envelope`] a look-up |
+//! | [`Neurosurgeon`] | cuts of one tensor, along the trunk | O(n · ways); by [`envelope`] a look-up |
 //! | [`Light`] | every down-set, for sums (latency, energy) | one maximum flow |
 //! | [`Heavy`] | what some weights of the stages lead to | a grid of maximum flows; within 3 of the best stage |
-//! | [`exits`] | exit and cut under a deadline | exits · the method |
-//! | [`cores`] | several networks and the server's cores | O(networks · cores · log) |
-//! | [`line`](mod@line) | several cuts along several nodes | O(down-sets · 2ᵏ · k · width) |
+//! | [`Edgent`] | exit and cut under a deadline | exits · the method within |
+//! | [`Iao`], [`Threshold`] | several networks and the server's cores | networks · cores · the method within |
+//! | [`Chain`] | several cuts along several nodes | O(down-sets · 2ᵏ · k · width) |
 //!
 //! The picture's file is a first layer's input ([`Network::with_picture`]), so sending the compressed picture
 //! to the server is among the cuts of every method: the empty one.
@@ -23,8 +27,8 @@
 //! stays below a target, device, link and server being stations with few places. Without arrivals that is the
 //! latency alone; under load it keeps the busiest stage short.
 //!
-//! Reading order: [`network`], this file, [`down_sets`], [`exact`], [`min_cut`], [`envelope`], [`exits`], [`cores`],
-//! [`line`](mod@line).
+//! Reading order: [`network`], [`question`], this file, [`down_sets`], [`exact`], [`min_cut`], [`envelope`], [`exits`],
+//! [`cores`], [`line`](mod@line).
 
 pub mod cores;
 pub mod down_sets;
@@ -35,25 +39,82 @@ pub mod line;
 pub mod min_cut;
 pub mod network;
 pub mod neurosurgeon;
+pub mod question;
 pub mod scene;
 
+pub use cores::{Iao, Threshold};
 pub use envelope::{Envelope, Plane, Switch};
 pub use exact::{BruteForce, Exact};
+pub use exits::{Edgent, Exit};
+pub use line::{Chain, Links, Stop};
 pub use min_cut::{Heavy, Light};
-pub use network::{Layer, Network, NetworkError, Tensor};
+pub use network::{Layer, Needed, Network, NetworkError, Tensor};
 pub use neurosurgeon::{DeviceOnly, Neurosurgeon, ServerOnly};
+pub use question::{Part, Question, User};
 pub use scene::{Objective, Scene, Stages, Worth};
 
-/// A way to part networks. The same network and scene give the same choice.
+/// Names that [`by_name`] knows.
+pub const METHODS: [&str; 11] = [
+    "device only",
+    "server only",
+    "Neurosurgeon",
+    "DADS light",
+    "DADS heavy",
+    "exact",
+    "brute force",
+    "Edgent",
+    "IAO",
+    "threshold search",
+    "chain",
+];
+
+/// The method of that name, with what it takes by default; `None` when there is none.
+#[must_use]
+pub fn by_name(name: &str) -> Option<Box<dyn Method>> {
+    Some(match name {
+        "device only" => Box::new(DeviceOnly),
+        "server only" => Box::new(ServerOnly),
+        "Neurosurgeon" => Box::new(Neurosurgeon),
+        "DADS light" => Box::new(Light),
+        "DADS heavy" => Box::new(Heavy::default()),
+        "exact" => Box::new(Exact::default()),
+        "brute force" => Box::new(BruteForce),
+        "Edgent" => Box::new(Edgent::default()),
+        "IAO" => Box::new(Iao::default()),
+        "threshold search" => Box::new(Threshold::default()),
+        "chain" => Box::new(Chain),
+        _ => return None,
+    })
+}
+
+/// A way to part networks. The same question gives the same answer.
 pub trait Method: Send + Sync {
     /// Its name in tables.
     fn name(&self) -> &'static str;
 
-    /// The best cut that it sees between the first node (the device) and the second (the server).
+    /// How its time is expected to grow, for tables: of n layers and tensors, with what else counts.
+    fn complexity(&self) -> &'static str;
+
+    /// How each of the question's networks runs, in their order. Costs what [`Method::complexity`] says for each.
     ///
     /// # Errors
-    /// [`Refused`] when the network is not of a kind that it can part.
-    fn choose(&self, network: &Network, scene: &Scene) -> Result<Choice, Refused>;
+    /// [`Refused`] when a network is not of a kind that it can part, or the question's numbers are none.
+    fn solve(&self, question: &Question<'_>) -> Result<Vec<Part>, Refused>;
+
+    /// The best cut that it sees of one network without exits between the first node (the device) and the second
+    /// (the server), which has one core.
+    ///
+    /// # Errors
+    /// As [`Method::solve`].
+    fn choose(&self, network: &Network, scene: &Scene) -> Result<Choice, Refused> {
+        let question = Question {
+            users: &[User::new(network, *scene)],
+            cores: 1,
+        };
+        let parts = self.solve(&question)?;
+        let part = parts.into_iter().next().ok_or(Refused::Scene)?;
+        Ok(part.choice(network.layers().len()))
+    }
 }
 
 /// Why a method does not part a network.
@@ -67,6 +128,16 @@ pub enum Refused {
         "the scene's rates, delays, loads and targets must be finite and not negative, its rate positive"
     )]
     Scene,
+    /// An exit's answer is no tensor of the network, or no layer makes it.
+    #[error(
+        "exit {0} answers with nothing that the network makes; name a tensor that a layer makes"
+    )]
+    Exit(usize),
+    /// Links and nodes do not belong together, or lead nowhere.
+    #[error(
+        "a chain needs a link between every two nodes, {0} nodes at most, and a way to where the network ends"
+    )]
+    Links(usize),
 }
 
 /// A cut with its codecs, and what it is worth.

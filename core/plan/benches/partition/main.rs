@@ -1,14 +1,18 @@
-//! How long does it take to part the big networks? Expected: InceptionV3 has some ten thousand down-sets of some
-//! two hundred layers, so a few milliseconds to list them and less to look at them; a maximum flow over some
-//! four hundred places a millisecond; a look-up in the envelope well below a microsecond.
+//! How long does it take to part the big networks? Every method of [`METHODS`] but the oracle, through the one trait.
+//!
+//! Expected: InceptionV3 has some ten thousand down-sets of some two hundred layers, so a few milliseconds to list them
+//! and less to look at them; a maximum flow over some four hundred places a tenth of a millisecond; Edgent as many as
+//! there are exits; IAO and the threshold search as many as networks times cores; a look-up in the envelope well below
+//! a microsecond. The bar is 50 ms for InceptionV3; behind the benches a line for each method says whether it holds.
 
 mod nets;
 
+use std::{collections::BTreeMap, time::Instant};
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use splitplace_plan::partition::{
-    Exact, Heavy, Light, Method, Neurosurgeon, Objective, Scene,
-    down_sets::DownSets,
-    line::{Links, shortest},
+    Exact, Exit, Iao, Links, METHODS, Method, Network, Neurosurgeon, Objective, Question, Scene,
+    Threshold, User, by_name, down_sets::DownSets,
 };
 
 const SCENE: Scene = Scene {
@@ -18,51 +22,153 @@ const SCENE: Scene = Scene {
     objective: Objective::Latency,
 };
 
-fn partition(c: &mut Criterion) {
-    let under_load = Scene {
-        objective: Objective::Loss {
-            arrivals: 1.0,
-            places: 10,
-            scv: 0.1,
-            most: 0.01,
-        },
-        ..SCENE
+/// Seconds that choosing may take on InceptionV3.
+const BAR: f64 = 0.05;
+
+/// Cores of the server, networks that share them, and what cores do.
+const CORES: usize = 8;
+const USERS: usize = 4;
+const SPEED_UP: [f64; CORES] = [1.0, 1.9, 2.7, 3.4, 4.0, 4.5, 4.9, 5.2];
+
+/// A question with its name.
+type Asked<'a> = (String, Box<dyn Method>, Vec<User<'a>>, usize);
+
+/// Exits behind a quarter, half and three quarters of the layers, and the end: where heads would stand.
+fn exits(network: &Network) -> Vec<Exit> {
+    let count = network.layers().len();
+    let exit = |quarter: usize| Exit {
+        accuracy: 0.6 + 0.05 * quarter as f64,
+        answers: BTreeMap::from([(network.outputs(count * quarter / 4 - 1)[0], 4000)]),
     };
-    for (name, network) in nets::all(2) {
-        let sets = DownSets::new(&network, DownSets::MOST).map(|sets| sets.sets().len());
-        println!(
-            "{name}: {} layers, {sets:?} down-sets",
-            network.layers().len()
-        );
-        let methods: [&dyn Method; 4] =
-            [&Neurosurgeon, &Light, &Heavy::default(), &Exact::default()];
-        for method in methods {
-            c.bench_function(&format!("{name}: {}", method.name()), |b| {
-                b.iter(|| method.choose(&network, &SCENE));
-            });
-        }
-        c.bench_function(&format!("{name}: exact, loss under load"), |b| {
-            b.iter(|| Exact::default().choose(&network, &under_load));
-        });
-        c.bench_function(&format!("{name}: envelope"), |b| {
-            b.iter(|| Neurosurgeon::table(&network, &SCENE, 1e4, (0.5, 4.0)));
-        });
-        let table = Neurosurgeon::table(&network, &SCENE, 1e4, (0.5, 4.0));
-        c.bench_function(&format!("{name}: look-up"), |b| {
-            b.iter(|| table.choose(SCENE.rate, 1.5));
+    (1..=4).map(exit).collect()
+}
+
+/// Every method about one network; exits, cores and nodes about what they are for.
+fn asked<'a>(
+    two: &'a Network,
+    three: &'a Network,
+    exits: &'a [Exit],
+    links: &'a Links,
+) -> Vec<Asked<'a>> {
+    let alone = User::new(two, SCENE);
+    let with_exits = User {
+        exits,
+        // Nothing keeps it: all exits are tried.
+        deadline: 1e-6,
+        ..alone
+    };
+    let sharing: Vec<User<'_>> = (0..USERS)
+        .map(|number| User {
+            speed_up: &SPEED_UP,
+            scene: Scene {
+                rate: SCENE.rate * f64::from(1 << number),
+                ..SCENE
+            },
+            ..alone
+        })
+        .collect();
+    let mut all: Vec<Asked<'_>> = Vec::new();
+    for name in METHODS.into_iter().filter(|name| *name != "brute force") {
+        let method = || by_name(name).expect("it is in the list");
+        all.push(match name {
+            "Edgent" => (format!("{name}, 4 exits"), method(), vec![with_exits], 1),
+            "IAO" | "threshold search" => (
+                format!("{name}, {USERS} networks, {CORES} cores"),
+                method(),
+                sharing.clone(),
+                CORES,
+            ),
+            "chain" => {
+                let user = User {
+                    links: Some(links),
+                    ..User::new(three, SCENE)
+                };
+                (format!("{name}, three nodes"), method(), vec![user], 1)
+            }
+            _ => (name.to_owned(), method(), vec![alone], 1),
         });
     }
+    let exact = || Box::new(Exact::default());
+    let within: [Box<dyn Method>; 2] = [
+        Box::new(Iao { within: exact() }),
+        Box::new(Threshold { within: exact() }),
+    ];
+    // Two networks on two cores: as many times the enumeration as there are pairs of them.
+    for method in within {
+        let name = format!("{} over exact, 2 networks, 2 cores", method.name());
+        all.push((name, method, sharing[..2].to_vec(), 2));
+    }
+    let loaded = User {
+        scene: Scene {
+            objective: Objective::Loss {
+                arrivals: 1.0,
+                places: 10,
+                scv: 0.1,
+                most: 0.01,
+            },
+            ..SCENE
+        },
+        ..alone
+    };
+    all.push(("exact, loss under load".into(), exact(), vec![loaded], 1));
+    all
+}
+
+/// Median seconds of eleven answers.
+fn seconds(method: &dyn Method, question: &Question<'_>) -> f64 {
+    let mut times: Vec<f64> = (0..11)
+        .map(|_| {
+            let begin = Instant::now();
+            // A refusal would be timed as well, and be fast.
+            method.solve(question).expect("it can be parted");
+            begin.elapsed().as_secs_f64()
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[5]
+}
+
+fn partition(c: &mut Criterion) {
     let link = (SCENE.rate, 0.002);
     let links = Links {
         pairs: vec![vec![link; 3]; 3],
     };
-    for (name, network) in nets::all(3) {
-        // A refusal would be timed as well, and be fast.
-        let walk = shortest(&network, &links, 3).expect("links and nodes belong together");
-        println!("{name}: {} stops", walk.stops.len());
-        c.bench_function(&format!("{name}: three nodes"), |b| {
-            b.iter(|| shortest(&network, &links, 3));
+    let mut told = Vec::new();
+    for ((name, two), (_, three)) in nets::all(2).into_iter().zip(nets::all(3)) {
+        let sets = DownSets::new(&two, DownSets::MOST).map(|sets| sets.sets().len());
+        println!("{name}: {} layers, {sets:?} down-sets", two.layers().len());
+        let exits = exits(&two);
+        for (what, method, users, cores) in asked(&two, &three, &exits, &links) {
+            let question = Question {
+                users: &users,
+                cores,
+            };
+            if name == "InceptionV3" {
+                told.push((
+                    what.clone(),
+                    method.complexity(),
+                    seconds(&*method, &question),
+                ));
+            }
+            c.bench_function(&format!("{name}: {what}"), |b| {
+                b.iter(|| method.solve(&question));
+            });
+        }
+        c.bench_function(&format!("{name}: envelope"), |b| {
+            b.iter(|| Neurosurgeon::table(&two, &SCENE, 1e4, (0.5, 4.0)));
         });
+        let table = Neurosurgeon::table(&two, &SCENE, 1e4, (0.5, 4.0));
+        c.bench_function(&format!("{name}: look-up"), |b| {
+            b.iter(|| table.choose(SCENE.rate, 1.5));
+        });
+    }
+    for (what, complexity, took) in told {
+        let holds = if took < BAR { "holds" } else { "does NOT hold" };
+        println!(
+            "InceptionV3, {what} ({complexity}): {:.3} ms, the bar of {:.0} ms {holds}",
+            took * 1e3,
+            BAR * 1e3
+        );
     }
 }
 

@@ -5,30 +5,18 @@
 //! some idle, which makes it fall with `f` even where the measured speed-up does not. Wanted: cores for each
 //! network, together no more than there are, whose slowest network is as fast as can be.
 //!
-//! [`exchange`] is the paper's iterative alternating optimisation, [`threshold`] finds the same by a search over
-//! the answer. Both are exact for this objective.
+//! [`Iao`] is the paper's iterative alternating optimisation, [`Threshold`] finds the same by a search over
+//! the answer. Both are exact for this objective, over what the method within finds for each number of cores.
 
-use super::{Choice, Method, Network, Refused, Scene};
+use super::{Light, Method, Part, Question, Refused, User};
 
-/// A network that shares the server.
-#[derive(Clone, Debug)]
-pub struct User {
-    /// Its layers; the server's seconds are those of one core.
-    pub network: Network,
-    /// Its own link and what it wants; `load` comes on top of what cores do.
-    pub scene: Scene,
-    /// How many times as fast the server is with 1, 2, … cores, as it was measured; 1 first. With more cores than
-    /// measured it is as fast as with the last.
-    pub speed_up: Vec<f64>,
-}
-
-/// Seconds of each network with 0, 1, … cores, falling; and the cut behind each.
+/// Seconds of each network with 0, 1, … cores, falling; and how it runs with them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Times {
     /// `seconds[user][cores]`.
     pub seconds: Vec<Vec<f64>>,
-    /// `cuts[user][cores]`: with 0 cores everything runs on the device.
-    pub cuts: Vec<Vec<Choice>>,
+    /// `parts[user][cores]`: with 0 cores everything runs on the device.
+    pub parts: Vec<Vec<Part>>,
 }
 
 /// Cores for each network.
@@ -40,38 +28,112 @@ pub struct Shares {
     pub slowest: f64,
 }
 
+/// Cores by exchanges, from an even share on; for each number of cores as the method within says.
+pub struct Iao {
+    /// Parts one network with some cores.
+    pub within: Box<dyn Method>,
+}
+
+/// Cores by a search over the slowest time; for each number of cores as the method within says.
+pub struct Threshold {
+    /// Parts one network with some cores.
+    pub within: Box<dyn Method>,
+}
+
+impl Default for Iao {
+    /// With the minimum cut, which is exact for latency.
+    fn default() -> Self {
+        Self {
+            within: Box::new(Light),
+        }
+    }
+}
+
+impl Default for Threshold {
+    /// With the minimum cut, which is exact for latency.
+    fn default() -> Self {
+        Self {
+            within: Box::new(Light),
+        }
+    }
+}
+
+impl Method for Iao {
+    fn name(&self) -> &'static str {
+        "IAO"
+    }
+
+    fn complexity(&self) -> &'static str {
+        "networks · cores · the method within + O(networks³ · cores)"
+    }
+
+    fn solve(&self, question: &Question<'_>) -> Result<Vec<Part>, Refused> {
+        let Question { users, cores } = *question;
+        let times = times(users, cores, &*self.within)?;
+        let even = vec![cores / users.len().max(1); users.len()];
+        let shares = exchange(&times, cores, &even);
+        Ok(taken(times, &shares))
+    }
+}
+
+impl Method for Threshold {
+    fn name(&self) -> &'static str {
+        "threshold search"
+    }
+
+    fn complexity(&self) -> &'static str {
+        "networks · cores · the method within + O(networks · cores · log)"
+    }
+
+    fn solve(&self, question: &Question<'_>) -> Result<Vec<Part>, Refused> {
+        let Question { users, cores } = *question;
+        let times = times(users, cores, &*self.within)?;
+        let shares = threshold(&times, cores);
+        Ok(taken(times, &shares))
+    }
+}
+
+/// How each network runs with its share; cores that would make it slower are not among its own.
+fn taken(times: Times, shares: &Shares) -> Vec<Part> {
+    let parts = times.parts.into_iter().zip(&shares.cores);
+    let of = parts
+        .filter_map(|(mut parts, &cores)| (cores < parts.len()).then(|| parts.swap_remove(cores)));
+    of.collect()
+}
+
 /// Every network with every number of cores up to `cores`: so many times the method.
 ///
 /// # Errors
 /// As the method's.
-pub fn times(users: &[User], cores: usize, method: &dyn Method) -> Result<Times, Refused> {
+pub fn times(users: &[User<'_>], cores: usize, method: &dyn Method) -> Result<Times, Refused> {
     let mut all = Times {
         seconds: Vec::with_capacity(users.len()),
-        cuts: Vec::with_capacity(users.len()),
+        parts: Vec::with_capacity(users.len()),
     };
     for user in users {
-        let alone = super::DeviceOnly.choose(&user.network, &user.scene)?;
-        let (mut seconds, mut cuts) = (vec![user.scene.queued(&alone.stages).1], vec![alone]);
-        for count in 1..=cores {
-            let at = count.min(user.speed_up.len()).max(1) - 1;
-            let speed = user.speed_up.get(at).copied().unwrap_or(1.0).max(1e-9);
-            let scene = Scene {
-                load: user.scene.load / speed,
-                ..user.scene
+        let (mut seconds, mut parts) = (Vec::new(), Vec::<Part>::new());
+        for count in 0..=cores {
+            let question = Question {
+                users: &[*user],
+                cores: count,
             };
-            let choice = method.choose(&user.network, &scene)?;
-            let took = scene.queued(&choice.stages).1;
+            let found = method.solve(&question)?.into_iter().next();
+            let found = found.ok_or(Refused::Scene)?;
             // Fewer cores may be better: then the others are left idle.
-            if took < seconds[count - 1] {
-                seconds.push(took);
-                cuts.push(choice);
-            } else {
-                seconds.push(seconds[count - 1]);
-                cuts.push(cuts[count - 1].clone());
+            match (seconds.last(), parts.last()) {
+                (Some(&least), Some(known)) if found.queued.1 >= least => {
+                    let known = known.clone();
+                    seconds.push(least);
+                    parts.push(known);
+                }
+                _ => {
+                    seconds.push(found.queued.1);
+                    parts.push(found);
+                }
             }
         }
         all.seconds.push(seconds);
-        all.cuts.push(cuts);
+        all.parts.push(parts);
     }
     Ok(all)
 }

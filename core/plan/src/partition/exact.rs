@@ -1,6 +1,8 @@
 //! Enumeration: the oracle, and the exact method for narrow networks.
 
-use super::{Choice, Method, Network, Refused, Scene, Stages, better, down_sets::DownSets};
+use super::{
+    Choice, Method, Network, Part, Question, Refused, Scene, Stages, better, down_sets::DownSets,
+};
 
 /// Tries every set of layers. O(2ⁿ · size): for tests and for networks of up to [`BruteForce::LAYERS`] layers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,23 +18,31 @@ impl Method for BruteForce {
         "brute force"
     }
 
-    fn choose(&self, network: &Network, scene: &Scene) -> Result<Choice, Refused> {
-        let count = network.layers().len();
-        if Self::LAYERS < count {
-            return Err(Refused::Wide(1 << Self::LAYERS));
-        }
-        if !scene.is_sound() {
-            return Err(Refused::Scene);
-        }
-        let mut best = None;
-        for set in 0u32..1 << count {
-            let first = (0..count).map(|layer| set >> layer & 1 == 1).collect();
-            if let Some(choice) = Choice::at(network, scene, first) {
-                best = better(best, choice);
-            }
-        }
-        best.ok_or(Refused::Scene)
+    fn complexity(&self) -> &'static str {
+        "O(2ⁿ n)"
     }
+
+    fn solve(&self, question: &Question<'_>) -> Result<Vec<Part>, Refused> {
+        question.cut(every)
+    }
+}
+
+fn every(network: &Network, scene: &Scene) -> Result<Choice, Refused> {
+    let count = network.layers().len();
+    if BruteForce::LAYERS < count {
+        return Err(Refused::Wide(1 << BruteForce::LAYERS));
+    }
+    if !scene.is_sound() {
+        return Err(Refused::Scene);
+    }
+    let mut best = None;
+    for set in 0u32..1 << count {
+        let first = (0..count).map(|layer| set >> layer & 1 == 1).collect();
+        if let Some(choice) = Choice::at(network, scene, first) {
+            best = better(best, choice);
+        }
+    }
+    best.ok_or(Refused::Scene)
 }
 
 /// Looks at every down-set of a network that has no more than `most`: exact for every objective.
@@ -54,16 +64,8 @@ impl Default for Exact {
 }
 
 impl Exact {
-    /// The same over down-sets that are known: for one network under many scenes.
-    ///
-    /// # Errors
-    /// [`Refused::Scene`].
-    pub fn among(
-        &self,
-        network: &Network,
-        sets: &DownSets,
-        scene: &Scene,
-    ) -> Result<Choice, Refused> {
+    /// The best of these down-sets.
+    fn among(network: &Network, sets: &DownSets, scene: &Scene) -> Result<Choice, Refused> {
         if !scene.is_sound() {
             return Err(Refused::Scene);
         }
@@ -122,8 +124,14 @@ impl Method for Exact {
         "exact"
     }
 
-    fn choose(&self, network: &Network, scene: &Scene) -> Result<Choice, Refused> {
-        let sets = DownSets::new(network, self.most)?;
-        self.among(network, &sets, scene)
+    fn complexity(&self) -> &'static str {
+        "O(down-sets · width · n / 64)"
+    }
+
+    fn solve(&self, question: &Question<'_>) -> Result<Vec<Part>, Refused> {
+        question.cut(|network, scene| {
+            let sets = DownSets::new(network, self.most)?;
+            Self::among(network, &sets, scene)
+        })
     }
 }

@@ -1,11 +1,11 @@
 //! Edgent (Li, Zhou, Chen, "Edge intelligence", MECOMM 2018): exit and cut together, under a deadline.
 //!
-//! Exits are tried from the most accurate on; of each the best cut of what it needs is found by any [`Method`]. The
-//! first whose latency keeps the deadline is taken. Where none does, the fastest is, and says so.
+//! Exits are tried from the most accurate on; of each the best way to run what it needs is found by any [`Method`]. The
+//! first whose response keeps the deadline is taken. Where none does, the fastest is, and says so.
 
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap};
 
-use super::{Choice, Method, Network, NetworkError, Refused, Scene};
+use super::{Light, Method, Part, Question, Refused, User};
 
 /// Where a request may leave.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,110 +16,114 @@ pub struct Exit {
     pub answers: BTreeMap<usize, u64>,
 }
 
-/// An exit with its cut.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ExitChoice {
-    /// Number of the exit.
-    pub exit: usize,
-    /// The layers that run, by their number in the whole network; what the cut counts by.
-    pub layers: Vec<usize>,
-    /// Their cut.
-    pub choice: Choice,
-    /// Whether the deadline is kept.
-    pub holds: bool,
+/// The most accurate exit that keeps the deadline, with the cut that the method within finds for it.
+pub struct Edgent {
+    /// Parts what each exit needs.
+    pub within: Box<dyn Method>,
 }
 
-/// What each exit needs, made once for many scenes.
-#[derive(Clone, Debug)]
-pub struct Exits {
-    /// By falling accuracy: number, its layers as a network of their own, their numbers in the whole.
-    parts: Vec<(usize, Network, Vec<usize>)>,
+impl Default for Edgent {
+    /// With the minimum cut, which is exact for latency.
+    fn default() -> Self {
+        Self {
+            within: Box::new(Light),
+        }
+    }
 }
 
-/// A rate from which on an exit and cut are chosen.
+impl Method for Edgent {
+    fn name(&self) -> &'static str {
+        "Edgent"
+    }
+
+    fn complexity(&self) -> &'static str {
+        "exits · the method within"
+    }
+
+    fn solve(&self, question: &Question<'_>) -> Result<Vec<Part>, Refused> {
+        question.each(|user, cores| self.one(user, cores))
+    }
+}
+
+impl Edgent {
+    fn one(&self, user: &User<'_>, cores: usize) -> Result<Part, Refused> {
+        let within = |user: User<'_>| {
+            let question = Question {
+                users: &[user],
+                cores,
+            };
+            let parts = self.within.solve(&question)?;
+            parts.into_iter().next().ok_or(Refused::Scene)
+        };
+        if user.exits.is_empty() {
+            return within(*user);
+        }
+        let mut order: Vec<usize> = (0..user.exits.len()).collect();
+        let accuracy = |exit: usize| user.exits[exit].accuracy;
+        order.sort_by(|&a, &b| accuracy(b).total_cmp(&accuracy(a)).then(a.cmp(&b)));
+        let mut fastest: Option<Part> = None;
+        for exit in order {
+            let needs = user.needs(exit)?;
+            let part = within(User {
+                network: &needs.network,
+                exits: &[],
+                ..*user
+            })?;
+            let part = needs.whole(part);
+            if part.holds {
+                return Ok(part);
+            }
+            let is_faster = fastest.as_ref().is_none_or(|known| {
+                let (known, new) = (known.queued.1, part.queued.1);
+                new.total_cmp(&known) == Ordering::Less
+            });
+            if is_faster {
+                fastest = Some(part);
+            }
+        }
+        fastest.ok_or(Refused::Scene)
+    }
+}
+
+/// A rate from which on a network runs like this.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Bytes a second.
     pub rate: f64,
     /// What is chosen there.
-    pub choice: ExitChoice,
+    pub part: Part,
 }
 
-impl Exits {
-    /// O(exits · size).
-    ///
-    /// # Errors
-    /// [`NetworkError`], when an exit needs no layer or its tensor is none.
-    pub fn new(network: &Network, exits: &[Exit]) -> Result<Self, NetworkError> {
-        let mut parts = Vec::with_capacity(exits.len());
-        for (number, exit) in exits.iter().enumerate() {
-            let (part, layers) = network.up_to(&exit.answers)?;
-            parts.push((number, part, layers));
+/// Edgent's configuration map, of any method: what is chosen for one network with so many cores at each of these
+/// rates, neighbours with the same exit, stops and codecs once, by rising rate. Rates times the method.
+///
+/// # Errors
+/// As the method's.
+pub fn map(
+    method: &dyn Method,
+    user: &User<'_>,
+    cores: usize,
+    rates: &[f64],
+) -> Result<Vec<Entry>, Refused> {
+    let mut rates = rates.to_vec();
+    rates.sort_by(f64::total_cmp);
+    let mut map: Vec<Entry> = Vec::new();
+    for rate in rates {
+        let mut user = *user;
+        user.scene.rate = rate;
+        let question = Question {
+            users: &[user],
+            cores,
+        };
+        let parts = method.solve(&question)?;
+        let part = parts.into_iter().next().ok_or(Refused::Scene)?;
+        let is_same = map.last().is_some_and(|last| {
+            let last = &last.part;
+            last.exit == part.exit && last.stops == part.stops
+        });
+        if !is_same {
+            map.push(Entry { rate, part });
         }
-        let accuracy = |part: &(usize, Network, Vec<usize>)| exits[part.0].accuracy;
-        parts.sort_by(|a, b| accuracy(b).total_cmp(&accuracy(a)).then(b.0.cmp(&a.0)));
-        Ok(Self { parts })
     }
-
-    /// The most accurate exit whose best cut keeps `deadline` seconds by the scene's latency under its
-    /// arrivals; the fastest exit when none does. Exits times the method.
-    ///
-    /// # Errors
-    /// As the method's; [`Refused::Scene`] when there is no exit.
-    pub fn choose(
-        &self,
-        method: &dyn Method,
-        scene: &Scene,
-        deadline: f64,
-    ) -> Result<ExitChoice, Refused> {
-        let mut fastest: Option<(f64, ExitChoice)> = None;
-        for (exit, network, layers) in &self.parts {
-            let choice = method.choose(network, scene)?;
-            let (_, seconds) = scene.queued(&choice.stages);
-            let holds = seconds <= deadline && choice.worth.excess <= 0.0;
-            let chosen = ExitChoice {
-                exit: *exit,
-                layers: layers.clone(),
-                choice,
-                holds,
-            };
-            if holds {
-                return Ok(chosen);
-            }
-            if fastest.as_ref().is_none_or(|(least, _)| seconds < *least) {
-                fastest = Some((seconds, chosen));
-            }
-        }
-        fastest.map(|(_, chosen)| chosen).ok_or(Refused::Scene)
-    }
-
-    /// Edgent's configuration map: what is chosen at each of these rates, neighbours with the same exit and cut
-    /// once, by rising rate. Rates times [`Exits::choose`].
-    ///
-    /// # Errors
-    /// As [`Exits::choose`].
-    pub fn map(
-        &self,
-        method: &dyn Method,
-        scene: &Scene,
-        deadline: f64,
-        rates: &[f64],
-    ) -> Result<Vec<Entry>, Refused> {
-        let mut rates = rates.to_vec();
-        rates.sort_by(f64::total_cmp);
-        let mut map: Vec<Entry> = Vec::new();
-        for rate in rates {
-            let scene = Scene { rate, ..*scene };
-            let choice = self.choose(method, &scene, deadline)?;
-            let is_same = map.last().is_some_and(|last| {
-                let last = &last.choice;
-                let cut = (&last.choice.first, &last.choice.sent);
-                last.exit == choice.exit && cut == (&choice.choice.first, &choice.choice.sent)
-            });
-            if !is_same {
-                map.push(Entry { rate, choice });
-            }
-        }
-        Ok(map)
-    }
+    Ok(map)
 }

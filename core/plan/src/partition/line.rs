@@ -6,11 +6,86 @@
 //! the best way to a state is part of the best way through it.
 
 use super::{
-    Network, Refused,
+    Method, Network, Part, Question, Refused, User,
     down_sets::{DownSet, DownSets},
     real,
 };
 use crate::Way;
+
+/// Several cuts along several nodes, each of as many tensors as cross there: exact for
+/// [`Objective::Latency`](super::Objective::Latency) over every walk along at most [`User::stops`] nodes; for the other
+/// objectives the same walk, judged by them.
+///
+/// Without [`User::links`] there are device and server only, and the walk is the cut of least latency.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chain;
+
+impl Method for Chain {
+    fn name(&self) -> &'static str {
+        "chain"
+    }
+
+    fn complexity(&self) -> &'static str {
+        "O(down-sets · 2ᵏ · k · (width + k)) for k nodes"
+    }
+
+    fn solve(&self, question: &Question<'_>) -> Result<Vec<Part>, Refused> {
+        question.alone(one)
+    }
+}
+
+fn one(user: &User<'_>) -> Result<Part, Refused> {
+    let nodes = user.network.nodes();
+    let refused = Refused::Links(NODES);
+    let mut links = match user.links {
+        Some(links) if links.is_between(nodes) => links.clone(),
+        Some(_) => return Err(refused),
+        None => Links {
+            pairs: vec![vec![(0.0, 0.0); nodes]; nodes],
+        },
+    };
+    // The delay of using the server covers both ways.
+
+    links.pairs[0][1] = (user.scene.rate, user.scene.delay);
+    links.pairs[1][0] = (user.scene.rate, 0.0);
+    let network = user.network.slowed(1, user.scene.load);
+    let network = network.map_err(|_| Refused::Scene)?;
+    let walk = shortest(&network, &links, user.stops)?;
+    let (stations, delay) = stations(&network, &links, &walk);
+    Ok(Part::new(user, walk.stops, stations, delay))
+}
+
+/// Seconds at each node and link of a walk, and its delays.
+fn stations(network: &Network, links: &Links, walk: &Walk) -> (Vec<f64>, f64) {
+    let mut stations = vec![0.0; 2 * walk.stops.len() - 1];
+    let mut delay = 0.0;
+    let mut before = None;
+    for (place, stop) in walk.stops.iter().enumerate() {
+        for &layer in &stop.layers {
+            stations[2 * place] += network.layers()[layer].seconds[stop.node];
+            let made = network.outputs(layer).iter();
+            let back = made.map(|&tensor| network.tensors()[tensor].back);
+            let back = back.fold(0, u64::saturating_add);
+            if place > 0 && back > 0 {
+                stations[1] += real(back) / links.pairs[stop.node][0].0;
+            }
+        }
+        if let Some(before) = before.replace(stop.node) {
+            let (rate, late) = links.pairs[before][stop.node];
+            delay += late;
+            for &(tensor, way) in &stop.received {
+                let way = &network.tensors()[tensor].ways[way];
+                stations[2 * place - 2] += way.encode * network.coding()[before];
+                stations[2 * place - 1] += real(way.bytes) / rate;
+                stations[2 * place] += way.decode * network.coding()[stop.node];
+            }
+        }
+    }
+    if let Some(last) = before.filter(|last| *last != 0) {
+        delay += links.pairs[last][0].1;
+    }
+    (stations, delay)
+}
 
 /// Links between all pairs of nodes.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +93,20 @@ pub struct Links {
     /// `pairs[from][to]` as (bytes a second, delay in seconds); a rate of 0 is no link. A given order of the nodes
     /// is had by leaving out the links against it.
     pub pairs: Vec<Vec<(f64, f64)>>,
+}
+
+impl Links {
+    /// Whether it has so many nodes, and its numbers are numbers.
+    #[must_use]
+    pub fn is_between(&self, nodes: usize) -> bool {
+        let is_square =
+            self.pairs.len() == nodes && self.pairs.iter().all(|row| row.len() == nodes);
+        let mut numbers = self.pairs.iter().flatten();
+        is_square
+            && numbers.all(|(rate, delay)| {
+                rate.is_finite() && *rate >= 0.0 && delay.is_finite() && *delay >= 0.0
+            })
+    }
 }
 
 /// A network along nodes.
@@ -49,17 +138,12 @@ pub const NODES: usize = 6;
 /// no stop. O(down-sets · 2ᵏ · k · (width + k)) for k nodes.
 ///
 /// # Errors
-/// [`Refused::Wide`] for too many down-sets, [`Refused::Scene`] when links and nodes do not belong together or no
+/// [`Refused::Wide`] for too many down-sets, [`Refused::Links`] when links and nodes do not belong together or no
 /// walk gets to the end.
 pub fn shortest(network: &Network, links: &Links, stops: usize) -> Result<Walk, Refused> {
     let nodes = network.nodes();
-    let is_square = links.pairs.len() == nodes && links.pairs.iter().all(|row| row.len() == nodes);
-    let mut numbers = links.pairs.iter().flatten();
-    let is_sound = numbers.all(|(rate, delay)| {
-        rate.is_finite() && *rate >= 0.0 && delay.is_finite() && *delay >= 0.0
-    });
-    if NODES < nodes || !is_square || !is_sound || stops == 0 {
-        return Err(Refused::Scene);
+    if NODES < nodes || !links.is_between(nodes) || stops == 0 {
+        return Err(Refused::Links(NODES));
     }
     let sets = DownSets::new(network, DownSets::MOST)?;
     let mut search = Search {
@@ -71,7 +155,7 @@ pub fn shortest(network: &Network, links: &Links, stops: usize) -> Result<Walk, 
         arrived: Vec::new(),
     };
     search.fill(stops);
-    search.trace().ok_or(Refused::Scene)
+    search.trace().ok_or(Refused::Links(NODES))
 }
 
 struct Search<'a> {

@@ -19,7 +19,7 @@
 mod flow;
 
 use self::flow::Flow;
-use super::{Choice, Method, Network, Objective, Refused, Scene, better, real};
+use super::{Choice, Method, Network, Objective, Part, Question, Refused, Scene, better, real};
 
 /// Weights of the stages in a sum.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,27 +40,35 @@ impl Method for Light {
         "DADS light"
     }
 
-    fn choose(&self, network: &Network, scene: &Scene) -> Result<Choice, Refused> {
-        let weights = match scene.objective {
-            Objective::Energy { compute, radio } => Weights {
-                device: compute,
-                link: radio,
-                server: 0.0,
-            },
-            _ => Weights {
-                device: 1.0,
-                link: 1.0,
-                server: 1.0,
-            },
-        };
-        if !scene.is_sound() {
-            return Err(Refused::Scene);
-        }
-        let all = vec![true; network.layers().len()];
-        let best = better(None, least(network, scene, weights)?);
-        let best = Choice::at(network, scene, all).map_or(best.clone(), |all| better(best, all));
-        best.ok_or(Refused::Scene)
+    fn complexity(&self) -> &'static str {
+        "O(n² m), one flow over m uses"
     }
+
+    fn solve(&self, question: &Question<'_>) -> Result<Vec<Part>, Refused> {
+        question.cut(lightest)
+    }
+}
+
+fn lightest(network: &Network, scene: &Scene) -> Result<Choice, Refused> {
+    let weights = match scene.objective {
+        Objective::Energy { compute, radio } => Weights {
+            device: compute,
+            link: radio,
+            server: 0.0,
+        },
+        _ => Weights {
+            device: 1.0,
+            link: 1.0,
+            server: 1.0,
+        },
+    };
+    if !scene.is_sound() {
+        return Err(Refused::Scene);
+    }
+    let all = vec![true; network.layers().len()];
+    let best = better(None, least(network, scene, weights)?);
+    let best = Choice::at(network, scene, all).map_or(best.clone(), |all| better(best, all));
+    best.ok_or(Refused::Scene)
 }
 
 /// Short busiest stages by weighted sums: the least cuts for a grid of weights of device and server against the
@@ -89,8 +97,18 @@ impl Method for Heavy {
         "DADS heavy"
     }
 
-    fn choose(&self, network: &Network, scene: &Scene) -> Result<Choice, Refused> {
-        let light = Light.choose(network, scene)?;
+    fn complexity(&self) -> &'static str {
+        "rounds · side² · DADS light"
+    }
+
+    fn solve(&self, question: &Question<'_>) -> Result<Vec<Part>, Refused> {
+        question.cut(|network, scene| self.shortest(network, scene))
+    }
+}
+
+impl Heavy {
+    fn shortest(&self, network: &Network, scene: &Scene) -> Result<Choice, Refused> {
+        let light = lightest(network, scene)?;
         let (mut at, mut reach) = ((0.0f64, 0.0f64), 3.0f64);
         let mut best = light;
         for _ in 0..self.rounds {

@@ -1,7 +1,10 @@
 //! Neurosurgeon (Kang et al., ASPLOS 2017): one cut along the trunk, for latency or for energy; and the two cuts
 //! that everything is compared with.
 
-use super::{Choice, Envelope, Method, Network, Objective, Plane, Refused, Scene, better, real};
+use super::{
+    Choice, Envelope, Method, Network, Objective, Part, Plane, Question, Refused, Scene, better,
+    real,
+};
 
 /// Everything on the device.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,8 +15,12 @@ impl Method for DeviceOnly {
         "device only"
     }
 
-    fn choose(&self, network: &Network, scene: &Scene) -> Result<Choice, Refused> {
-        one(network, scene, network.layers().len())
+    fn complexity(&self) -> &'static str {
+        "O(n)"
+    }
+
+    fn solve(&self, question: &Question<'_>) -> Result<Vec<Part>, Refused> {
+        question.cut(|network, scene| one(network, scene, network.layers().len()))
     }
 }
 
@@ -26,8 +33,12 @@ impl Method for ServerOnly {
         "server only"
     }
 
-    fn choose(&self, network: &Network, scene: &Scene) -> Result<Choice, Refused> {
-        one(network, scene, 0)
+    fn complexity(&self) -> &'static str {
+        "O(n)"
+    }
+
+    fn solve(&self, question: &Question<'_>) -> Result<Vec<Part>, Refused> {
+        question.cut(|network, scene| one(network, scene, 0))
     }
 }
 
@@ -54,18 +65,26 @@ impl Method for Neurosurgeon {
         "Neurosurgeon"
     }
 
-    fn choose(&self, network: &Network, scene: &Scene) -> Result<Choice, Refused> {
-        if !scene.is_sound() {
-            return Err(Refused::Scene);
-        }
-        let mut best = None;
-        for position in network.trunk() {
-            if let Some(choice) = Choice::at(network, scene, prefix(network, position)) {
-                best = better(best, choice);
-            }
-        }
-        best.ok_or(Refused::Scene)
+    fn complexity(&self) -> &'static str {
+        "O(cuts of the trunk · n)"
     }
+
+    fn solve(&self, question: &Question<'_>) -> Result<Vec<Part>, Refused> {
+        question.cut(along)
+    }
+}
+
+fn along(network: &Network, scene: &Scene) -> Result<Choice, Refused> {
+    if !scene.is_sound() {
+        return Err(Refused::Scene);
+    }
+    let mut best = None;
+    for position in network.trunk() {
+        if let Some(choice) = Choice::at(network, scene, prefix(network, position)) {
+            best = better(best, choice);
+        }
+    }
+    best.ok_or(Refused::Scene)
 }
 
 /// One of the trunk's cuts with one way to send what crosses.

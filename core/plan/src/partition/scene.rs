@@ -132,20 +132,22 @@ impl Scene {
     /// What stages are worth. O(places²) for [`Objective::Loss`], else O(1).
     #[must_use]
     pub fn worth(&self, stages: &Stages) -> Worth {
+        let stations = [stages.device, stages.link, stages.server];
+        self.worth_along(&stations, stages.delay)
+    }
+
+    /// What stations in a row are worth: node, link, node, and so on. The device's are the first two.
+    pub(crate) fn worth_along(&self, stations: &[f64], delay: f64) -> Worth {
         let cost = |cost| Worth { excess: 0.0, cost };
         match self.objective {
-            Objective::Latency => cost(stages.latency()),
-            Objective::Bottleneck => cost(stages.bottleneck()),
+            Objective::Latency => cost(stations.iter().sum::<f64>() + delay),
+            Objective::Bottleneck => cost(stations.iter().copied().fold(0.0, f64::max)),
             Objective::Energy { compute, radio } => {
-                cost(stages.device * compute + stages.link * radio)
+                let station = |at: usize| stations.get(at).copied().unwrap_or(0.0);
+                cost(station(0) * compute + station(1) * radio)
             }
-            Objective::Loss {
-                arrivals,
-                places,
-                scv,
-                most,
-            } => {
-                let (loss, response) = queued(stages, arrivals, places, scv);
+            Objective::Loss { most, .. } => {
+                let (loss, response) = self.queued_along(stations, delay);
                 Worth {
                     excess: (loss - most).max(0.0),
                     cost: response,
@@ -157,14 +159,20 @@ impl Scene {
     /// End-to-end loss and mean response under the objective's arrivals; no loss and the latency without.
     #[must_use]
     pub fn queued(&self, stages: &Stages) -> (f64, f64) {
+        let stations = [stages.device, stages.link, stages.server];
+        self.queued_along(&stations, stages.delay)
+    }
+
+    /// The same of stations in a row.
+    pub(crate) fn queued_along(&self, stations: &[f64], delay: f64) -> (f64, f64) {
         match self.objective {
             Objective::Loss {
                 arrivals,
                 places,
                 scv,
                 ..
-            } => queued(stages, arrivals, places, scv),
-            _ => (0.0, stages.latency()),
+            } => queued(stations, delay, arrivals, places, scv),
+            _ => (0.0, stations.iter().sum::<f64>() + delay),
         }
     }
 
@@ -258,9 +266,9 @@ impl Scene {
     }
 }
 
-fn queued(stages: &Stages, arrivals: f64, places: usize, scv: f64) -> (f64, f64) {
-    let (mut kept, mut response) = (1.0, stages.delay);
-    for seconds in [stages.device, stages.link, stages.server] {
+fn queued(stations: &[f64], delay: f64, arrivals: f64, places: usize, scv: f64) -> (f64, f64) {
+    let (mut kept, mut response) = (1.0, delay);
+    for &seconds in stations {
         if seconds <= 0.0 {
             continue;
         }

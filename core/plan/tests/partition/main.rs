@@ -5,4 +5,5 @@
 mod drawn;
 mod envelope;
 mod methods;
+mod question;
 mod several;

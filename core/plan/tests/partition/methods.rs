@@ -4,8 +4,8 @@ use splitplace_codec::Codec;
 use splitplace_plan::{
     Way,
     partition::{
-        BruteForce, Choice, DeviceOnly, Exact, Heavy, Layer, Light, Method, Network, NetworkError,
-        Neurosurgeon, Objective, Refused, Scene, ServerOnly, Tensor, Worth,
+        BruteForce, Choice, Exact, Heavy, Layer, Light, METHODS, Method, Network, NetworkError,
+        Neurosurgeon, Objective, Refused, Scene, Tensor, Worth, by_name,
     },
 };
 
@@ -13,16 +13,25 @@ use crate::drawn::Lot;
 
 const CASES: u64 = 400;
 
+/// Every method that has a name; the grid of one of them is coarse here, for so many cases.
 fn all() -> Vec<Box<dyn Method>> {
-    vec![
-        Box::new(DeviceOnly),
-        Box::new(ServerOnly),
-        Box::new(Neurosurgeon),
-        Box::new(Light),
-        Box::new(Heavy { side: 3, rounds: 2 }),
-        Box::new(Exact::default()),
-        Box::new(BruteForce),
-    ]
+    let method = |name: &str| -> Box<dyn Method> {
+        match by_name(name).unwrap() {
+            method if method.name() == "DADS heavy" => Box::new(Heavy { side: 3, rounds: 2 }),
+            method => method,
+        }
+    };
+    METHODS.into_iter().map(method).collect()
+}
+
+#[test]
+fn methods_are_known_by_their_names_and_say_what_they_cost() {
+    for name in METHODS {
+        let method = by_name(name).unwrap();
+        assert_eq!(method.name(), name);
+        assert!(!method.complexity().is_empty(), "{name}");
+    }
+    assert!(by_name("best").is_none());
 }
 
 fn same(a: Worth, b: Worth) -> bool {
@@ -129,7 +138,9 @@ fn no_method_makes_an_illegal_cut_or_beats_brute_force_and_the_exact_ones_equal_
                 let is_sum = matches!(objective, Objective::Latency | Objective::Energy { .. });
                 let is_exact = match method.name() {
                     "exact" | "brute force" => true,
-                    "DADS light" => is_sum,
+                    "DADS light" | "Edgent" => is_sum,
+                    // These look for the least response.
+                    "IAO" | "threshold search" | "chain" => objective == Objective::Latency,
                     _ => false,
                 };
                 let (found, least) = (choice.worth, best.worth);

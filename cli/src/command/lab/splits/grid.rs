@@ -2,8 +2,8 @@
 
 use anyhow::Context as _;
 use splitplace_plan::partition::{
-    self, Choice, DeviceOnly, Exact, Heavy, Light, Method, Neurosurgeon, Objective, Scene,
-    ServerOnly, down_sets::DownSets, exits::Exits,
+    self, Choice, DeviceOnly, Edgent, Exact, Heavy, Light, Method as _, Neurosurgeon, Objective,
+    Scene, ServerOnly, User, down_sets::DownSets, exits,
 };
 
 use super::{
@@ -190,22 +190,9 @@ impl Ready<'_> {
 }
 
 /// Sends the input's tensor, which the device has made of the picture.
-struct Tensor;
-
-impl Method for Tensor {
-    fn name(&self) -> &'static str {
-        "server, tensor"
-    }
-
-    fn choose(
-        &self,
-        network: &partition::Network,
-        scene: &Scene,
-    ) -> Result<Choice, partition::Refused> {
-        let first = (0..network.layers().len()).map(|layer| layer == 0);
-        let choice = Choice::at(network, scene, first.collect());
-        choice.ok_or(partition::Refused::Scene)
-    }
+fn tensor(network: &partition::Network, scene: &Scene) -> anyhow::Result<Choice> {
+    let first = (0..network.layers().len()).map(|layer| layer == 0);
+    Choice::at(network, scene, first.collect()).context("the input may not be sent")
 }
 
 /// Fills the grid for one network; `step` is called behind every cell.
@@ -259,7 +246,7 @@ fn cell(
     let network = &ready.network;
     // Where there are too many down-sets the minimum cut is as good for sums, and the heavy one comes near.
     let exact = |scene: &Scene| match (sets, scene.objective) {
-        (Some(sets), _) => Exact::default().among(network, sets, scene),
+        (Some(_), _) => Exact::default().choose(network, scene),
         (None, Objective::Latency) => Light.choose(network, scene),
         (None, _) => Heavy::default().choose(network, scene),
     };
@@ -295,7 +282,7 @@ fn cell(
         ("exact, under load", exact(&loaded)?),
     ];
     if ready.source.picture.is_some() {
-        found.push((Tensor.name(), Tensor.choose(network, &latency)?));
+        found.push(("server, tensor", tensor(network, &latency)?));
     }
     let choices = found.iter().map(|one| {
         let (method, choice) = (one.0, &one.1);
@@ -359,33 +346,31 @@ fn exit_map(ready: &Ready<'_>, grid: &Grid) -> anyhow::Result<Option<ExitMap>> {
     }
     let full = source.full(ready.ratio)?;
     let list: Vec<_> = source.exits.iter().map(|(_, exit)| exit.clone()).collect();
-    let exits = Exits::new(&full, &list)?;
     let scene = grid.scene(1.0, Objective::Latency);
     let deadline = DeviceOnly.choose(&ready.network, &scene)?.stages.latency() / 2.0;
+    let user = User {
+        exits: &list,
+        deadline,
+        ..User::new(&full, scene)
+    };
     let rates: Vec<f64> = grid
         .uplinks
         .iter()
         .map(|uplink| uplink * 1e6 / 8.0)
         .collect();
-    let map = exits.map(&Light, &scene, deadline, &rates)?;
+    let map = exits::map(&Edgent::default(), &user, 1, &rates)?;
     let shift = usize::from(source.picture.is_some());
     let entries = map.into_iter().map(|entry| {
-        let chosen = entry.choice;
-        let on_device = chosen.choice.first.iter().filter(|first| **first).count();
+        let part = entry.part;
+        let on_device = part.stops[0].layers.len();
         let cut = match on_device {
             0 if shift == 1 => "picture".to_owned(),
-            count if count == chosen.choice.first.len() => "device".to_owned(),
+            _ if part.is_device_only() => "device".to_owned(),
             count => format!("{} layers", count.saturating_sub(shift)),
         };
-        let (name, _) = &source.exits[chosen.exit];
+        let exit = part.exit.map_or("end", |exit| &source.exits[exit].0);
         let uplink = entry.rate * 8.0 / 1e6;
-        (
-            uplink,
-            name.clone(),
-            cut,
-            chosen.choice.stages.latency(),
-            chosen.holds,
-        )
+        (uplink, exit.to_owned(), cut, part.latency(), part.holds)
     });
     Ok(Some(ExitMap {
         ratio: ready.ratio,

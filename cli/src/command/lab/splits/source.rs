@@ -148,10 +148,11 @@ impl Source {
         ratio: f64,
         seconds: &[f64],
     ) -> anyhow::Result<(Network, Vec<Option<usize>>)> {
-        let (network, kept) = self.full_of(ratio, seconds)?.up_to(&self.end)?;
+        let needed = self.full_of(ratio, seconds)?.up_to(&self.end)?;
         let shift = usize::from(self.picture.is_some());
-        let layers = kept.into_iter().map(|layer| layer.checked_sub(shift));
-        Ok((network, layers.collect()))
+        let layers = needed.layers.into_iter();
+        let layers = layers.map(|layer| layer.checked_sub(shift));
+        Ok((needed.network, layers.collect()))
     }
 
     /// The network with all its exits.
