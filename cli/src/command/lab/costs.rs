@@ -296,8 +296,8 @@ fn regret(source: &Source, predictor: &Predictor) -> anyhow::Result<(f64, f64)> 
     let guessed: Vec<f64> = (0..graph.layers().len()).map(alone).collect();
     let (mut sum, mut most, mut count) = (0.0, 0.0f64, 0usize);
     for ratio in RATIOS {
-        let (predicted, _) = source.network_of(ratio, &guessed)?;
-        let (measured, _) = source.network(ratio)?;
+        let (predicted, _) = source.network_of(&[ratio, 1.0], &guessed)?;
+        let (measured, _) = source.network(&[ratio, 1.0])?;
         for uplink in UPLINKS {
             let scene = Scene {
                 rate: uplink * 1e6 / 8.0,

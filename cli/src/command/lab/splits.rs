@@ -1,22 +1,34 @@
 //! `splitplace lab splits`: where each method parts networks, by uplink and by how much slower the device is.
 
+mod choosing;
 mod clock;
+mod gains;
 mod grid;
+mod plots;
+mod ready;
 mod report;
+mod sharing;
 mod source;
+mod switches;
+mod tables;
 
 use std::{
+    fmt::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use comfy_table::{ContentArrangement, presets};
 use splitplace_onnx::speed;
 
 pub(super) use self::source::{Settings, Source};
 
-use self::grid::{Grid, Network};
+use self::{
+    clock::Segments,
+    grid::{Grid, Network},
+};
 use crate::{
     command::{model::thread_time, twin},
     output,
@@ -64,13 +76,28 @@ pub(crate) struct Splits {
     /// Watts of the device while it computes, and while it sends, for the choice by energy.
     #[arg(long, value_delimiter = ',', num_args = 1, default_value = "1.3,0.8")]
     watts: Vec<f64>,
+    /// Loads of the server, in times as long as when it is idle, at which it is said where the choice changes.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,5,10")]
+    server_load: Vec<f64>,
+    /// Devices that share the server, on uplinks by fours around each: for IAO and the threshold search.
+    #[arg(long, default_value_t = 3)]
+    devices: usize,
+    /// Cores of the server that they share, and that all networks share.
+    #[arg(long, default_value_t = 6)]
+    cores: usize,
+    /// Mbit/s from the device to a node at its side, and milliseconds of delay each way: for chains.
+    #[arg(long, value_delimiter = ',', num_args = 1, default_value = "1000,0.5")]
+    near: Vec<f64>,
+    /// Milliseconds that choosing may take: it is said whether it does.
+    #[arg(long, default_value_t = 50.0)]
+    bar: f64,
     /// Most accuracy that a codec may cost.
     #[arg(long, default_value_t = 0.002)]
     codec_cost: f64,
     /// Bytes of a picture's file for networks without measurements: the mean of 200 ImageNet photographs.
     #[arg(long, default_value_t = 108_101)]
     picture_bytes: u64,
-    /// Write everything to this file as JSON, and plots beside it.
+    /// Write everything to this file as JSON, and beside it the tables of all ratios as Markdown and plots.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// As JSON.
@@ -116,6 +143,24 @@ impl Splits {
             self.watts.len() == 2 && within(&self.watts, 0.0, 1e6),
             "--watts must be two numbers, for computing and for sending"
         );
+        ensure!(
+            within(&self.server_load, 0.01, 1e4),
+            "--server-load must lie in 0.01 to 10000"
+        );
+        ensure!(
+            (1..=16).contains(&self.devices) && (1..=64).contains(&self.cores),
+            "--devices must lie in 1 to 16, --cores in 1 to 64"
+        );
+        ensure!(
+            self.near.len() == 2
+                && within(&self.near[..1], 1e-3, 1e6)
+                && within(&self.near[1..], 0.0, 1e5),
+            "--near must be two numbers, Mbit/s and milliseconds"
+        );
+        ensure!(
+            within(&[self.bar], 1e-3, 1e6),
+            "--bar must lie in 0.001 to 1000000 ms"
+        );
         Ok(())
     }
 
@@ -128,6 +173,11 @@ impl Splits {
             loss: self.loss,
             places: self.places,
             watts: (self.watts[0], self.watts[1]),
+            loads: self.server_load.clone(),
+            devices: self.devices,
+            cores: self.cores,
+            near: (self.near[0], self.near[1] / 1e3),
+            bar: self.bar / 1e3,
         }
     }
 }
@@ -140,27 +190,63 @@ pub(super) fn run(args: &Splits) -> anyhow::Result<ExitCode> {
         picture_bytes: args.picture_bytes,
     };
     let speed = speed::macs_per_second(20, thread_time)?;
-    let mut networks = Vec::new();
+    let grid = args.grid();
+    let (mut sources, mut segments, mut networks) = (Vec::new(), Vec::new(), Vec::new());
     for path in &paths {
         let source = Source::open(path, settings)
             .with_context(|| format!("{} cannot be parted", path.display()))?;
-        networks.push(fill(&source, &args.grid())?);
+        let mut ran = Segments::default();
+        networks.push(fill(&source, &grid, &mut ran)?);
+        sources.push(source);
+        segments.push(ran);
     }
-    let told = report::json(&args.grid(), speed, &networks);
+    let together = sharing::together(&sources, &mut segments, &networks, &grid)?;
+    let told = report::json(&grid, speed, &networks, &together);
     if let Some(path) = &args.report {
         output::report(path, &told)?;
+        let tables = tables::all(&grid, &grid.ratios, &networks, &together);
+        let said = tables::sentences(&grid, &networks);
+        output::write(&path.with_extension("md"), markdown(tables, &said))?;
         for network in &networks {
-            for (what, text) in report::plots(args.show, network) {
+            for (what, text) in plots::all(args.show, network) {
                 draw(path, &format!("{}-{what}", network.name), &text)?;
             }
         }
     }
     if args.json {
         output::json(&told)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let tables = tables::all(&grid, &[args.show], &networks, &together);
+    let said = tables::sentences(&grid, &networks);
+    if args.markdown {
+        println!("{}", markdown(tables, &said));
     } else {
-        report::show(args.show, &networks, args.markdown);
+        for (title, table) in tables {
+            println!("{title}\n{table}");
+        }
+        for sentence in said.iter().map(String::as_str).chain(NOTES) {
+            println!("{sentence}");
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the numbers came about.
+const NOTES: [&str; 2] = [report::MEASURED, report::CORES];
+
+fn markdown(tables: Vec<tables::Titled>, said: &[String]) -> String {
+    let mut text = String::new();
+    for (title, mut table) in tables {
+        table.load_style(presets::ASCII_MARKDOWN);
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        _ = write!(text, "\n### {title}\n\n{table}\n");
+    }
+    text.push('\n');
+    for sentence in said.iter().map(String::as_str).chain(NOTES) {
+        _ = writeln!(text, "- {sentence}");
+    }
+    text
 }
 
 /// The networks that are named, or else those of [`USUAL`] that are there.
@@ -181,61 +267,12 @@ fn draw(beside: &Path, what: &str, text: &str) -> anyhow::Result<()> {
     output::write(&path, text)
 }
 
-fn fill(source: &Source, grid: &Grid) -> anyhow::Result<Network> {
+fn fill(source: &Source, grid: &Grid, segments: &mut Segments) -> anyhow::Result<Network> {
     let bar = twin::bar(&format!("{} parted", source.name), grid.cells());
-    let network = grid::network(source, grid, &mut || bar.inc(1));
+    let network = grid::network(source, grid, segments, &mut || bar.inc(1));
     bar.finish_and_clear();
     network
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn on_a_real_network_with_branches_no_method_predicts_less_than_the_exact_one() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../models/testdata/inception.onnx"
-        );
-        let settings = Settings {
-            codec_cost: 0.002,
-            picture_bytes: 3000,
-        };
-        let source = Source::open(Path::new(path), settings).unwrap();
-        let grid = Grid {
-            uplinks: vec![0.5, 50.0],
-            ratios: vec![10.0],
-            delay: 0.001,
-            load: 0.8,
-            loss: 0.01,
-            places: 10,
-            watts: (1.3, 0.8),
-        };
-        let network = fill(&source, &grid).unwrap();
-        assert_eq!(network.cells.len(), 2);
-        for cell in &network.cells {
-            let of = |name: &str| cell.choice(name).expect("every method chooses");
-            let exact = of("exact").predicted;
-            for choice in &cell.choices {
-                let name = choice.method;
-                assert!(exact <= choice.predicted * (1.0 + 1e-9), "{name}");
-                assert!(
-                    choice.measured > 0.0 && choice.measured.is_finite(),
-                    "{name}"
-                );
-            }
-            assert!((of("DADS light").predicted - exact).abs() <= 1e-9 * exact + 1e-9);
-            let stage = of("exact, busiest stage").stage;
-            assert!(stage <= of("DADS heavy").stage * (1.0 + 1e-9));
-            assert!(of("device only").share == 1.0 && of("server only").share == 0.0);
-            assert!(cell.regret >= -1e-9, "the best of all is among them");
-        }
-        // The device needs the same whatever the link.
-        let device = |cell: usize| network.cells[cell].choice("device only").unwrap().measured;
-        assert!((device(0) - device(1)).abs() < 1e-9);
-        let told = report::json(&grid, 1e9, std::slice::from_ref(&network));
-        assert_eq!(told["networks"][0]["cells"].as_array().unwrap().len(), 2);
-        assert_eq!(report::plots(10.0, &network).len(), 2);
-    }
-}
+mod tests;

@@ -190,6 +190,19 @@ impl Part {
         self.stations.iter().sum::<f64>() + self.delay
     }
 
+    /// Expected loss, and mean seconds from arrival to answer, under the arrivals of a scene's objective.
+    #[must_use]
+    pub fn under(&self, scene: &Scene) -> (f64, f64) {
+        scene.queued_along(&self.stations, self.delay)
+    }
+
+    /// Joules of the device at so many watts while it computes, and while it sends or receives.
+    #[must_use]
+    pub fn joules(&self, compute: f64, radio: f64) -> f64 {
+        let station = |at: usize| self.stations.get(at).copied().unwrap_or(0.0);
+        station(0) * compute + station(1) * radio
+    }
+
     /// Seconds of the busiest station.
     #[must_use]
     pub fn bottleneck(&self) -> f64 {
@@ -263,8 +276,7 @@ impl<'a> Question<'a> {
         parts.collect()
     }
 
-    /// The same for what the most accurate exit needs, by a method that looks at a network and a scene; a network
-    /// without cores runs on its device.
+    /// The same for what the most accurate exit needs; a network without cores runs on its device.
     pub(crate) fn alone(
         &self,
         one: impl Fn(&User<'_>) -> Result<Part, Refused>,
@@ -291,8 +303,13 @@ impl<'a> Question<'a> {
         })
     }
 
-    /// The same by a method that makes one cut between device and server.
-    pub(crate) fn cut(
+    /// The answer of a method that knows one network, one scene and cuts between device and server: one network after
+    /// the other with an even share of the cores and its most accurate exit. A network without cores runs on its
+    /// device.
+    ///
+    /// # Errors
+    /// As `one`'s; [`Refused::Scene`] and [`Refused::Exit`].
+    pub fn cut(
         &self,
         one: impl Fn(&Network, &Scene) -> Result<Choice, Refused>,
     ) -> Result<Vec<Part>, Refused> {

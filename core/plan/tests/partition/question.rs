@@ -307,3 +307,50 @@ fn what_is_no_exit_or_no_link_is_refused() {
         assert_eq!(by_name(name).unwrap().solve(&none), Ok(Vec::new()));
     }
 }
+
+#[test]
+fn a_faster_link_never_makes_anything_worse() {
+    let (mut sooner, mut more_accurate) = (0, 0);
+    for case in 0..100 {
+        let mut drawn = Drawn::new(500 + case, 3);
+        drawn.cores += 1;
+        let mut before: Option<[(f64, Vec<Option<f64>>); 3]> = None;
+        for step in 0..8 {
+            for scene in &mut drawn.scenes {
+                scene.rate = 1e4 * 5f64.powi(step);
+            }
+            let users = drawn.users();
+            let question = Question {
+                users: &users,
+                cores: drawn.cores,
+            };
+            let ask = |name: &str| {
+                let parts = by_name(name).unwrap().solve(&question).unwrap();
+                // Where the deadline is kept: how accurate.
+                let kept = users.iter().zip(&parts).map(|(user, part)| {
+                    let exit = part.exit.filter(|_| part.holds)?;
+                    Some(user.exits[exit].accuracy)
+                });
+                let kept: Vec<Option<f64>> = kept.collect();
+                (parts.iter().map(Part::latency).fold(0.0, f64::max), kept)
+            };
+            let now = [ask("threshold search"), ask("chain"), ask("Edgent")];
+            if let Some(before) = &before {
+                for (now, before) in now[..2].iter().zip(before) {
+                    assert!(now.0 <= before.0 * (1.0 + 1e-9), "case {case}");
+                    sooner += usize::from(now.0 < before.0 * 0.99);
+                }
+                // Edgent may take longer for a better answer: never for a worse one, and what was kept is.
+                for (now, before) in now[2].1.iter().zip(&before[2].1) {
+                    assert!(now >= before, "case {case}: {now:?} {before:?}");
+                    more_accurate += usize::from(now > before);
+                }
+            }
+            before = Some(now);
+        }
+    }
+    assert!(
+        sooner > 100 && more_accurate > 20,
+        "{sooner} {more_accurate}"
+    );
+}

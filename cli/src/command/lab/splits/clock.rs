@@ -1,5 +1,5 @@
-//! Seconds on this machine: of a fragment, of both sides of a cut, of a codec. Processor time of one thread, so that
-//! what else runs counts little; medians.
+//! Seconds on this machine: of a fragment, of segments, of a codec; what several cores do. Processor time of one thread,
+//! so that what else runs counts little; medians.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,8 +8,7 @@ use std::{
 
 use splitplace_codec::{Codec, Element as Kind, Limits as CodecLimits, Spec, decode};
 use splitplace_graph::Element;
-use splitplace_onnx::{Limits, Prepared, Value, cut_layers, prepare};
-use splitplace_plan::partition::Choice;
+use splitplace_onnx::{Prepared, Value};
 
 use super::source::Source;
 use crate::command::model::thread_time;
@@ -109,54 +108,97 @@ fn code(codec: Codec, elements: u64) -> anyhow::Result<(f64, f64)> {
     Ok((encode, decode))
 }
 
-/// Both sides of cuts, each run once as fragments of their own.
+/// Segments as fragments of their own, each run once.
 #[derive(Default)]
-pub(super) struct Pairs {
-    known: BTreeMap<Vec<bool>, (f64, f64)>,
+pub(super) struct Segments {
+    known: BTreeMap<BTreeSet<usize>, f64>,
 }
 
-impl Pairs {
-    /// Seconds of what is before and behind a cut on this machine, coding left out.
+impl Segments {
+    /// Seconds of these layers on this machine; `None` stands for making the input of the picture.
     pub(super) fn seconds(
         &mut self,
         source: &Source,
         layers: &[Option<usize>],
-        first: &[bool],
-    ) -> anyhow::Result<(f64, f64)> {
-        if let Some(known) = self.known.get(first) {
-            return Ok(*known);
+    ) -> anyhow::Result<f64> {
+        let set: BTreeSet<usize> = layers.iter().copied().flatten().collect();
+        let has_picture = layers.iter().any(Option::is_none);
+        let picture = source.picture.filter(|_| has_picture);
+        let picture = picture.map_or(0.0, |(_, seconds)| seconds);
+        if set.is_empty() {
+            return Ok(picture);
         }
-        let side = |is_first: bool| -> anyhow::Result<f64> {
-            let on_it = layers
-                .iter()
-                .zip(first)
-                .filter(|(_, first)| **first == is_first);
-            let set: BTreeSet<usize> = on_it.clone().filter_map(|(layer, _)| *layer).collect();
-            let has_picture = on_it.into_iter().any(|(layer, _)| layer.is_none());
-            let picture = source
-                .picture
-                .filter(|_| has_picture)
-                .map_or(0.0, |(_, s)| s);
-            if set.is_empty() {
-                return Ok(picture);
-            }
-            let fragment = cut_layers(&source.imported, &set, 0, 2)?;
-            let prepared = prepare(&source.name, fragment.onnx, &Limits::default())?;
-            Ok(picture + seconds(&prepared)?)
-        };
-        let pair = (side(true)?, side(false)?);
-        self.known.insert(first.to_vec(), pair);
-        Ok(pair)
+        if let Some(known) = self.known.get(&set) {
+            return Ok(picture + known);
+        }
+        let took = seconds(&source.prepared(&set)?)?;
+        self.known.insert(set, took);
+        Ok(picture + took)
     }
 
-    /// All cuts that were run.
-    pub(super) fn known(&self) -> impl Iterator<Item = (&Vec<bool>, &(f64, f64))> {
-        self.known.iter()
+    /// How many were run.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
     }
 }
 
-/// What a choice would take when both sides take these seconds instead of the predicted ones.
-pub(super) fn measured(choice: &Choice, coding: (f64, f64), pair: (f64, f64), ratio: f64) -> f64 {
-    let (encode, decode) = coding;
-    pair.0 * ratio + encode + choice.stages.link + decode + pair.1 + choice.stages.delay
+/// How many times as much is done with 1, 2, … `most` cores as with one, and how many of them were measured: as many
+/// as this machine has.
+///
+/// With `n` cores `n` threads run the fragment at once; what a run costs each of them (processor time) grows with what
+/// they take from one another. Beyond what was measured, contention is taken to grow as it did: `n / (1 + s (n - 1))`
+/// with the last one's `s`. Without a second core there is nothing to go on, and more cores are no faster.
+pub(super) fn curve(prepared: &Prepared, most: usize) -> anyhow::Result<(Vec<f64>, usize)> {
+    let here = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let measured = most.clamp(1, here);
+    let alone = seconds(prepared)?;
+    let mut curve = vec![1.0];
+    for threads in 2..=measured {
+        let each = std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..threads)
+                .map(|_| scope.spawn(|| seconds(prepared)))
+                .collect();
+            let runs = runs.into_iter().map(|run| match run.join() {
+                Ok(seconds) => seconds,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            runs.collect::<anyhow::Result<Vec<f64>>>()
+        })?;
+        let each = each.iter().sum::<f64>() / threads as f64;
+        curve.push(threads as f64 * (alone / each).min(1.0));
+    }
+    Ok((extended(curve, most), measured))
+}
+
+fn extended(mut curve: Vec<f64>, most: usize) -> Vec<f64> {
+    let (count, last) = (curve.len() as f64, curve.last().copied().unwrap_or(1.0));
+    if curve.len() > 1 {
+        let contention = ((count / last - 1.0) / (count - 1.0)).max(0.0);
+        for cores in curve.len() + 1..=most {
+            let cores = cores as f64;
+            curve.push(cores / (1.0 + contention * (cores - 1.0)));
+        }
+    }
+    curve
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_contends_as_what_was() {
+        // 2 / (1 + s) = 1.6: s = 0.25, so 3 / 1.5 and 4 / 1.75.
+        let curve = extended(vec![1.0, 1.6], 4);
+        for (found, expected) in curve.iter().zip([1.0, 1.6, 2.0, 4.0 / 1.75]) {
+            assert!((found - expected).abs() < 1e-12, "{curve:?}");
+        }
+        assert_eq!(curve.len(), 4);
+        assert_eq!(
+            extended(vec![1.0], 4),
+            [1.0],
+            "one core says nothing of two"
+        );
+        assert_eq!(extended(vec![1.0, 2.0, 3.0], 4)[3], 4.0);
+    }
 }

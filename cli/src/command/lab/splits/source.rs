@@ -9,7 +9,8 @@ use anyhow::{Context as _, bail, ensure};
 use splitplace_codec::Codec;
 use splitplace_graph::{Cut, Element, OutletId};
 use splitplace_onnx::{
-    Imported, Limits, Model, Package, PictureLimits, Preprocess, cut_layers, import, prepare,
+    Imported, Limits, Model, Package, PictureLimits, Prepared, Preprocess, cut_layers, import,
+    prepare,
     tables::{FINAL, VariantTable},
 };
 use splitplace_plan::{
@@ -134,50 +135,55 @@ impl Source {
     }
 
     /// The network with its end as its only answer, and the numbers of its layers in the graph; `None` for the
-    /// picture. The device is `ratio` times as slow as this machine.
+    /// picture. `slower` says of each node how many times as slow as this machine it is.
     pub(in crate::command::lab) fn network(
         &self,
-        ratio: f64,
+        slower: &[f64],
     ) -> anyhow::Result<(Network, Vec<Option<usize>>)> {
-        self.network_of(ratio, &self.seconds)
+        self.network_of(slower, &self.seconds)
     }
 
     /// The same with other seconds of the graph's layers.
     pub(in crate::command::lab) fn network_of(
         &self,
-        ratio: f64,
+        slower: &[f64],
         seconds: &[f64],
     ) -> anyhow::Result<(Network, Vec<Option<usize>>)> {
-        let needed = self.full_of(ratio, seconds)?.up_to(&self.end)?;
+        let needed = self.full_of(slower, seconds)?.up_to(&self.end)?;
         let shift = usize::from(self.picture.is_some());
         let layers = needed.layers.into_iter();
         let layers = layers.map(|layer| layer.checked_sub(shift));
         Ok((needed.network, layers.collect()))
     }
 
-    /// The network with all its exits.
-    pub(in crate::command::lab) fn full(&self, ratio: f64) -> anyhow::Result<Network> {
-        self.full_of(ratio, &self.seconds)
+    /// The network with all its exits, and the numbers of its layers in the graph.
+    pub(in crate::command::lab) fn full(
+        &self,
+        slower: &[f64],
+    ) -> anyhow::Result<(Network, Vec<Option<usize>>)> {
+        let network = self.full_of(slower, &self.seconds)?;
+        let shift = usize::from(self.picture.is_some());
+        let layers = (0..network.layers().len()).map(|layer| layer.checked_sub(shift));
+        Ok((network, layers.collect()))
     }
 
-    fn full_of(&self, ratio: f64, seconds: &[f64]) -> anyhow::Result<Network> {
+    fn full_of(&self, slower: &[f64], seconds: &[f64]) -> anyhow::Result<Network> {
+        let on_each = |seconds: f64| slower.iter().map(|times| seconds * times).collect();
         let network = Network::of(
             &self.imported.graph,
-            vec![ratio, 1.0],
-            |layer| vec![seconds[layer] * ratio, seconds[layer]],
+            slower.to_vec(),
+            |layer| on_each(seconds[layer]),
             |outlet| self.ways[outlet].clone(),
         )?;
         Ok(match self.picture {
-            Some((bytes, seconds)) => {
-                network.with_picture(self.input, bytes, vec![seconds * ratio, seconds])?
-            }
+            Some((bytes, seconds)) => network.with_picture(self.input, bytes, on_each(seconds))?,
             None => network,
         })
     }
 
     /// Times the segments between neighbouring cuts of the trunk; within one, layers share its time by their work.
     fn time(&mut self) -> anyhow::Result<()> {
-        let (network, layers) = self.network(1.0)?;
+        let (network, layers) = self.network(&[1.0, 1.0])?;
         let graph = &self.imported.graph;
         let all: BTreeSet<usize> = layers.iter().copied().flatten().collect();
         let total = self.run(&all)?;
@@ -220,7 +226,7 @@ impl Source {
 
     /// Runs longer segments too: the trunk in two, four and eight parts.
     pub(in crate::command::lab) fn lengthen(&mut self) -> anyhow::Result<()> {
-        let (network, layers) = self.network(1.0)?;
+        let (network, layers) = self.network(&[1.0, 1.0])?;
         let trunk = network.trunk();
         for parts in [2, 4, 8] {
             for part in 0..parts {
@@ -242,19 +248,28 @@ impl Source {
 
     /// Seconds of a fragment of these layers.
     fn run(&self, set: &BTreeSet<usize>) -> anyhow::Result<f64> {
-        let fragment = cut_layers(&self.imported, set, 0, 1)?;
-        clock::seconds(&prepare(&self.name, fragment.onnx, &Limits::default())?)
+        clock::seconds(&self.prepared(set)?)
     }
 
-    /// Multiply-accumulates of the layers that a cut leaves on the device, as a share.
-    pub(in crate::command::lab) fn share(&self, first: &[bool], layers: &[Option<usize>]) -> f64 {
-        let macs = |layer: &Option<usize>| {
-            layer.map_or(0, |layer| self.imported.graph.layers()[layer].macs) as f64
-        };
-        let all: f64 = layers.iter().map(macs).sum();
-        let here = layers.iter().zip(first).filter(|(_, first)| **first);
+    /// A fragment of these layers, ready to run.
+    pub(super) fn prepared(&self, set: &BTreeSet<usize>) -> anyhow::Result<Prepared> {
+        let fragment = cut_layers(&self.imported, set, 0, 1)?;
+        Ok(prepare(&self.name, fragment.onnx, &Limits::default())?)
+    }
+
+    /// How many times as much this machine does with 1, 2, … `most` of its cores, each of them running the whole
+    /// network; and how many of these were measured: [`clock::curve`].
+    pub(super) fn speed_up(&self, most: usize) -> anyhow::Result<(Vec<f64>, usize)> {
+        let (_, layers) = self.network(&[1.0, 1.0])?;
+        let whole = self.prepared(&layers.into_iter().flatten().collect())?;
+        clock::curve(&whole, most)
+    }
+
+    /// Multiply-accumulates of some layers of the graph.
+    pub(super) fn macs(&self, layers: impl Iterator<Item = usize>) -> f64 {
+        let graph = self.imported.graph.layers();
         // From a positive zero, which is what the sum of nothing is not.
-        here.fold(0.0, |sum, (layer, _)| sum + macs(layer)) / all.max(1.0)
+        layers.fold(0.0, |sum, layer| sum + graph[layer].macs as f64)
     }
 }
 
