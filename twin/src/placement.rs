@@ -156,7 +156,9 @@ impl Trial {
                 let mut steps = Vec::with_capacity(stages.len());
                 for stage in stages {
                     let crossing = &chain.boundaries[stage.segments.start];
-                    let bytes = problem.best_way(from, stage.node, crossing).bytes;
+                    let bytes = problem
+                        .best_way(arm.arrival_rate, from, stage.node, crossing)
+                        .bytes;
                     let segments = &chain.segments[stage.segments.clone()];
                     let seconds: f64 = segments.iter().map(|one| one.service[stage.node]).sum();
                     steps.push(Step {

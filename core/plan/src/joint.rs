@@ -70,7 +70,7 @@ pub fn worth(problem: &Problem, places: &Places) -> Worth {
             .chains
             .iter()
             .zip(branches)
-            .map(|(chain, stages)| along(problem, chain, stages, &waits))
+            .map(|(chain, stages)| along(problem, arm, chain, stages, &waits))
             .fold(0.0, f64::max);
         let weight = weight(problem, arm);
         total += weight * slowest;
@@ -96,17 +96,23 @@ pub(crate) fn service(chain: &ChainProblem, stage: &Stage) -> f64 {
     segments.iter().map(|one| one.service[stage.node]).sum()
 }
 
-fn along(problem: &Problem, chain: &ChainProblem, stages: &[Stage], waits: &[f64]) -> f64 {
+fn along(
+    problem: &Problem,
+    arm: &ArmProblem,
+    chain: &ChainProblem,
+    stages: &[Stage],
+    waits: &[f64],
+) -> f64 {
     let center = problem.center();
     let (mut from, mut seconds) = (center, 0.0);
     for stage in stages {
         let crossing = &chain.boundaries[stage.segments.start];
-        seconds += problem.transfer(from, stage.node, crossing);
+        seconds += problem.carry(arm, from, stage.node, crossing).seconds;
         seconds += service(chain, stage) + waits[stage.node];
         from = stage.node;
     }
     let back = chain.boundaries.last();
-    seconds + back.map_or(0.0, |back| problem.transfer(from, center, back))
+    seconds + back.map_or(0.0, |back| problem.carry(arm, from, center, back).seconds)
 }
 
 /// No places of all arms are worth less than this many seconds: every segment where it is cheapest on the

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use splitplace_codec::Codec;
 
-use crate::{ArmKind, Bounds};
+use crate::{ArmKind, Bounds, station::link_wait};
 
 /// One node's capacity.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -183,41 +183,53 @@ impl Problem {
         self.nodes.len()
     }
 
-    /// Expected seconds from one place to another in the best way; nothing within a place.
+    /// Expected seconds from one place to another in the best way while nothing else is on the link; nothing within a
+    /// place.
     #[must_use]
     pub fn transfer(&self, from: usize, to: usize, crossing: &Crossing) -> f64 {
-        if from == to {
-            return 0.0;
-        }
-        let seconds = |way: &Way| self.seconds(from, to, way);
+        let seconds = |way: &Way| self.seconds(0.0, from, to, way);
         let best = crossing.ways.iter().map(seconds);
         crossing.reach * best.fold(f64::INFINITY, f64::min)
     }
 
-    /// The way that is fastest between two places; the first among equals.
+    /// The way that is fastest between two places for so many samples a second; the first among equals.
     ///
     /// # Panics
     /// When the crossing has no way.
     #[must_use]
-    pub fn best_way<'c>(&self, from: usize, to: usize, crossing: &'c Crossing) -> &'c Way {
-        let seconds = |way: &Way| self.seconds(from, to, way);
+    pub fn best_way<'c>(
+        &self,
+        rate: f64,
+        from: usize,
+        to: usize,
+        crossing: &'c Crossing,
+    ) -> &'c Way {
+        let rate = rate * crossing.reach;
+        let seconds = |way: &Way| self.seconds(rate, from, to, way);
         let ways = crossing.ways.iter();
         let best = ways.min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
         best.expect("a crossing has at least one way")
     }
 
-    /// Seconds to code and to move, within a place nothing.
-    fn seconds(&self, from: usize, to: usize, way: &Way) -> f64 {
+    /// Seconds to code, to wait for the link and to move at so many samples a second; within a place nothing.
+    pub(crate) fn seconds(&self, rate: f64, from: usize, to: usize, way: &Way) -> f64 {
         if from == to {
             return 0.0;
         }
-        let (rate, delay) = self.links[from][to];
+        let (_, delay) = self.links[from][to];
+        let busy = self.on_link(from, to, way);
+        let wait = link_wait(rate, busy, self.places);
+        delay + busy + wait + way.encode * self.coding[from] + way.decode * self.coding[to]
+    }
+
+    /// Seconds that one sample keeps a link busy.
+    pub(crate) fn on_link(&self, from: usize, to: usize, way: &Way) -> f64 {
         #[expect(
             clippy::cast_precision_loss,
             reason = "a tensor is far below 2^53 bytes"
         )]
         let bytes = way.bytes as f64;
-        delay + bytes / rate + way.encode * self.coding[from] + way.decode * self.coding[to]
+        bytes / self.links[from][to].0
     }
 
     /// Expected seconds of one sample through an arm on these stages, waiting included; services of branches on one
@@ -225,6 +237,26 @@ impl Problem {
     #[must_use]
     pub fn latency(&self, arm: &ArmProblem, branches: &[Vec<Stage>]) -> f64 {
         crate::strategy::cost(self, arm, branches).0
+    }
+
+    /// What an arm's samples wait for links at its rate on these stages, of the branch that waits longest, and the share
+    /// of them that is lost on links.
+    #[must_use]
+    pub fn on_links(&self, arm: &ArmProblem, branches: &[Vec<Stage>]) -> (f64, f64) {
+        let idle = ArmProblem {
+            arrival_rate: 0.0,
+            ..arm.clone()
+        };
+        let mut waits = vec![0.0; branches.len()];
+        let mut kept = 1.0;
+        let quiet = crate::strategy::carried(self, &idle, branches);
+        for ((branch, sojourn), (_, quiet)) in
+            crate::strategy::carried(self, arm, branches).zip(quiet)
+        {
+            waits[branch] += sojourn.seconds - quiet.seconds;
+            kept *= 1.0 - sojourn.loss;
+        }
+        (waits.into_iter().fold(0.0, f64::max), 1.0 - kept)
     }
 
     /// Share of an arm's samples that may be lost.

@@ -124,7 +124,7 @@ impl<'p> Standing<'p> {
         let branches = self.places[arm].as_deref().unwrap_or_default();
         let is_single = branches.len() == 1;
         for (chain, stages) in spec.chains.iter().zip(branches) {
-            fixed.push(without_waits(problem, chain, stages));
+            fixed.push(without_waits(problem, spec, chain, stages));
             for stage in stages {
                 let waiting = if is_single { self.weights[arm] } else { 0.0 };
                 let work = work(problem, spec, chain, stage, (arm, waiting));
@@ -204,13 +204,20 @@ fn work(
     }
 }
 
-fn without_waits(problem: &Problem, chain: &ChainProblem, stages: &[Stage]) -> f64 {
+/// Links with what waits for them, nodes without.
+fn without_waits(
+    problem: &Problem,
+    spec: &ArmProblem,
+    chain: &ChainProblem,
+    stages: &[Stage],
+) -> f64 {
     let (mut from, mut seconds) = (problem.center(), 0.0);
     for stage in stages {
         let crossing = &chain.boundaries[stage.segments.start];
-        seconds += problem.transfer(from, stage.node, crossing) + service(chain, stage);
+        seconds += problem.carry(spec, from, stage.node, crossing).seconds + service(chain, stage);
         from = stage.node;
     }
     let back = chain.boundaries.last();
-    seconds + back.map_or(0.0, |back| problem.transfer(from, problem.center(), back))
+    let back = back.map(|back| problem.carry(spec, from, problem.center(), back));
+    seconds + back.map_or(0.0, |back| back.seconds)
 }

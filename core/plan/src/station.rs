@@ -1,5 +1,5 @@
-//! A node as a station of several cores with room for a bounded queue: what waiting and crowding cost there, and what
-//! finds no room.
+//! A node as a station of several cores with room for a bounded queue, and a link as one of one core: what waiting and
+//! crowding cost there, and what finds no room.
 //!
 //! Formulas, for screening: Sakasegawa's wait of a station of `c` servers (*An approximation formula L_q ≈ α ρ^β/(1-ρ)*,
 //! Ann. Inst. Statist. Math. 1977; with one server Pollaczek–Khinchine's, exactly), MacGregor Smith's loss
@@ -8,7 +8,10 @@
 
 use splitplace_queueing::two_moment;
 
-use crate::{Problem, problem::ArmProblem, problem::NodeSpec};
+use crate::{
+    Problem,
+    problem::{ArmProblem, Crossing, NodeSpec},
+};
 
 /// Load of a core at which a node is taken to keep up just yet.
 const FULL: f64 = 0.999;
@@ -89,7 +92,42 @@ impl NodeSpec {
     }
 }
 
+/// Seconds before a link of constant times is free, at so many a second: Pollaczek–Khinchine, and a full queue where it
+/// cannot keep up.
+pub(crate) fn link_wait(rate: f64, busy: f64, places: usize) -> f64 {
+    let load = rate * busy;
+    if load <= 0.0 {
+        return 0.0;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a queue's bound")]
+    let full = places as f64 * busy;
+    if load < 1.0 {
+        full.min(load * busy / (2.0 * (1.0 - load)))
+    } else {
+        full
+    }
+}
+
 impl Problem {
+    /// What becomes of an arm's samples on the way from one place to another, coded in the way that is best at the arm's
+    /// rate. Seconds are weighted with the share that gets there. O(ways).
+    #[must_use]
+    pub fn carry(&self, arm: &ArmProblem, from: usize, to: usize, crossing: &Crossing) -> Sojourn {
+        if from == to {
+            return Sojourn {
+                seconds: 0.0,
+                loss: 0.0,
+            };
+        }
+        let way = self.best_way(arm.arrival_rate, from, to, crossing);
+        let rate = arm.arrival_rate * crossing.reach;
+        let load = rate * self.on_link(from, to, way);
+        Sojourn {
+            seconds: crossing.reach * self.seconds(rate, from, to, way),
+            loss: two_moment::loss(load, 0.0, self.places.saturating_add(1)),
+        }
+    }
+
     /// What becomes of an arm's samples, at its own rate, at a stage that takes `service` seconds of a thread of `node`
     /// alone. Where exits leave a share before it, `service` is weighted with the rest. O(1).
     #[must_use]
@@ -188,6 +226,38 @@ mod tests {
             before = seen;
         }
         assert!((before.loss - (1.0 - 1.0 / 1.95)).abs() < 1e-3);
+    }
+
+    /// A link that is nearly busy makes its tensors wait, one that is more than busy loses them, and then it is worth more
+    /// to send few bytes than to code quickly.
+    #[test]
+    fn a_link_is_a_station_too_and_its_load_chooses_the_codec() {
+        use splitplace_codec::Codec;
+
+        use crate::Way;
+        let mut problem = problem(NodeSpec::of(1), 50);
+        problem.links[1][0] = (1e5, 0.005);
+        let way = |bytes, encode| Way {
+            codec: Codec::RAW,
+            bytes,
+            encode,
+            decode: 0.0,
+        };
+        let crossing = Crossing {
+            ways: vec![way(5_000, 0.0), way(1_000, 0.045)],
+            reach: 1.0,
+        };
+        // A twentieth of a second on the link, or a hundredth and what coding takes.
+        let quiet = problem.carry(&arm(0.0), 1, 0, &crossing);
+        assert!((quiet.seconds - 0.055).abs() < 1e-12 && quiet.loss == 0.0);
+        let busy = problem.carry(&arm(12.0), 1, 0, &crossing);
+        let wait = 0.12 * 0.01 / (2.0 * 0.88);
+        assert!((busy.seconds - 0.06 - wait).abs() < 1e-12, "{busy:?}");
+        let raw = Crossing::from(5_000);
+        let raw = problem.carry(&arm(40.0), 1, 0, &raw);
+        assert!((raw.loss - 0.5).abs() < 0.01, "{raw:?}");
+        assert!((raw.seconds - (0.055 + 50.0 * 0.05)).abs() < 1e-9);
+        assert_eq!(problem.carry(&arm(40.0), 0, 0, &crossing).seconds, 0.0);
     }
 
     /// Of a node that does more at once less waits, and what cores take from each other counts.

@@ -16,9 +16,10 @@ pub use integer::Integer;
 pub use simple::{Greedy, Random};
 
 use crate::{
-    ArmKind,
+    ArmKind, Crossing,
     joint::{Worth, lower_bound, places, worth},
     problem::{ArmProblem, ChainProblem, Outcome, Placed, Problem, Solution, Stage},
+    station::Sojourn,
 };
 
 /// Names that [`by_name`] knows.
@@ -266,6 +267,15 @@ impl Judge<'_> {
         let sojourn = self
             .problem
             .sojourn(self.arm, node, service * (self.factor)(node));
+        self.worth(sojourn)
+    }
+
+    /// Seconds on a link, and what its losses cost.
+    fn link(&self, from: usize, to: usize, crossing: &Crossing) -> f64 {
+        self.worth(self.problem.carry(self.arm, from, to, crossing))
+    }
+
+    fn worth(&self, sojourn: Sojourn) -> f64 {
         sojourn.seconds + self.price * surprise(sojourn.loss)
     }
 }
@@ -354,7 +364,7 @@ fn line(
                 if used >> n & 1 == 1 || !arm.bounds.allow(number, node) {
                     continue;
                 }
-                let arrive = spent + problem.transfer(from, node, &chain.boundaries[start]);
+                let arrive = spent + judge.link(from, node, &chain.boundaries[start]);
                 for end in start + 1..=reach[n][start] {
                     if end < count && !arm.bounds.may_cut(end) {
                         continue;
@@ -375,7 +385,7 @@ fn line(
         let parts = used.count_ones() as usize;
         for last in (0..nodes.len()).filter(|last| used >> last & 1 == 1) {
             let spent = least[at(used, count, last)];
-            let back = problem.transfer(nodes[last], center, &chain.boundaries[count]);
+            let back = judge.link(nodes[last], center, &chain.boundaries[count]);
             let total = spent + back;
             // Fewer stages win among equals.
             let is_better = best
@@ -535,24 +545,49 @@ fn slowest(
     for (chain, stages) in arm.chains.iter().zip(branches) {
         let (mut from, mut seconds) = (center, 0.0);
         for stage in stages {
-            seconds += problem.transfer(from, stage.node, &chain.boundaries[stage.segments.start]);
+            let crossing = &chain.boundaries[stage.segments.start];
+            seconds += problem.carry(arm, from, stage.node, crossing).seconds;
             seconds += problem.sojourn(arm, stage.node, load[&stage.node]).seconds;
             from = stage.node;
         }
         if let Some(last) = chain.boundaries.last() {
-            seconds += problem.transfer(from, center, last);
+            seconds += problem.carry(arm, from, center, last).seconds;
         }
         most = most.max(seconds);
     }
     most
 }
 
-/// Σ `-ln(1 - loss)` over the nodes of an arm; what its branches take on one adds up.
+/// Σ `-ln(1 - loss)` over the nodes of an arm, where what its branches take on one adds up, and over the links.
 pub(crate) fn lossiness(problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) -> f64 {
     let loads = loads(arm, branches).into_iter();
-    loads
-        .map(|(node, service)| surprise(problem.sojourn(arm, node, service).loss))
+    let on_nodes = loads.map(|(node, service)| problem.sojourn(arm, node, service));
+    let on_links = carried(problem, arm, branches).map(|(_, sojourn)| sojourn);
+    on_nodes
+        .chain(on_links)
+        .map(|sojourn| surprise(sojourn.loss))
         .sum()
+}
+
+/// What becomes of an arm's samples on each link of each branch, with the branch's number.
+pub(crate) fn carried<'a>(
+    problem: &'a Problem,
+    arm: &'a ArmProblem,
+    branches: &'a [Vec<Stage>],
+) -> impl Iterator<Item = (usize, Sojourn)> + 'a {
+    let center = problem.center();
+    let lines = arm.chains.iter().zip(branches).enumerate();
+    lines.flat_map(move |(number, (chain, stages))| {
+        let mut from = center;
+        let into = stages.iter().map(move |stage| {
+            let crossing = &chain.boundaries[stage.segments.start];
+            let from = std::mem::replace(&mut from, stage.node);
+            problem.carry(arm, from, stage.node, crossing)
+        });
+        let last = stages.last().zip(chain.boundaries.last());
+        let back = last.map(|(stage, crossing)| problem.carry(arm, stage.node, center, crossing));
+        into.chain(back).map(move |sojourn| (number, sojourn))
+    })
 }
 
 /// Seconds that an arm takes of each of its nodes for one sample.

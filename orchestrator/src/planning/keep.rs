@@ -39,8 +39,7 @@ pub(super) fn keep_or_move(
             continue;
         };
         let is_same = old.stages == there.stages && old.plan.branches == there.plan.branches;
-        let judged =
-            |here: &Here| seconds(&fleet_problem, fleet, &candidates[arm].problem, &here.plan);
+        let judged = |here: &Here| seconds(&fleet_problem, fleet, &candidates[arm].problem, here);
         let (stay, go) = (judged(old), judged(there));
         (before, after) = (before + stay, after + go);
         if !is_same && is_worth_it(input, stay, go) {
@@ -80,15 +79,17 @@ fn is_worth_it(input: &PlanningInput<'_>, before: f64, after: f64) -> bool {
     after < before * (1.0 - settings.inertia) && after + settings.least_gain.as_secs_f64() <= before
 }
 
-/// Expected seconds of an arm at its rate: the idle response, and what waiting and crowding cost at each of its nodes. A
+/// Expected seconds of an arm at its rate: the idle response, and what waiting and crowding cost at its nodes and links. A
 /// loss of everything beyond what is allowed counts as a day: that of two which cannot keep up the one that loses less
 /// is the better one.
-fn seconds(problem: &Problem, fleet: &Fleet<'_>, spec: &ArmProblem, arm: &ArmPlan) -> f64 {
+fn seconds(problem: &Problem, fleet: &Fleet<'_>, spec: &ArmProblem, here: &Here) -> f64 {
+    let arm = &here.plan;
     let mut work: BTreeMap<&NodeId, f64> = BTreeMap::new();
     for hop in arm.branches.iter().flat_map(|route| &route.hops) {
         *work.entry(&hop.node).or_default() += (hop.service + hop.coding).as_secs_f64() * hop.reach;
     }
-    let (mut seconds, mut kept) = (arm.predicted.as_secs_f64(), 1.0);
+    let (waits, lost) = problem.on_links(spec, &here.stages);
+    let (mut seconds, mut kept) = (arm.predicted.as_secs_f64() + waits, 1.0 - lost);
     for (node, service) in work {
         // A node that is gone is no place to stay: such arms are not asked about.
         let Some(node) = fleet.find(node) else {

@@ -313,7 +313,10 @@ impl Look<'_> {
     /// As [`splitplace_plan::described`], of stages; how tensors are coded is said at each arrow.
     fn told(&self, problem: &Problem, stages: &[Vec<Stage>]) -> String {
         let name = |stage: &Stage| &self.fleet.nodes[stage.node].id;
-        let chains = &self.candidate.problem.chains;
+        let (chains, rate) = (
+            &self.candidate.problem.chains,
+            self.candidate.problem.arrival_rate,
+        );
         let branches = stages.iter().zip(chains).map(|(line, chain)| {
             if let [stage] = &line[..] {
                 return format!("on {}", name(stage));
@@ -324,7 +327,9 @@ impl Look<'_> {
                 let segments = &stage.segments;
                 if let Some(before) = before {
                     let crossing = &chain.boundaries[segments.start];
-                    let codec = problem.best_way(before.node, stage.node, crossing).codec;
+                    let codec = problem
+                        .best_way(rate, before.node, stage.node, crossing)
+                        .codec;
                     told.push_str(" → ");
                     if codec != Codec::RAW {
                         told.push_str(&format!("({codec}) "));
