@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use splitplace_k8s::{
     center::CenterError,
-    node::EdgeNode,
+    node::{EdgeNode, EdgeNodeStatus},
     nodes::{self, NodesView},
     operator::Options,
 };
@@ -295,11 +295,14 @@ async fn of_nodes_that_are_not_watched_no_deletion_follows() {
 #[test]
 fn neither_an_unknown_nor_an_empty_list_of_nodes_means_that_one_was_deleted() {
     let seen = Story::new().seen();
-    let mut edge = EdgeNode::default();
-    edge.status = Some(splitplace_k8s::node::EdgeNodeStatus {
+    let status = EdgeNodeStatus {
         node_uid: Some("u".into()),
-        ..Default::default()
-    });
+        ..EdgeNodeStatus::default()
+    };
+    let edge = EdgeNode {
+        status: Some(status),
+        ..EdgeNode::default()
+    };
     let existing = BTreeMap::from([("cellar".to_owned(), edge)]);
     let attic: k8s_openapi::api::core::v1::Node =
         serde_json::from_value(cluster_node("attic", &json!({}))).unwrap();
