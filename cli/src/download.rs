@@ -315,7 +315,7 @@ impl Client {
                 return Ok(());
             }
             StatusCode::PARTIAL_CONTENT if begins_at(&answer) == Some(part.length()) => {
-                part.resume()
+                part.resume();
             }
             StatusCode::OK => part.clear().await?,
             other => {

@@ -101,7 +101,7 @@ pub(crate) async fn look(place: &Place) -> Result<Vec<Finding>> {
     }
     findings.extend(rights::of(&client, namespace, &pods).await);
     match look::services(&client, namespace, &place.label()).await {
-        Ok(services) => findings.extend(names(place, &services)),
+        Ok(services) => findings.extend(names(place, &services, &pods)),
         Err(error) => findings.push(unseen("names", &error)),
     }
     findings.extend(certificates(&client, place, &pods).await);
@@ -239,15 +239,14 @@ fn pod(pod: &PodFacts) -> Finding {
 }
 
 /// The Services by name, from inside; from outside, how to ask from inside.
-fn names(place: &Place, services: &[String]) -> Vec<Finding> {
+fn names(place: &Place, services: &[String], pods: &[PodFacts]) -> Vec<Finding> {
     let full = |name: &String| format!("{name}.{}.svc", place.namespace);
     if place.is_inside {
-        return services
-            .iter()
-            .map(|name| machine::resolve(&full(name)))
-            .collect();
+        let found = services.iter().map(|name| machine::resolve(&full(name)));
+        return found.collect();
     }
-    let Some(first) = services.first() else {
+    // Every pod of ours has the program, and what one resolves the others do.
+    let Some(pod) = pods.iter().find(|pod| pod.ready) else {
         return Vec::new();
     };
     let all: Vec<String> = services
@@ -255,8 +254,9 @@ fn names(place: &Place, services: &[String]) -> Vec<Finding> {
         .map(|name| format!("--name {}", full(name)))
         .collect();
     let mend = format!(
-        "from inside: kubectl -n {} exec deploy/{first}-operator -- /splitplace doctor {}",
+        "from inside: kubectl -n {} exec {} -- /splitplace doctor {}",
         place.namespace,
+        pod.name,
         all.join(" ")
     );
     let seen = "the cluster's names lead somewhere inside it only, and this is outside";
@@ -397,17 +397,20 @@ mod tests {
     #[test]
     fn names_are_asked_for_inside_and_explained_outside() {
         let services = ["sp-splitplace".to_owned()];
+        let ready = PodFacts {
+            name: "sp-operator-1".into(),
+            ready: true,
+            ..PodFacts::default()
+        };
         let mut place = Place {
             namespace: "edge".into(),
             ..Place::default()
         };
-        assert!(
-            names(&place, &services)[0]
-                .mend
-                .contains("--name sp-splitplace.edge.svc")
-        );
+        let mend = &names(&place, &services, &[ready])[0].mend;
+        let command = "kubectl -n edge exec sp-operator-1 -- /splitplace doctor --name sp-splitplace.edge.svc";
+        assert!(mend.contains(command), "{mend}");
         place.is_inside = true;
-        let found = names(&place, &["localhost.invalid".to_owned()]);
+        let found = names(&place, &["localhost.invalid".to_owned()], &[]);
         assert_eq!(found[0].level, Level::Bad);
     }
 }

@@ -467,10 +467,7 @@ mod tests {
         } else {
             "a"
         };
-        assert_eq!(
-            choose(&[arm.clone(), note.clone(), amd]).unwrap(),
-            sha(ours)
-        );
+        assert_eq!(choose(&[arm, note.clone(), amd]).unwrap(), sha(ours));
         assert_eq!(
             choose(&[note.clone(), one("c", "riscv64")]).unwrap(),
             sha("c")

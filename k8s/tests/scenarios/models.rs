@@ -63,12 +63,7 @@ async fn nothing_is_written_twice() {
             .is_some_and(|n| !n["status"].is_null())
     })
     .await;
-    let passes = |operator: &crate::Running| {
-        operator
-            .pulse
-            .passes
-            .load(std::sync::atomic::Ordering::Relaxed)
-    };
+    let passes = |operator: &crate::Running| operator.pulse.passes.load(Relaxed);
     let settled = passes(&operator) + 2;
     fake.until("settled", |_| settled < passes(&operator)).await;
     let (writes, until) = (fake.writes(), passes(&operator) + 3);
@@ -756,12 +751,7 @@ async fn what_is_forbidden_is_tried_again() {
     fake.deny("PATCH edgemodels/status", true);
     let operator = start(&fake, &center, "a");
     fake.put("edgemodels", model("clothes", &stored()));
-    let errors = |operator: &crate::Running| {
-        operator
-            .pulse
-            .errors
-            .load(std::sync::atomic::Ordering::Relaxed)
-    };
+    let errors = |operator: &crate::Running| operator.pulse.errors.load(Relaxed);
     fake.until("errors", |_| 1 < errors(&operator)).await;
     assert_eq!(said(&fake, "clothes", "Ready"), "");
     fake.deny("PATCH edgemodels/status", false);
