@@ -20,7 +20,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
-use splitplace_k8s::{crds, model::EdgeModel, node::EdgeNode};
+use splitplace_k8s::{crds, look, model::EdgeModel, node::EdgeNode};
 use splitplace_tests::{
     apiserver::{ADMIN, ApiServer, Extent, Programs},
     cluster::Fake,
@@ -264,6 +264,11 @@ async fn definitions_are_taken_and_bad_objects_are_not(world: &World) {
     for (_, definition) in crds::all() {
         define(world, definition).await;
     }
+    // What a server makes of them is no difference to `doctor`.
+    for facts in look::definitions(&world.admin).await.unwrap() {
+        assert_eq!(facts.drift, Some(Vec::new()), "{}", facts.name);
+    }
+    assert!(look::clock(&world.admin).await.unwrap().is_some());
     let namespaces: Api<Namespace> = Api::all(world.admin.clone());
     let edge = serde_json::from_value(json!({"metadata": {"name": "edge"}})).unwrap();
     namespaces
