@@ -516,7 +516,7 @@ async fn a_load_balancer_and_a_proxy_are_shown_beside_the_way_from_inside() {
         operator
             .pulse
             .errors
-            .load(std::sync::atomic::Ordering::Relaxed)
+            .load(Relaxed)
     };
     fake.until("refused", |_| 1 < errors()).await;
     assert_eq!(shown(&fake), all);
