@@ -222,7 +222,12 @@ name = "server"
 speed = 0.5
 memory-mb = 100
 [[link]]
-from = "*"
+from = "center"
+to = "server"
+rate-mbit = 0.2
+delay-ms = 1
+[[link]]
+from = "device"
 to = "server"
 rate-mbit = 0.2
 delay-ms = 1

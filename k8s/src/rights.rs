@@ -58,17 +58,17 @@ fn lease(name: &str) -> impl Iterator<Item = Right> {
     ))
 }
 
-/// What an operator with this Lease has to be allowed.
+/// What an operator with this Lease has to be allowed; `service` is the one whose address outside it looks up.
 #[must_use]
-pub fn of_operator(own_lease: &str, watches_nodes: bool) -> Vec<Right> {
+pub fn of_operator(own_lease: &str, watches_nodes: bool, service: Option<&str>) -> Vec<Right> {
     let mut all: Vec<Right> = lease(own_lease).collect();
     all.extend(rights(
         GROUP,
         "edgemodels",
         None,
-        &["get", "list", "watch", "patch"],
+        &["list", "watch", "patch"],
     ));
-    let verbs = ["get", "list", "watch", "create", "patch", "delete"];
+    let verbs = ["list", "watch", "create", "patch", "delete"];
     all.extend(rights(GROUP, "edgenodes", None, &verbs));
     all.extend(rights(GROUP, "edgemodels/status", None, &["patch"]));
     all.extend(rights(GROUP, "edgenodes/status", None, &["patch"]));
@@ -80,11 +80,14 @@ pub fn of_operator(own_lease: &str, watches_nodes: bool) -> Vec<Right> {
     ));
     all.extend(rights("batch", "jobs", None, &verbs));
     if watches_nodes {
-        let nodes = rights("", "nodes", None, &["get", "list", "watch", "patch"]);
+        let nodes = rights("", "nodes", None, &["list", "watch", "patch"]);
         all.extend(nodes.map(|right| Right {
             is_namespaced: false,
             ..right
         }));
+    }
+    if let Some(service) = service {
+        all.extend(rights("", "services", Some(service), &["get"]));
     }
     all
 }
@@ -235,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_about_is_what_the_chart_grants() {
-        let operator = wanted(&of_operator("edge-ai-operator", true));
+        let operator = wanted(&of_operator("edge-ai-operator", true, Some("edge-ai")));
         assert_eq!(operator, granted("operator"));
         let pods = [
             "edge-ai-orchestrator-0".to_owned(),
@@ -261,7 +264,7 @@ mod tests {
                 verbs: list(verbs),
             }
         };
-        let operator = of_operator("own", true);
+        let operator = of_operator("own", true, None);
         let right = |text: &str| {
             operator
                 .iter()

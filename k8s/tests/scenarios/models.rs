@@ -512,12 +512,7 @@ async fn a_load_balancer_and_a_proxy_are_shown_beside_the_way_from_inside() {
     fake.until("balanced", |fake| shown(fake) == all).await;
     // While it cannot be asked, what was known stays.
     fake.deny("GET services", true);
-    let errors = || {
-        operator
-            .pulse
-            .errors
-            .load(Relaxed)
-    };
+    let errors = || operator.pulse.errors.load(Relaxed);
     fake.until("refused", |_| 1 < errors()).await;
     assert_eq!(shown(&fake), all);
     operator.stop().await;

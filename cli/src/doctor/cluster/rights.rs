@@ -35,7 +35,11 @@ fn parts(pods: &[PodFacts]) -> Vec<Part> {
                     .is_none_or(|value| value == "true");
                 (
                     "operator",
-                    rights::of_operator(&lease("splitplace-operator"), watches),
+                    rights::of_operator(
+                        &lease("splitplace-operator"),
+                        watches,
+                        of("--service").pop().as_deref(),
+                    ),
                 )
             }
             Some("elect") => {
@@ -133,7 +137,12 @@ mod tests {
     fn parts_are_read_from_what_their_pods_are_told() {
         let operator = pod(
             "op",
-            &["operator", "--lease=x-operator", "--watch-nodes=false"],
+            &[
+                "operator",
+                "--lease=x-operator",
+                "--watch-nodes=false",
+                "--service=x",
+            ],
         );
         let elect = pod(
             "or",
@@ -155,7 +164,10 @@ mod tests {
         ];
         let found = parts(&pods);
         assert_eq!(found.len(), 2);
-        assert_eq!(found[0].rights, rights::of_operator("x-operator", false));
+        assert_eq!(
+            found[0].rights,
+            rights::of_operator("x-operator", false, Some("x"))
+        );
         assert_eq!(
             found[1].rights,
             rights::of_elect("x", &["x-0".into(), "x-1".into()])

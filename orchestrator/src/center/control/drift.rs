@@ -179,8 +179,33 @@ impl Control {
         rates
     }
 
-    /// Seconds that the busiest node of a model's lightest arm works for one request.
+    /// Seconds that the busiest node or link of a model's lightest arm works for one request.
     fn busiest(&self, model: &ModelName) -> f64 {
+        let carried = |arm: &ArmPlan| {
+            let longest = arm.branches.iter().flat_map(|route| {
+                let mut from = Place::Center;
+                let into = route.hops.iter().map(move |hop| {
+                    let to = Place::from(&hop.node);
+                    let from = std::mem::replace(&mut from, to.clone());
+                    (from, to, hop.bytes_in, hop.reach)
+                });
+                let last = route.hops.last();
+                let back = last.map(|hop| {
+                    let from = Place::from(&hop.node);
+                    (from, Place::Center, route.bytes_out, hop.reach)
+                });
+                into.chain(back)
+            });
+            let seconds = longest.map(|(from, to, bytes, reach)| {
+                if from == to {
+                    return 0.0;
+                }
+                #[expect(clippy::cast_precision_loss, reason = "bytes of a tensor")]
+                let bytes = bytes as f64;
+                reach * bytes / self.drift.observed.get(&from, &to).rate_bytes_per_second
+            });
+            seconds.fold(0.0, f64::max)
+        };
         let busiest = |arm: &ArmPlan| {
             let mut work: BTreeMap<&NodeId, f64> = BTreeMap::new();
             for hop in arm.branches.iter().flat_map(|route| &route.hops) {
@@ -191,7 +216,7 @@ impl Control {
                 let seconds = (hop.service + hop.coding).as_secs_f64() * hop.reach;
                 *work.entry(&hop.node).or_default() += seconds / f64::from(cores.max(1));
             }
-            work.into_values().fold(0.0, f64::max)
+            work.into_values().fold(carried(arm), f64::max)
         };
         let arms = self.plan.models.get(model).map_or(&[][..], |m| &m.arms);
         let least = arms.iter().map(busiest).min_by(f64::total_cmp);
