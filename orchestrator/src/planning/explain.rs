@@ -149,16 +149,12 @@ fn soonest(
     });
     let mut here: Vec<_> = here.collect();
     here.sort_by_key(|here| here.plan.predicted);
-    let [first, second, ..] = &here[..] else {
-        return None;
-    };
-    let by = second.plan.predicted - first.plan.predicted;
-    let mut told = format!(
-        "{} is soonest, by {} before {}",
-        first.plan.name,
-        time(by),
-        second.plan.name
-    );
+    let first = here.first()?;
+    let mut told = here.get(1).map_or_else(String::new, |second| {
+        let by = second.plan.predicted - first.plan.predicted;
+        let (first, second) = (&first.plan.name, &second.plan.name);
+        format!("{first} is soonest, by {} before {second}", time(by))
+    });
     if let ([line], Some(incoming)) = (&first.stages[..], &wish.input)
         && let [stage] = &line[..]
     {
@@ -170,10 +166,13 @@ fn soonest(
         let (node, bytes) = (&fleet.nodes[stage.node].id, incoming.bytes);
         write(
             &mut told,
-            format_args!(": {what} ({bytes} bytes) goes to {node} and nothing is cut"),
+            format_args!(
+                "{}{what} ({bytes} bytes) goes to {node} and nothing is cut",
+                if here.len() > 1 { ": " } else { "" }
+            ),
         );
     }
-    Some(told)
+    (!told.is_empty()).then_some(told)
 }
 
 /// `a`, `a → b`, or `a | b` for branches side by side.
