@@ -108,7 +108,9 @@ def documented():
         text = page.read_text()
         set_there = re.findall(r"--set(?:-json|-string)? '?([A-Za-z][A-Za-z.]*)[=\[]", text)
         named = re.findall(r"`([a-z][A-Za-z]*(?:\.[A-Za-z]+)+)(?:=[^`]*)?`", text)
-        for path in [*set_there, *(path for path in named if path.split(".")[0] in values)]:
+        # What ends as a file does is a file in a secret.
+        named = [path for path in named if path.split(".")[0] in values and path.split(".")[-1] not in ("crt", "key")]
+        for path in [*set_there, *named]:
             count += 1
             at = values
             for key in path.split("."):
