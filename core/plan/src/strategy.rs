@@ -217,8 +217,9 @@ fn place(problem: &Problem, arm: &ArmProblem, free: &[u64], used: &[bool]) -> Ou
     })
 }
 
-/// Halvings of the price of a loss between nothing and everything.
-const HALVINGS: u32 = 24;
+/// Halvings of the price of a loss between nothing and everything: to a quarter of a decade. Each costs a solution of the
+/// arm, in every order of the arms.
+const HALVINGS: u32 = 6;
 /// Seconds that a loss of everything is worth to whom it is worth least, and most.
 const PRICES: (f64, f64) = (1e-6, 1e9);
 
