@@ -139,6 +139,19 @@ impl Fake {
             .cloned()
     }
 
+    /// State and reason in an EdgeNode's status; two empty words while it has none.
+    #[must_use]
+    pub fn node_state(&self, name: &str) -> String {
+        let node = self.get("edgenodes", name).unwrap_or_default();
+        let word = |field: &str| {
+            node["status"][field]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        format!("{} {}", word("state"), word("reason"))
+    }
+
     /// Every object of a kind, as it is now.
     #[must_use]
     pub fn all(&self, plural: &str) -> Vec<Value> {

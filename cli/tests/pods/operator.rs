@@ -188,19 +188,9 @@ fn fragments_leave_a_node_that_the_cluster_deleted_and_a_fragment_without_a_plac
     fake.put("edgemodels", edge_model(&spec));
     cluster.until_said("Ready", "True Served");
     assert_eq!(cluster.arms()[0].1, ["shed"]);
-    let state = |name: &str| {
-        let node = fake.get("edgenodes", name).unwrap_or_default();
-        let word = |field: &str| {
-            node["status"][field]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned()
-        };
-        format!("{} {}", word("state"), word("reason"))
-    };
     let until_state = |name: &str, what: &str| {
-        let found = until(what, || (state(name) == what).then_some(()));
-        assert!(found.is_ok(), "{found:?}: {}", state(name));
+        let found = until(what, || (fake.node_state(name) == what).then_some(()));
+        assert!(found.is_ok(), "{found:?}: {}", fake.node_state(name));
     };
     // Its worker dies, and no other node may have the fragment: the planner's own words are shown.
     cluster.workers.remove("shed");

@@ -1,6 +1,6 @@
 //! What differs between two plans, arm by arm, and what has to be loaded for it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use splitplace_codec::Codec;
 use splitplace_fleet::NodeId;
@@ -145,30 +145,35 @@ fn cuts(arm: &ArmPlan) -> Vec<Vec<usize>> {
 #[must_use]
 pub fn described(arm: &ArmPlan) -> String {
     let branches = arm.branches.iter().map(|route| {
-        if let [hop] = &route.hops[..] {
-            return format!("on {}", hop.node);
-        }
-        let mut text = String::new();
-        for (place, hop) in route.hops.iter().enumerate() {
-            if place > 0 {
-                text.push_str(" → ");
-            }
-            let segments = &hop.segments;
-            text.push_str(&format!(
-                "{}–{} on {}",
-                segments.start, segments.end, hop.node
-            ));
-            let is_sent = route
-                .hops
-                .get(place + 1)
-                .is_some_and(|next| next.node != hop.node);
-            if is_sent && hop.codec != Codec::RAW {
-                text.push_str(&format!(" as {}", hop.codec));
-            }
-        }
-        text
+        let hops = &route.hops;
+        in_words(hops.iter().enumerate().map(|(place, hop)| {
+            let next = hops.get(place + 1);
+            let is_sent = next.is_some_and(|next| next.node != hop.node);
+            let codec = if is_sent { hop.codec } else { Codec::RAW };
+            (hop.segments.clone(), &hop.node, codec)
+        }))
     });
     branches.collect::<Vec<_>>().join(" | ")
+}
+
+/// A branch as in [`described`], of what runs where and how it is coded on the link behind it.
+#[must_use]
+pub fn in_words<'a>(
+    hops: impl ExactSizeIterator<Item = (Range<usize>, &'a NodeId, Codec)>,
+) -> String {
+    let is_whole = hops.len() == 1;
+    let hops = hops.map(|(segments, node, codec)| {
+        if is_whole {
+            return format!("on {node}");
+        }
+        let Range { start, end } = segments;
+        if codec == Codec::RAW {
+            format!("{start}–{end} on {node}")
+        } else {
+            format!("{start}–{end} on {node} as {codec}")
+        }
+    });
+    hops.collect::<Vec<_>>().join(" → ")
 }
 
 #[cfg(test)]

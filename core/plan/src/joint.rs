@@ -70,7 +70,10 @@ pub fn worth(problem: &Problem, places: &Places) -> Worth {
             .chains
             .iter()
             .zip(branches)
-            .map(|(chain, stages)| along(problem, arm, chain, stages, &waits))
+            .map(|(chain, stages)| {
+                let waits: f64 = stages.iter().map(|stage| waits[stage.node]).sum();
+                without_waits(problem, arm, chain, stages) + waits
+            })
             .fold(0.0, f64::max);
         let weight = weight(problem, arm);
         total += weight * slowest;
@@ -96,23 +99,18 @@ pub(crate) fn service(chain: &ChainProblem, stage: &Stage) -> f64 {
     segments.iter().map(|one| one.service[stage.node]).sum()
 }
 
-fn along(
+/// Seconds of one branch: links with what waits for them, nodes without.
+pub(crate) fn without_waits(
     problem: &Problem,
     arm: &ArmProblem,
     chain: &ChainProblem,
     stages: &[Stage],
-    waits: &[f64],
 ) -> f64 {
-    let center = problem.center();
-    let (mut from, mut seconds) = (center, 0.0);
-    for stage in stages {
-        let crossing = &chain.boundaries[stage.segments.start];
-        seconds += problem.carry(arm, from, stage.node, crossing).seconds;
-        seconds += service(chain, stage) + waits[stage.node];
-        from = stage.node;
-    }
-    let back = chain.boundaries.last();
-    seconds + back.map_or(0.0, |back| problem.carry(arm, from, center, back).seconds)
+    let links = chain
+        .legs(stages, problem.center())
+        .map(|(from, to, crossing)| problem.carry(arm, from, to, crossing).seconds);
+    let services = stages.iter().map(|stage| service(chain, stage));
+    links.sum::<f64>() + services.sum::<f64>()
 }
 
 /// No places of all arms are worth less than this many seconds: every segment where it is cheapest on the

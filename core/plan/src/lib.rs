@@ -28,7 +28,7 @@ pub mod strategy;
 pub mod value;
 
 pub use bounds::Bounds;
-pub use diff::{ArmChange, Diff, described, diff};
+pub use diff::{ArmChange, Diff, described, diff, in_words};
 pub use problem::{
     ArmProblem, ChainProblem, Crossing, NodeSpec, Outcome, Placed, Problem, SegmentSpec, Solution,
     Stage, Way,

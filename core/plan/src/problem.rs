@@ -3,7 +3,7 @@
 //! Nodes are numbered from 0; the number after the last node is the centre. Times are seconds, sizes
 //! bytes, everything for one sample.
 
-use std::ops::Range;
+use std::{iter, ops::Range};
 
 use splitplace_codec::Codec;
 
@@ -85,6 +85,25 @@ pub struct ChainProblem {
     pub segments: Vec<SegmentSpec>,
     /// What crosses: before the first segment, between, and after the last.
     pub boundaries: Vec<Crossing>,
+}
+
+impl ChainProblem {
+    /// What crosses when the chain runs on these stages, from `center` through them and back: from where, to where, what.
+    pub fn legs<'a>(
+        &'a self,
+        stages: &'a [Stage],
+        center: usize,
+    ) -> impl Iterator<Item = (usize, usize, &'a Crossing)> {
+        let nodes = stages.iter().map(|stage| stage.node);
+        let into = stages
+            .iter()
+            .map(|stage| &self.boundaries[stage.segments.start]);
+        iter::once(center)
+            .chain(nodes.clone())
+            .zip(nodes.chain([center]))
+            .zip(into.chain(self.boundaries.last()))
+            .map(|((from, to), crossing)| (from, to, crossing))
+    }
 }
 
 /// One way to run a model, to be placed.
@@ -243,20 +262,17 @@ impl Problem {
     /// of them that is lost on links.
     #[must_use]
     pub fn on_links(&self, arm: &ArmProblem, branches: &[Vec<Stage>]) -> (f64, f64) {
-        let idle = ArmProblem {
-            arrival_rate: 0.0,
-            ..arm.clone()
-        };
-        let mut waits = vec![0.0; branches.len()];
-        let mut kept = 1.0;
-        let quiet = crate::strategy::carried(self, &idle, branches);
-        for ((branch, sojourn), (_, quiet)) in
-            crate::strategy::carried(self, arm, branches).zip(quiet)
-        {
-            waits[branch] += sojourn.seconds - quiet.seconds;
-            kept *= 1.0 - sojourn.loss;
+        let (mut longest, mut kept) = (0.0f64, 1.0);
+        for (chain, stages) in arm.chains.iter().zip(branches) {
+            let mut wait = 0.0;
+            for (from, to, crossing) in chain.legs(stages, self.center()) {
+                let sojourn = self.carry(arm, from, to, crossing);
+                wait += sojourn.seconds - self.transfer(from, to, crossing);
+                kept *= 1.0 - sojourn.loss;
+            }
+            longest = longest.max(wait);
         }
-        (waits.into_iter().fold(0.0, f64::max), 1.0 - kept)
+        (longest, 1.0 - kept)
     }
 
     /// Share of an arm's samples that may be lost.

@@ -6,7 +6,7 @@
 
 use crate::{
     ChainProblem, NodeSpec, Problem, Stage,
-    joint::{Places, Worth, service, weight},
+    joint::{Places, Worth, service, weight, without_waits},
     problem::ArmProblem,
     station::Busy,
 };
@@ -23,7 +23,7 @@ struct Work {
     bytes: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct OnNode {
     works: Vec<Work>,
     busy: Busy,
@@ -32,16 +32,6 @@ struct OnNode {
 }
 
 impl OnNode {
-    const IDLE: Self = Self {
-        works: Vec::new(),
-        busy: Busy {
-            wait: 0.0,
-            overload: 0.0,
-        },
-        waiting: 0.0,
-        bytes: 0,
-    };
-
     fn sum(&mut self, spec: &NodeSpec) {
         let (mut square, mut load, mut waiting, mut bytes) = (0.0, 0.0, 0.0, 0u64);
         for work in &self.works {
@@ -75,7 +65,7 @@ impl<'p> Standing<'p> {
         let arms = problem.arms.len();
         let mut standing = Self {
             problem,
-            nodes: vec![OnNode::IDLE; problem.nodes.len()],
+            nodes: vec![OnNode::default(); problem.nodes.len()],
             weights: problem
                 .arms
                 .iter()
@@ -202,22 +192,4 @@ fn work(
         waiting,
         bytes: problem.memory(chain, stage.segments.clone()),
     }
-}
-
-/// Links with what waits for them, nodes without.
-fn without_waits(
-    problem: &Problem,
-    spec: &ArmProblem,
-    chain: &ChainProblem,
-    stages: &[Stage],
-) -> f64 {
-    let (mut from, mut seconds) = (problem.center(), 0.0);
-    for stage in stages {
-        let crossing = &chain.boundaries[stage.segments.start];
-        seconds += problem.carry(spec, from, stage.node, crossing).seconds + service(chain, stage);
-        from = stage.node;
-    }
-    let back = chain.boundaries.last();
-    let back = back.map(|back| problem.carry(spec, from, problem.center(), back));
-    seconds + back.map_or(0.0, |back| back.seconds)
 }

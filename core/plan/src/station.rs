@@ -17,7 +17,7 @@ use crate::{
 const FULL: f64 = 0.999;
 
 /// What a load means on a node, all arms together.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Busy {
     /// Seconds before service, and those that service takes longer.
     pub(crate) wait: f64,

@@ -17,7 +17,7 @@ pub use simple::{Greedy, Random};
 
 use crate::{
     ArmKind, Crossing,
-    joint::{Worth, lower_bound, places, worth},
+    joint::{Worth, lower_bound, places, service, worth},
     problem::{ArmProblem, ChainProblem, Outcome, Placed, Problem, Solution, Stage},
     station::Sojourn,
 };
@@ -531,64 +531,31 @@ fn slowest(
     branches: &[Vec<Stage>],
     factor: &dyn Fn(usize) -> f64,
 ) -> f64 {
-    let service = |chain: &ChainProblem, stage: &Stage| -> f64 {
-        let segments = &chain.segments[stage.segments.clone()];
-        segments.iter().map(|s| s.service[stage.node]).sum::<f64>() * factor(stage.node)
-    };
-    let mut load: BTreeMap<usize, f64> = BTreeMap::new();
-    for (chain, stages) in arm.chains.iter().zip(branches) {
-        for stage in stages {
-            *load.entry(stage.node).or_default() += service(chain, stage);
-        }
-    }
-    let center = problem.center();
-    let mut most = 0.0f64;
-    for (chain, stages) in arm.chains.iter().zip(branches) {
-        let (mut from, mut seconds) = (center, 0.0);
-        for stage in stages {
-            let crossing = &chain.boundaries[stage.segments.start];
-            seconds += problem.carry(arm, from, stage.node, crossing).seconds;
-            seconds += problem.sojourn(arm, stage.node, load[&stage.node]).seconds;
-            from = stage.node;
-        }
-        if let Some(last) = chain.boundaries.last() {
-            seconds += problem.carry(arm, from, center, last).seconds;
-        }
-        most = most.max(seconds);
-    }
-    most
+    let load = loads(arm, branches);
+    let lines = arm.chains.iter().zip(branches).map(|(chain, stages)| {
+        let links = chain
+            .legs(stages, problem.center())
+            .map(|(from, to, crossing)| problem.carry(arm, from, to, crossing));
+        let nodes = stages.iter().map(|stage| {
+            let service = load[&stage.node] * factor(stage.node);
+            problem.sojourn(arm, stage.node, service)
+        });
+        links.chain(nodes).map(|sojourn| sojourn.seconds).sum()
+    });
+    lines.fold(0.0, f64::max)
 }
 
 /// Σ `-ln(1 - loss)` over the nodes of an arm, where what its branches take on one adds up, and over the links.
 pub(crate) fn lossiness(problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) -> f64 {
     let loads = loads(arm, branches).into_iter();
     let on_nodes = loads.map(|(node, service)| problem.sojourn(arm, node, service));
-    let on_links = carried(problem, arm, branches).map(|(_, sojourn)| sojourn);
+    let lines = arm.chains.iter().zip(branches);
+    let legs = lines.flat_map(|(chain, stages)| chain.legs(stages, problem.center()));
+    let on_links = legs.map(|(from, to, crossing)| problem.carry(arm, from, to, crossing));
     on_nodes
         .chain(on_links)
         .map(|sojourn| surprise(sojourn.loss))
         .sum()
-}
-
-/// What becomes of an arm's samples on each link of each branch, with the branch's number.
-pub(crate) fn carried<'a>(
-    problem: &'a Problem,
-    arm: &'a ArmProblem,
-    branches: &'a [Vec<Stage>],
-) -> impl Iterator<Item = (usize, Sojourn)> + 'a {
-    let center = problem.center();
-    let lines = arm.chains.iter().zip(branches).enumerate();
-    lines.flat_map(move |(number, (chain, stages))| {
-        let mut from = center;
-        let into = stages.iter().map(move |stage| {
-            let crossing = &chain.boundaries[stage.segments.start];
-            let from = std::mem::replace(&mut from, stage.node);
-            problem.carry(arm, from, stage.node, crossing)
-        });
-        let last = stages.last().zip(chain.boundaries.last());
-        let back = last.map(|(stage, crossing)| problem.carry(arm, stage.node, center, crossing));
-        into.chain(back).map(move |sojourn| (number, sojourn))
-    })
 }
 
 /// Seconds that an arm takes of each of its nodes for one sample.
@@ -596,9 +563,7 @@ fn loads(arm: &ArmProblem, branches: &[Vec<Stage>]) -> BTreeMap<usize, f64> {
     let mut load: BTreeMap<usize, f64> = BTreeMap::new();
     for (chain, stages) in arm.chains.iter().zip(branches) {
         for stage in stages {
-            let segments = &chain.segments[stage.segments.clone()];
-            *load.entry(stage.node).or_default() +=
-                segments.iter().map(|s| s.service[stage.node]).sum::<f64>();
+            *load.entry(stage.node).or_default() += service(chain, stage);
         }
     }
     load

@@ -10,7 +10,7 @@ use std::{
 };
 
 use splitplace_codec::Codec;
-use splitplace_fleet::NodeId;
+use splitplace_fleet::{NodeId, Place};
 
 /// The name of a served model. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -229,6 +229,25 @@ pub struct Route {
     pub hops: Vec<Hop>,
     /// Bytes of one sample that the last hop sends back to the centre.
     pub bytes_out: u64,
+}
+
+impl Route {
+    /// The links that it goes over, from the centre through its hops and back, where it leaves a place: from where, to
+    /// where, bytes of one sample, expected share of requests that get there.
+    pub fn legs(&self) -> impl Iterator<Item = (Place, Place, u64, f64)> {
+        let mut from = Place::Center;
+        let into = self
+            .hops
+            .iter()
+            .map(|hop| (Place::from(&hop.node), hop.bytes_in, hop.reach));
+        let last = self.hops.last();
+        let back = last.map(|hop| (Place::Center, self.bytes_out, hop.reach));
+        let legs = into.chain(back).map(move |(to, bytes, reach)| {
+            let from = std::mem::replace(&mut from, to.clone());
+            (from, to, bytes, reach)
+        });
+        legs.filter(|(from, to, ..)| from != to)
+    }
 }
 
 /// One way to answer a request.

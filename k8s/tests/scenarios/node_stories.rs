@@ -12,17 +12,6 @@ use splitplace_k8s::{
 
 use crate::{Fake, Story, client, cluster_node, options, run, said_by, settings, start};
 
-fn state(fake: &Fake, name: &str) -> String {
-    let node = fake.get("edgenodes", name).unwrap_or_default();
-    let word = |field: &str| {
-        node["status"][field]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
-    };
-    format!("{} {}", word("state"), word("reason"))
-}
-
 fn label(fake: &Fake, name: &str) -> Value {
     fake.get("nodes", name).unwrap()["metadata"]["labels"]["splitplace.dev/hold"].clone()
 }
@@ -36,7 +25,7 @@ async fn nodes_are_written_as_the_orchestrator_measured_them() {
     });
     let operator = start(&fake, &center, "a");
     fake.until("both", |fake| {
-        state(fake, "attic") == "Alive Session" && state(fake, "cellar") == "Alive Session"
+        fake.node_state("attic") == "Alive Session" && fake.node_state("cellar") == "Alive Session"
     })
     .await;
     // What nothing limits has no rate, and what was written can be read and written again.
@@ -96,7 +85,7 @@ async fn a_cordoned_node_loses_its_worker_and_gets_it_back() {
     fake.put("nodes", cluster_node("attic", &json!({})));
     fake.put("nodes", cluster_node("cellar", &json!({})));
     let operator = start(&fake, &center, "a");
-    fake.until("alive", |fake| state(fake, "cellar") == "Alive Session")
+    fake.until("alive", |fake| fake.node_state("cellar") == "Alive Session")
         .await;
     fake.put(
         "nodes",
@@ -104,13 +93,13 @@ async fn a_cordoned_node_loses_its_worker_and_gets_it_back() {
     );
     // The label comes while the worker still runs: its DaemonSet takes it away, in good order.
     fake.until("leaving", |fake| {
-        state(fake, "cellar") == "Leaving Cordoned"
+        fake.node_state("cellar") == "Leaving Cordoned"
     })
     .await;
     assert_eq!(label(&fake, "cellar"), "operator");
     assert_eq!(label(&fake, "attic"), Value::Null);
     center.change(|seen| seen.nodes.retain(|node| node.name != "cellar"));
-    fake.until("held", |fake| state(fake, "cellar") == "Held Cordoned")
+    fake.until("held", |fake| fake.node_state("cellar") == "Held Cordoned")
         .await;
     fake.put(
         "nodes",
@@ -118,8 +107,10 @@ async fn a_cordoned_node_loses_its_worker_and_gets_it_back() {
     );
     fake.until("let back", |fake| label(fake, "cellar").is_null())
         .await;
-    fake.until("absent", |fake| state(fake, "cellar") == "Absent NoWorker")
-        .await;
+    fake.until("absent", |fake| {
+        fake.node_state("cellar") == "Absent NoWorker"
+    })
+    .await;
     fake.until("told", |fake| {
         fake.reasons().iter().any(|reason| reason == "NodeCordoned")
     })
@@ -134,29 +125,33 @@ async fn a_taint_that_workers_do_not_tolerate_moves_them() {
     fake.put("nodes", cluster_node("attic", &taint("edge")));
     fake.put("nodes", cluster_node("cellar", &taint("flooded")));
     let operator = start(&fake, &center, "a");
-    fake.until("leaving", |fake| state(fake, "cellar") == "Leaving Tainted")
-        .await;
+    fake.until("leaving", |fake| {
+        fake.node_state("cellar") == "Leaving Tainted"
+    })
+    .await;
     // Tolerated, and trouble that passes by itself, move nobody.
     fake.put(
         "nodes",
         cluster_node("attic", &taint("node.kubernetes.io/disk-pressure")),
     );
-    fake.until("alive", |fake| state(fake, "attic") == "Alive Session")
+    fake.until("alive", |fake| fake.node_state("attic") == "Alive Session")
         .await;
     assert_eq!(label(&fake, "attic"), Value::Null);
     told(&fake, "NodeTainted").await;
     center.change(|seen| seen.nodes.retain(|node| node.name != "cellar"));
-    fake.until("held", |fake| state(fake, "cellar") == "Held Tainted")
+    fake.until("held", |fake| fake.node_state("cellar") == "Held Tainted")
         .await;
     // The flood is over: its worker may come back, and does.
     fake.put("nodes", cluster_node("cellar", &json!({"taints": []})));
     fake.until("let back", |fake| label(fake, "cellar").is_null())
         .await;
-    fake.until("absent", |fake| state(fake, "cellar") == "Absent NoWorker")
-        .await;
+    fake.until("absent", |fake| {
+        fake.node_state("cellar") == "Absent NoWorker"
+    })
+    .await;
     let back = Story::new().seen().nodes.remove(1);
     center.change(|seen| seen.nodes.push(back));
-    fake.until("alive", |fake| state(fake, "cellar") == "Alive Session")
+    fake.until("alive", |fake| fake.node_state("cellar") == "Alive Session")
         .await;
     operator.stop().await;
 }
@@ -174,7 +169,7 @@ async fn both(fake: &Fake) {
     fake.until("both", |fake| {
         ["attic", "cellar"].iter().all(|name| {
             let node = fake.get("edgenodes", name).unwrap_or_default();
-            state(fake, name) == "Alive Session" && node["status"]["nodeUid"].is_string()
+            fake.node_state(name) == "Alive Session" && node["status"]["nodeUid"].is_string()
         })
     })
     .await;
@@ -194,7 +189,7 @@ async fn a_node_that_the_cluster_has_no_more_loses_its_fragments_while_its_worke
     both(&fake).await;
     fake.delete("nodes", "cellar");
     fake.until("leaving", |fake| {
-        state(fake, "cellar") == "Leaving NodeDeleted"
+        fake.node_state("cellar") == "Leaving NodeDeleted"
     })
     .await;
     told(&fake, "NodeDeleted").await;
@@ -209,7 +204,7 @@ async fn a_node_that_the_cluster_has_no_more_loses_its_fragments_while_its_worke
     })
     .await;
     assert_eq!(center.calls(), ["drain cellar", "undrain cellar"]);
-    assert_eq!(state(&fake, "attic"), "Alive Session");
+    assert_eq!(fake.node_state("attic"), "Alive Session");
     operator.stop().await;
 }
 
@@ -220,13 +215,13 @@ async fn a_deleted_node_that_comes_back_gets_its_fragments_back_even_from_anothe
     both(&fake).await;
     fake.delete("nodes", "cellar");
     fake.until("drained", |fake| {
-        state(fake, "cellar") == "Leaving NodeDeleted" && center.calls() == ["drain cellar"]
+        fake.node_state("cellar") == "Leaving NodeDeleted" && center.calls() == ["drain cellar"]
     })
     .await;
     first.stop().await;
     let second = start(&fake, &center, "b");
     fake.put("nodes", cluster_node("cellar", &json!({})));
-    fake.until("back", |fake| state(fake, "cellar") == "Alive Session")
+    fake.until("back", |fake| fake.node_state("cellar") == "Alive Session")
         .await;
     assert_eq!(center.calls(), ["drain cellar", "undrain cellar"]);
     second.stop().await;
@@ -261,13 +256,15 @@ async fn a_machine_that_never_was_a_node_of_the_cluster_is_no_deleted_one() {
     let (fake, center) = (Fake::new(), Story::new());
     fake.put("nodes", cluster_node("attic", &json!({})));
     let operator = start(&fake, &center, "a");
-    fake.until("alive", |fake| state(fake, "cellar") == "Alive Session")
+    fake.until("alive", |fake| fake.node_state("cellar") == "Alive Session")
         .await;
     // Several passes later it still is.
     center.node("attic", "leaving");
-    fake.until("leaving", |fake| state(fake, "attic") == "Leaving Stopping")
-        .await;
-    assert_eq!(state(&fake, "cellar"), "Alive Session");
+    fake.until("leaving", |fake| {
+        fake.node_state("attic") == "Leaving Stopping"
+    })
+    .await;
+    assert_eq!(fake.node_state("cellar"), "Alive Session");
     assert_eq!(center.calls(), Vec::<String>::new());
     operator.stop().await;
 }
@@ -285,9 +282,11 @@ async fn of_nodes_that_are_not_watched_no_deletion_follows() {
     };
     let second = run(client(&fake), &center, options);
     center.node("attic", "leaving");
-    fake.until("leaving", |fake| state(fake, "attic") == "Leaving Stopping")
-        .await;
-    assert_eq!(state(&fake, "cellar"), "Alive Session");
+    fake.until("leaving", |fake| {
+        fake.node_state("attic") == "Leaving Stopping"
+    })
+    .await;
+    assert_eq!(fake.node_state("cellar"), "Alive Session");
     assert_eq!(center.calls(), Vec::<String>::new());
     second.stop().await;
 }
@@ -334,8 +333,10 @@ async fn a_node_that_was_drained_at_the_orchestrator_is_not_lost() {
     let operator = start(&fake, &center, "a");
     both(&fake).await;
     center.node("cellar", "draining");
-    fake.until("drained", |fake| state(fake, "cellar") == "Leaving Drained")
-        .await;
+    fake.until("drained", |fake| {
+        fake.node_state("cellar") == "Leaving Drained"
+    })
+    .await;
     told(&fake, "NodeDrained").await;
     let message = fake.get("edgenodes", "cellar").unwrap()["status"]["message"].clone();
     assert!(
@@ -352,16 +353,16 @@ async fn a_machine_outside_the_cluster_can_be_held_too() {
     let (fake, center) = (Fake::new(), Story::new());
     fake.put("nodes", cluster_node("attic", &json!({})));
     let operator = start(&fake, &center, "a");
-    fake.until("alive", |fake| state(fake, "cellar") == "Alive Session")
+    fake.until("alive", |fake| fake.node_state("cellar") == "Alive Session")
         .await;
     let hold = |is_held: bool| json!({"metadata": {"name": "cellar"}, "spec": {"hold": is_held}});
     fake.put("edgenodes", hold(true));
     fake.until("held", |fake| {
-        state(fake, "cellar") == "Leaving Held" && center.calls() == ["drain cellar"]
+        fake.node_state("cellar") == "Leaving Held" && center.calls() == ["drain cellar"]
     })
     .await;
     fake.put("edgenodes", hold(false));
-    fake.until("back", |fake| state(fake, "cellar") == "Alive Session")
+    fake.until("back", |fake| fake.node_state("cellar") == "Alive Session")
         .await;
     assert_eq!(center.calls(), ["drain cellar", "undrain cellar"]);
     operator.stop().await;
@@ -376,7 +377,7 @@ async fn nodes_of_an_orchestrator_that_is_away_are_unknown_and_still_cordoned() 
     center.reach(Err(CenterError::Unreachable("connection refused".into())));
     fake.until("unknown", |fake| {
         let node = fake.get("edgenodes", "attic").unwrap();
-        state(fake, "attic") == "Unknown OrchestratorUnreachable"
+        fake.node_state("attic") == "Unknown OrchestratorUnreachable"
             && said_by(&node, "Ready") == "Unknown OrchestratorUnreachable"
     })
     .await;
@@ -397,7 +398,7 @@ async fn nodes_of_an_orchestrator_that_is_away_are_unknown_and_still_cordoned() 
         .await;
     center.reach(Ok(seen));
     fake.until("known again", |fake| {
-        state(fake, "attic") == "Alive Session"
+        fake.node_state("attic") == "Alive Session"
     })
     .await;
     told(&fake, "NodeKnownAgain").await;
@@ -447,14 +448,16 @@ async fn a_person_can_hold_a_node_without_cordoning_it() {
     let (fake, center) = (Fake::new(), Story::new());
     fake.put("nodes", cluster_node("cellar", &json!({})));
     let operator = start(&fake, &center, "a");
-    fake.until("alive", |fake| state(fake, "cellar") == "Alive Session")
+    fake.until("alive", |fake| fake.node_state("cellar") == "Alive Session")
         .await;
     fake.put(
         "edgenodes",
         json!({"metadata": {"name": "cellar"}, "spec": {"hold": true}}),
     );
-    fake.until("leaving", |fake| state(fake, "cellar") == "Leaving Held")
-        .await;
+    fake.until("leaving", |fake| {
+        fake.node_state("cellar") == "Leaving Held"
+    })
+    .await;
     assert_eq!(label(&fake, "cellar"), "operator");
     assert_eq!(
         fake.get("edgenodes", "cellar").unwrap()["spec"]["hold"],
@@ -472,14 +475,14 @@ async fn a_label_that_somebody_else_set_stays() {
     fake.put("nodes", cluster_node("attic", &json!({})));
     let operator = start(&fake, &center, "a");
     fake.until("leaving", |fake| {
-        state(fake, "cellar") == "Leaving Cordoned"
+        fake.node_state("cellar") == "Leaving Cordoned"
     })
     .await;
     fake.put(
         "nodes",
         cluster_node("cellar", &json!({"unschedulable": false})),
     );
-    fake.until("alive", |fake| state(fake, "cellar") == "Alive Session")
+    fake.until("alive", |fake| fake.node_state("cellar") == "Alive Session")
         .await;
     assert_eq!(label(&fake, "cellar"), "inventory");
     operator.stop().await;
@@ -491,10 +494,10 @@ async fn a_lost_node_is_told_and_one_that_left_the_cluster_is_forgotten() {
     fake.put("nodes", cluster_node("attic", &json!({})));
     fake.put("nodes", cluster_node("cellar", &json!({})));
     let operator = start(&fake, &center, "a");
-    fake.until("alive", |fake| state(fake, "cellar") == "Alive Session")
+    fake.until("alive", |fake| fake.node_state("cellar") == "Alive Session")
         .await;
     center.node("cellar", "lost");
-    fake.until("lost", |fake| state(fake, "cellar") == "Lost Silent")
+    fake.until("lost", |fake| fake.node_state("cellar") == "Lost Silent")
         .await;
     fake.until("told", |fake| {
         fake.reasons().iter().any(|reason| reason == "NodeLost")

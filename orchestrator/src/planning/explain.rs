@@ -7,7 +7,7 @@ use std::{
 };
 
 use splitplace_fleet::NodeId;
-use splitplace_plan::{ArmPlan, ModelName, Outcome, Placed, Stage};
+use splitplace_plan::{ArmPlan, ArmProblem, ModelName, Outcome, Placed, Problem, Stage};
 
 use super::{
     PlanningInput, Wish,
@@ -38,6 +38,7 @@ pub(super) fn explain(
             ),
         );
     }
+    let links = solve::links(input, fleet);
     for wish in input.wishes {
         let model = wish.loaded.name();
         let mut sentences = Vec::new();
@@ -49,7 +50,7 @@ pub(super) fn explain(
                 let next = runner_up(input, fleet, candidates, placed, (arm, busiest));
                 let busiest = &fleet.nodes[busiest].id;
                 let mut told = sentence(fleet, here, (busiest, next));
-                told.push_str(&lost(input, fleet, &candidates[arm], here));
+                told.push_str(&lost(&links, &candidates[arm].problem, here));
                 sentences.push(told);
             }
         }
@@ -117,13 +118,7 @@ fn sentence(fleet: &Fleet<'_>, here: &Here, (busiest, next): (&NodeId, Option<Pl
 }
 
 /// What an arm loses at its rate, where that is more than it may.
-fn lost(
-    input: &PlanningInput<'_>,
-    fleet: &Fleet<'_>,
-    candidate: &Candidate<'_>,
-    here: &Here,
-) -> String {
-    let (problem, arm) = (solve::links(input, fleet), &candidate.problem);
+fn lost(problem: &Problem, arm: &ArmProblem, here: &Here) -> String {
     let loss = problem.loss(arm, &here.stages);
     if loss <= problem.may_lose(arm) {
         return String::new();

@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use splitplace_codec::Codec;
 use splitplace_fleet::Place;
-use splitplace_plan::{ArmPlan, ArmProblem, ModelName, NodeSpec, Outcome, Placed, Problem, Stage};
+use splitplace_plan::{
+    ArmPlan, ArmProblem, ModelName, NodeSpec, Outcome, Placed, Problem, Stage, in_words,
+};
 
 use super::{
     PlanningInput,
@@ -310,40 +312,19 @@ impl Look<'_> {
         node.map_or(Place::Center, |node| Place::from(&node.id))
     }
 
-    /// As [`splitplace_plan::described`], of stages; how tensors are coded is said at each arrow.
+    /// As [`splitplace_plan::described`], of stages.
     fn told(&self, problem: &Problem, stages: &[Vec<Stage>]) -> String {
-        let name = |stage: &Stage| &self.fleet.nodes[stage.node].id;
-        let (chains, rate) = (
-            &self.candidate.problem.chains,
-            self.candidate.problem.arrival_rate,
-        );
-        let branches = stages.iter().zip(chains).map(|(line, chain)| {
-            if let [stage] = &line[..] {
-                return format!("on {}", name(stage));
-            }
-            let mut told = String::new();
-            let mut before: Option<&Stage> = None;
-            for stage in line {
-                let segments = &stage.segments;
-                if let Some(before) = before {
-                    let crossing = &chain.boundaries[segments.start];
-                    let codec = problem
-                        .best_way(rate, before.node, stage.node, crossing)
-                        .codec;
-                    told.push_str(" → ");
-                    if codec != Codec::RAW {
-                        told.push_str(&format!("({codec}) "));
-                    }
-                }
-                told.push_str(&format!(
-                    "{}–{} on {}",
-                    segments.start,
-                    segments.end,
-                    name(stage)
-                ));
-                before = Some(stage);
-            }
-            told
+        let arm = &self.candidate.problem;
+        let branches = stages.iter().zip(&arm.chains).map(|(line, chain)| {
+            in_words(line.iter().enumerate().map(|(place, stage)| {
+                let codec = line.get(place + 1).map_or(Codec::RAW, |next| {
+                    let crossing = &chain.boundaries[next.segments.start];
+                    let (from, to) = (stage.node, next.node);
+                    problem.best_way(arm.arrival_rate, from, to, crossing).codec
+                });
+                let node = &self.fleet.nodes[stage.node].id;
+                (stage.segments.clone(), node, codec)
+            }))
         });
         branches.collect::<Vec<_>>().join(" | ")
     }

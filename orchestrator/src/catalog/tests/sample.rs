@@ -168,6 +168,38 @@ fn node(kind: &str, name: &str, input: &[&str], output: &str, attribute: Vec<Att
     }
 }
 
+/// A network of no layers yet, from `image` of 1 × 8 × 8 to `scores` of `classes`.
+fn from_image_to_scores(classes: i64) -> GraphMessage {
+    GraphMessage {
+        name: "network".into(),
+        input: vec![value("image", &[1, 8, 8])],
+        output: vec![value("scores", &[classes])],
+        ..GraphMessage::default()
+    }
+}
+
+/// The file of a network whose last layer of `channels` is `from`: a matrix product makes the scores of it.
+fn finished(
+    mut graph: GraphMessage,
+    (from, channels): (&str, i64),
+    classes: i64,
+    rng: &mut ChaCha8Rng,
+) -> Vec<u8> {
+    graph
+        .node
+        .push(node("Flatten", "flatten", &[from], "flat", vec![]));
+    let dims = [channels * 64, classes];
+    graph.initializer.push(weights("matrix", &dims, rng));
+    let product = node("MatMul", "product", &["flat", "matrix"], "scores", vec![]);
+    graph.node.push(product);
+    let file = ModelFile {
+        ir_version: 8,
+        opset_import: vec![Opset { version: 17 }],
+        graph: Some(graph),
+    };
+    file.encode_to_vec()
+}
+
 /// `image` of 1 × 8 × 8, a 3 × 3 convolution with a rectifier for each of `channels`, and a matrix
 /// product to `scores` of `classes`.
 pub(crate) fn network(channels: &[i64], classes: i64, seed: u64) -> Vec<u8> {
@@ -182,12 +214,7 @@ pub(crate) fn network_with_exits(
     exits: &[usize],
 ) -> Vec<u8> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut graph = GraphMessage {
-        name: "network".into(),
-        input: vec![value("image", &[1, 8, 8])],
-        output: vec![value("scores", &[classes])],
-        ..GraphMessage::default()
-    };
+    let mut graph = from_image_to_scores(classes);
     let (mut from, mut width) = ("image".to_owned(), 1);
     for (stage, &channels) in channels.iter().enumerate() {
         let kernel = format!("kernel{stage}");
@@ -214,31 +241,14 @@ pub(crate) fn network_with_exits(
             graph.output.push(value(&exit, &[classes]));
         }
     }
-    graph
-        .node
-        .push(node("Flatten", "flatten", &[&from], "flat", vec![]));
-    let dims = [width * 64, classes];
-    graph.initializer.push(weights("matrix", &dims, &mut rng));
-    let product = node("MatMul", "product", &["flat", "matrix"], "scores", vec![]);
-    graph.node.push(product);
-    let file = ModelFile {
-        ir_version: 8,
-        opset_import: vec![Opset { version: 17 }],
-        graph: Some(graph),
-    };
-    file.encode_to_vec()
+    finished(graph, (&from, width), classes, &mut rng)
 }
 
 /// The same input and output, with a contracting half of `levels` convolutions and an expanding one that adds to each
 /// level what its mirror made: so many tensors cross in the middle.
 pub(crate) fn network_with_skips(levels: usize, classes: i64, seed: u64) -> Vec<u8> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut graph = GraphMessage {
-        name: "network".into(),
-        input: vec![value("image", &[1, 8, 8])],
-        output: vec![value("scores", &[classes])],
-        ..GraphMessage::default()
-    };
+    let mut graph = from_image_to_scores(classes);
     let channels = 4;
     let mut convolve = |graph: &mut GraphMessage, from: &str, width: i64, to: &str| {
         let kernel = format!("{to}-kernel");
@@ -264,19 +274,7 @@ pub(crate) fn network_with_skips(levels: usize, classes: i64, seed: u64) -> Vec<
             .push(node("Add", &sum, &[&up, &skipped], &sum, vec![]));
         from = (sum, channels);
     }
-    graph
-        .node
-        .push(node("Flatten", "flatten", &[&from.0], "flat", vec![]));
-    let dims = [channels * 64, classes];
-    graph.initializer.push(weights("matrix", &dims, &mut rng));
-    let product = node("MatMul", "product", &["flat", "matrix"], "scores", vec![]);
-    graph.node.push(product);
-    let file = ModelFile {
-        ir_version: 8,
-        opset_import: vec![Opset { version: 17 }],
-        graph: Some(graph),
-    };
-    file.encode_to_vec()
+    finished(graph, (&from.0, channels), classes, &mut rng)
 }
 
 /// A part's table in the manifest.

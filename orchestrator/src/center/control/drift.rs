@@ -10,11 +10,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use splitplace_fleet::{Links, NodeId, NodeState, Place};
 use splitplace_link::{LinkShape, probe};
-use splitplace_plan::{ArmPlan, FragmentId, ModelName};
+use splitplace_plan::{ArmPlan, FragmentId, ModelName, Route};
 use splitplace_proto::control::{self, ProbeSeen, center_message};
 use tokio::time::Instant;
 
-use super::Control;
+use super::{super::demand::Seen, Control};
 use crate::{adoption, measured};
 
 /// By how much, as a share of a node's time, what a load means for the busiest node has to change.
@@ -141,26 +141,25 @@ impl Control {
         drift.ended = Instant::now();
     }
 
-    /// Requests a second that are seen of each model.
-    fn seen_rates(&self) -> BTreeMap<ModelName, f64> {
+    /// Something of what is seen of each model.
+    fn seen(&self, of: impl Fn(&Seen) -> f64) -> BTreeMap<ModelName, f64> {
         let models = self.inner.models.read();
         let now = self.inner.clock.now();
         let seen = models.iter().filter_map(|(name, served)| {
             let seen = served.demand.lock().seen(now)?;
-            Some((name.clone(), seen.rate * seen.samples.max(1.0)))
+            Some((name.clone(), of(&seen)))
         });
         seen.collect()
     }
 
+    /// Requests a second that are seen of each model.
+    fn seen_rates(&self) -> BTreeMap<ModelName, f64> {
+        self.seen(|seen| seen.rate * seen.samples.max(1.0))
+    }
+
     /// Bytes of a sample of each model, as clients send it.
     fn seen_inputs(&self) -> BTreeMap<ModelName, f64> {
-        let models = self.inner.models.read();
-        let now = self.inner.clock.now();
-        let seen = models.iter().filter_map(|(name, served)| {
-            let seen = served.demand.lock().seen(now)?;
-            Some((name.clone(), seen.bytes))
-        });
-        seen.collect()
+        self.seen(|seen| seen.bytes)
     }
 
     /// Requests a second to plan for, and how many times that: an operator's word as it is, else what is seen where it is
@@ -182,24 +181,8 @@ impl Control {
     /// Seconds that the busiest node or link of a model's lightest arm works for one request.
     fn busiest(&self, model: &ModelName) -> f64 {
         let carried = |arm: &ArmPlan| {
-            let longest = arm.branches.iter().flat_map(|route| {
-                let mut from = Place::Center;
-                let into = route.hops.iter().map(move |hop| {
-                    let to = Place::from(&hop.node);
-                    let from = std::mem::replace(&mut from, to.clone());
-                    (from, to, hop.bytes_in, hop.reach)
-                });
-                let last = route.hops.last();
-                let back = last.map(|hop| {
-                    let from = Place::from(&hop.node);
-                    (from, Place::Center, route.bytes_out, hop.reach)
-                });
-                into.chain(back)
-            });
-            let seconds = longest.map(|(from, to, bytes, reach)| {
-                if from == to {
-                    return 0.0;
-                }
+            let legs = arm.branches.iter().flat_map(Route::legs);
+            let seconds = legs.map(|(from, to, bytes, reach)| {
                 #[expect(clippy::cast_precision_loss, reason = "bytes of a tensor")]
                 let bytes = bytes as f64;
                 reach * bytes / self.drift.observed.get(&from, &to).rate_bytes_per_second
@@ -339,16 +322,8 @@ impl Control {
 
     /// The links between the places of the plan in force.
     fn used_links(&self) -> Vec<(Place, Place)> {
-        let mut used = Vec::new();
-        for route in self.plan.routes() {
-            let mut from = Place::Center;
-            for hop in &route.hops {
-                let to = Place::from(&hop.node);
-                used.push((std::mem::replace(&mut from, to.clone()), to));
-            }
-            used.push((from, Place::Center));
-        }
-        used.retain(|(from, to)| from != to);
+        let legs = self.plan.routes().flat_map(Route::legs);
+        let mut used: Vec<_> = legs.map(|(from, to, ..)| (from, to)).collect();
         used.sort();
         used.dedup();
         used

@@ -56,17 +56,8 @@ fn time(ratio: f64, network: &Network) -> Plot {
             .filter_map(|cell| Some((cell.uplink, cell.choice(method)?.measured * 1e3, true)))
             .collect(),
     });
-    Plot {
-        title: format!(
-            "{}: one picture, device {ratio} times slower, measured",
-            network.name
-        ),
-        x: "uplink, Mbit/s",
-        y: "ms",
-        log: true,
-        line: None,
-        series: series.collect(),
-    }
+    let what = format!("one picture, device {ratio} times slower, measured");
+    times(network, &what, series.collect())
 }
 
 /// The lines whose lowest is the choice; marks are filled where they cross.
@@ -89,15 +80,18 @@ fn crossing(ratio: f64, network: &Network) -> Plot {
             points,
         }
     });
+    let what = format!("where the best cut changes, device {ratio} times slower, predicted");
+    times(network, &what, series.collect())
+}
+
+/// Milliseconds against the uplink.
+fn times(network: &Network, what: &str, series: Vec<Series>) -> Plot {
     Plot {
-        title: format!(
-            "{}: where the best cut changes, device {ratio} times slower, predicted",
-            network.name
-        ),
+        title: format!("{}: {what}", network.name),
         x: "uplink, Mbit/s",
         y: "ms",
         log: true,
         line: None,
-        series: series.collect(),
+        series,
     }
 }
