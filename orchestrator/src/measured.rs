@@ -5,7 +5,7 @@
 //! after a few hundred runs. Runs for requests and runs for measurement are told apart: one after
 //! another in a warm cache a fragment is faster than when something else ran in between. What requests
 //! take on a node over what was measured there is the node's pace, and whatever was only measured is
-//! expected to be that much slower. From it come estimates, the best that is known first:
+//! expected to be that much slower; fragments of less than a millisecond hardly say anything of it. From it come estimates, the best that is known first:
 //!
 //! 1. [`Source::Observed`]: the very fragment ran on the very node.
 //! 2. [`Source::Scaled`]: it ran on another node; time scales with the ratio of the stated speeds, and with what the two
@@ -62,6 +62,9 @@ pub struct MeasuredSettings {
     pub memory_margin: f64,
     /// Runs for requests after which they say as much as what was expected before them.
     pub settled_runs: f64,
+    /// Relative deviation of what is said of a fragment that has run only as often as when it was loaded, or not at all;
+    /// it shrinks with the root of the runs ([`Measured::hopeful`]).
+    pub doubt: f64,
 }
 
 impl Default for MeasuredSettings {
@@ -74,6 +77,7 @@ impl Default for MeasuredSettings {
             base_bytes: 128 << 10,
             memory_margin: 1.1,
             settled_runs: 5.0,
+            doubt: 0.5,
         }
     }
 }
@@ -145,6 +149,10 @@ struct Pace {
     weight: f64,
 }
 
+/// Runs by which a fragment is measured while it is loaded.
+const FIRST_RUNS: f64 = 5.0;
+/// Seconds of a run that wake-ups, caches and clocks blur: a fragment of less says little of how a node fares with others.
+const BLUR: f64 = 5e-4;
 /// Bounds of a pace, so that one odd measurement does not make a node look free or useless.
 const PACES: (f64, f64) = (0.25, 4.0);
 
@@ -157,6 +165,8 @@ pub struct Measured {
     paces: BTreeMap<NodeId, Pace>,
     /// How many times as long a sample takes while all cores of a node are busy.
     crowding: BTreeMap<NodeId, f64>,
+    /// Whether what is hardly known is said to be as good as it may well be.
+    is_hopeful: bool,
     count: usize,
     /// Counts observations, for finding the record untouched for longest.
     ticks: u64,
@@ -173,6 +183,7 @@ impl Measured {
             by_fragment: BTreeMap::new(),
             paces: BTreeMap::new(),
             crowding: BTreeMap::new(),
+            is_hopeful: false,
             count: 0,
             ticks: 0,
             changed: BTreeSet::new(),
@@ -295,7 +306,9 @@ impl Measured {
             return 1.0;
         };
         let settled = self.settings.settled_runs;
-        let ratio = (pace.weight * pace.took / pace.alone + settled) / (pace.weight + settled);
+        let blurred = |sum: f64| sum + pace.weight * BLUR;
+        let ratio = blurred(pace.took) / blurred(pace.alone);
+        let ratio = (pace.weight * ratio + settled) / (pace.weight + settled);
         ratio.clamp(PACES.0, PACES.1)
     }
 
@@ -304,6 +317,24 @@ impl Measured {
     pub fn crowded(mut self, crowding: BTreeMap<NodeId, f64>) -> Self {
         self.crowding = crowding;
         self
+    }
+
+    /// The same, but that of fragments which have hardly run it is hoped that they take less by a deviation than what is
+    /// known promises. What a plan made so would change is worth a try; it is not worth adopting before it was tried.
+    #[must_use]
+    pub fn hopeful(mut self) -> Self {
+        self.is_hopeful = true;
+        self
+    }
+
+    /// By how much less a fragment may well take, as a factor, of which so many runs are known.
+    fn hope(&self, runs: f64) -> f64 {
+        if self.is_hopeful {
+            let doubt = self.settings.doubt * (FIRST_RUNS / runs.max(FIRST_RUNS)).sqrt();
+            1.0 / (1.0 + doubt)
+        } else {
+            1.0
+        }
     }
 
     /// How many times as long a sample takes while all cores of a node are busy as alone; 1 where that was not measured.
@@ -318,6 +349,13 @@ impl Measured {
         let entry = self.entry(fragment, node)?;
         let runs = entry.expected(self.pace(node), self.settings.settled_runs)?;
         Some((runs.mean, runs.variance))
+    }
+
+    /// Runs of `fragment` on `node` for requests, those long ago counting less.
+    #[must_use]
+    pub fn served(&self, fragment: FragmentId, node: &NodeId) -> f64 {
+        let entry = self.entry(fragment, node);
+        entry.map_or(0.0, |entry| entry.served.weight)
     }
 
     /// Number of records.

@@ -22,10 +22,12 @@ mod keep;
 mod solve;
 mod spread;
 mod translate;
+mod tries;
 mod why;
 
 pub use self::{
     candidates::{arms_of, is_cut},
+    tries::{Step, Tries, same_places},
     why::{Alternative, Switch, Why, why},
 };
 

@@ -359,6 +359,16 @@ impl Loaded {
         self.kept.lock().ids.get(&key).copied()
     }
 
+    /// Every fragment of a part that was ever cut, with its segments. O(fragments).
+    #[must_use]
+    pub fn fragments_of(&self, variant: usize, part: usize) -> Vec<(Range<usize>, FragmentId)> {
+        let kept = self.kept.lock();
+        let ids = kept.ids.iter();
+        ids.filter(|((of, within, ..), _)| (*of, *within) == (variant, part))
+            .map(|(&(_, _, start, end), &id)| (start..end, id))
+            .collect()
+    }
+
     /// Where every fragment that was ever cut lies. O(fragments).
     pub fn places(&self) -> Vec<(FragmentId, FragmentPlace)> {
         let kept = self.kept.lock();

@@ -93,6 +93,8 @@ pub struct OnNode<'a> {
     sums: Vec<Sum>,
     /// Fragments of several segments over the sum of those segments.
     time_factor: f64,
+    /// By how much less what never ran here may well take.
+    hope: f64,
     /// What the whole part took over what would be computed for it; `None` when it never told.
     memory_factor: Option<f64>,
 }
@@ -106,9 +108,9 @@ struct Sum {
 }
 
 impl Measured {
-    /// Prepares estimates for ranges of segments of `part` on `node`. `ran` names fragments of the part
-    /// that are running: what they take on the node, against the sum of their segments, is what other
-    /// fragments will take against theirs. O((segments + ran) log records).
+    /// Prepares estimates for ranges of segments of `part` on `node`. `cut` names fragments of the part: what those that ran
+    /// took on the node, against the sum of their segments, is what other fragments will take against theirs.
+    /// O((segments + fragments) log records).
     ///
     /// # Panics
     /// When a range in `ran` reaches beyond the part.
@@ -117,7 +119,7 @@ impl Measured {
         &'a self,
         part: &'a PartFacts,
         node: &'a Node,
-        ran: &[(Range<usize>, FragmentId)],
+        cut: &[(Range<usize>, FragmentId)],
     ) -> OnNode<'a> {
         let mut sums = vec![Sum::default()];
         let mut sum = Sum::default();
@@ -138,10 +140,10 @@ impl Measured {
             sum.parameter_bytes = sum.parameter_bytes.saturating_add(atom.parameter_bytes);
             sums.push(sum);
         }
+        let (factor, runs) = self.factor_here(part, node, cut, &sums);
         OnNode {
-            time_factor: self
-                .factor_here(part, node, ran, &sums)
-                .unwrap_or_else(|| self.factor_anywhere(part)),
+            time_factor: factor.unwrap_or_else(|| self.factor_anywhere(part)),
+            hope: self.hope(runs),
             memory_factor: self.memory_factor(part),
             measured: self,
             part,
@@ -150,25 +152,28 @@ impl Measured {
         }
     }
 
-    /// Running fragments of several segments on this very node, over the sums of their segments.
+    /// What fragments of several segments take on this very node over the sums of their segments, and the runs by which
+    /// that is known.
     fn factor_here(
         &self,
         part: &PartFacts,
         node: &Node,
-        ran: &[(Range<usize>, FragmentId)],
+        cut: &[(Range<usize>, FragmentId)],
         sums: &[Sum],
-    ) -> Option<f64> {
+    ) -> (Option<f64>, f64) {
         let whole = (0..part.atoms.len(), part.whole);
-        let (mut together, mut alone) = (0.0, 0.0);
-        for (segments, id) in ran.iter().chain([&whole]) {
+        let others = cut.iter().filter(|(_, id)| *id != part.whole);
+        let (mut together, mut alone, mut weight) = (0.0, 0.0, 0.0);
+        for (segments, id) in others.chain([&whole]) {
             let here = self.here(*id, node);
             if let Some(runs) = here.filter(|_| segments.len() > 1) {
-                together += runs.mean;
-                alone += sums[segments.end].seconds - sums[segments.start].seconds;
+                together += runs.weight * runs.mean;
+                alone += runs.weight * (sums[segments.end].seconds - sums[segments.start].seconds);
+                weight += runs.weight;
             }
         }
         let is_measured = sums.last().is_some_and(|sum| sum.unmeasured == 0);
-        ratio(together, alone).filter(|_| is_measured)
+        (ratio(together, alone).filter(|_| is_measured), weight)
     }
 
     /// What the whole part takes over what is computed for it, where it takes most.
@@ -295,7 +300,12 @@ impl OnNode<'_> {
             } else {
                 Source::Scaled
             };
-            return estimate(runs.mean, runs.variance, source);
+            let hope = if is_here {
+                self.measured.hope(runs.weight)
+            } else {
+                self.hope
+            };
+            return estimate(runs.mean * hope, runs.variance, source);
         }
         let (before, after) = (self.sums[segments.start], self.sums[segments.end]);
         let seconds = after.seconds - before.seconds;
@@ -307,7 +317,11 @@ impl OnNode<'_> {
             Source::Computed
         };
         let factor = self.time_factor;
-        estimate(seconds * factor, variance * factor * factor, source)
+        estimate(
+            seconds * factor * self.hope,
+            variance * factor * factor,
+            source,
+        )
     }
 
     /// Seconds that one segment adds to a fragment of several.
@@ -317,7 +331,7 @@ impl OnNode<'_> {
     #[must_use]
     pub fn share_of(&self, segment: usize) -> f64 {
         let seconds = self.sums[segment + 1].seconds - self.sums[segment].seconds;
-        (seconds * self.time_factor).clamp(0.0, LONGEST)
+        (seconds * self.time_factor * self.hope).clamp(0.0, LONGEST)
     }
 
     /// Bytes that `segments` are expected to take on the node, and how that is known: measured here,

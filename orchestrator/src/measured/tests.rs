@@ -284,6 +284,64 @@ fn what_runs_on_a_node_says_how_that_node_runs_the_rest() {
     assert_close(elsewhere.service(2..4, None).service.as_secs_f64(), 0.002);
 }
 
+#[test]
+fn hope_is_for_what_has_hardly_run_and_fades_with_every_run() {
+    let node = node("attic", 1e9);
+    let (part, mut measured) = (part(), new());
+    for number in 1..=4u8 {
+        measured.observe(&node, id(number), Ran::Alone, runs(0.001), None);
+    }
+    let cut = [(0..2, id(60)), (1..4, id(61))];
+    let ask = |measured: &Measured, segments: std::ops::Range<usize>, fragment| {
+        let on = measured.on(&part, &node, &cut);
+        on.service(segments, fragment).service.as_secs_f64()
+    };
+    let hoped = |measured: &Measured, segments: std::ops::Range<usize>, fragment| {
+        let hopeful = measured.clone().hopeful();
+        ask(&hopeful, segments.clone(), fragment) / ask(measured, segments, fragment)
+    };
+    // It never ran: half as long again would be nothing odd, nor would the reverse.
+    assert_close(hoped(&measured, 0..2, Some(id(60))), 1.0 / 1.5);
+    let mut before = 0.0;
+    for count in [5, 20, 80, 320] {
+        let service = ServiceTime::new(count, 0.002, 0.0);
+        measured.observe(&node, id(60), Ran::Served, service, None);
+        let (own, other) = (
+            hoped(&measured, 0..2, Some(id(60))),
+            hoped(&measured, 1..4, Some(id(61))),
+        );
+        assert!(before < own && own < 1.0, "{before} {own}");
+        // What it took there says as much of its neighbours.
+        assert_close(own, other);
+        before = own;
+    }
+    assert!(0.9 < before, "{before}");
+}
+
+#[test]
+fn what_hardly_takes_any_time_says_little_of_how_a_node_fares_with_the_rest() {
+    let node = node("attic", 1e9);
+    let mut measured = new();
+    let run = |measured: &mut Measured, number: u8, ran: Ran, seconds: f64| {
+        let service = ServiceTime::new(1_000, seconds, 0.0);
+        measured.observe(&node, id(number), ran, service, None);
+    };
+    run(&mut measured, 1, Ran::Alone, 70e-6);
+    run(&mut measured, 1, Ran::Served, 35e-6);
+    assert!(
+        (0.9..1.0).contains(&measured.pace(&node.id)),
+        "{}",
+        measured.pace(&node.id)
+    );
+    run(&mut measured, 2, Ran::Alone, 0.02);
+    run(&mut measured, 2, Ran::Served, 0.04);
+    assert!(
+        (1.8..2.0).contains(&measured.pace(&node.id)),
+        "{}",
+        measured.pace(&node.id)
+    );
+}
+
 /// What ten fragments do, and their names.
 fn described() -> Vec<(FragmentId, Features)> {
     let one = |number: u8| (id(number), does(f64::from(number) * 1e-3, 2.0));

@@ -6,8 +6,7 @@ use splitplace_codec::Codec;
 use splitplace_fleet::{Node, NodeId, Place, Snapshot};
 use splitplace_onnx::VariantKind;
 use splitplace_plan::{
-    ArmKind, ArmProblem, Bounds, ChainProblem, Crossing, FragmentId, ModelName, NodeSpec, Plan,
-    SegmentSpec, Way,
+    ArmKind, ArmProblem, Bounds, ChainProblem, Crossing, ModelName, NodeSpec, SegmentSpec, Way,
 };
 
 use super::{ArmPin, Incoming, PlanningInput, Wish, translate};
@@ -420,11 +419,11 @@ fn candidate<'a>(
     let mut estimates = Vec::new();
     let mut chains = Vec::new();
     for (place, part) in variant.parts.iter().enumerate() {
-        let ran = running(input.parent, &wish.loaded, variant, place);
+        let cut = wish.loaded.fragments_of(number, place);
         let on: Vec<_> = fleet
             .nodes
             .iter()
-            .map(|node| input.measured.on(&part.facts, node, &ran))
+            .map(|node| input.measured.on(&part.facts, node, &cut))
             .collect();
         let exits = exits(wish, variant).filter(|_| kind == ArmKind::Exits);
         let exits: Vec<_> = exits.collect();
@@ -462,26 +461,6 @@ fn candidate<'a>(
         estimates,
         enlarged: 0,
     }
-}
-
-/// The fragments of a part that the parent runs: what they took corrects the rest.
-fn running(
-    parent: &Plan,
-    loaded: &Loaded,
-    variant: &LoadedVariant,
-    part: usize,
-) -> Vec<(Range<usize>, FragmentId)> {
-    let Some(model) = parent.models.get(loaded.name()) else {
-        return Vec::new();
-    };
-    let count = variant.parts[part].segments();
-    let arms = model.arms.iter();
-    arms.filter(|arm| arm.variant == variant.name && is_cut(arm.kind))
-        .flat_map(|arm| arm.branches.get(part))
-        .flat_map(|route| &route.hops)
-        .filter(|hop| !hop.segments.is_empty() && hop.segments.end <= count)
-        .map(|hop| (hop.segments.clone(), hop.fragment))
-        .collect()
 }
 
 /// What comes to the first node: what clients send, which for a picture is its file.

@@ -1,6 +1,9 @@
 //! Whether the arms stay where they are: moving costs loading, and measurements are noisy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use splitplace_fleet::NodeId;
 use splitplace_plan::{ArmPlan, ArmProblem, Problem};
@@ -42,6 +45,14 @@ pub(super) fn keep_or_move(
         let judged = |here: &Here| seconds(&fleet_problem, fleet, &candidates[arm].problem, here);
         let (stay, go) = (judged(old), judged(there));
         (before, after) = (before + stay, after + go);
+        tracing::debug!(
+            arm = candidates[arm].problem.name,
+            stay,
+            go,
+            here = told(old),
+            there = told(there),
+            "an arm in its old place and in its new one"
+        );
         if !is_same && is_worth_it(input, stay, go) {
             moves += 1;
             mixed.push(new.clone());
@@ -71,6 +82,17 @@ pub(super) fn keep_or_move(
         Some(all) => Ok((all, true)),
         None => Ok((new, false)),
     }
+}
+
+/// Where an arm is, and what is expected of its fragments, in words.
+fn told(here: &Here) -> String {
+    let hops = here.plan.branches.iter().flat_map(|route| &route.hops);
+    let hops = hops.map(|hop| {
+        let service = (hop.service + hop.coding).as_secs_f64() * 1e3;
+        let Range { start, end } = hop.segments;
+        format!("{start}–{end} on {} {service:.2} ms", hop.node)
+    });
+    hops.collect::<Vec<_>>().join(" → ") + " (" + here.source.label() + ")"
 }
 
 /// Whether going from so many seconds to so many is worth the loading.

@@ -23,6 +23,8 @@ const LOAD_STEP: f64 = 0.15;
 const LOAD_FLOOR: f64 = 0.3;
 /// By what factor a node has to take longer, or less long, than when it was planned for.
 const SERVICE_STEP: f64 = 1.3;
+/// Runs for requests that a fragment needs before it counts for that: the first are as slow as a cold cache.
+const SERVICE_RUNS: f64 = 40.0;
 /// Share of a response that inputs of another size have to make on some link from the centre.
 const INPUT_STEP: f64 = 0.1;
 /// What is planned for beyond the load that is seen: it is a mean, and the plan has to last.
@@ -209,6 +211,7 @@ impl Control {
     /// The nodes that are not as fast any more as when they were planned for, or faster, in words.
     fn services_moved(&self) -> Vec<String> {
         let hops = self.plan.routes().flat_map(|route| &route.hops);
+        let hops = hops.filter(|hop| SERVICE_RUNS <= self.measured.served(hop.fragment, &hop.node));
         let moved = hops.filter_map(|hop| {
             let (now, _) = self.measured.service(hop.fragment, &hop.node)?;
             let key = (hop.node.clone(), hop.fragment);
