@@ -9,7 +9,9 @@
 //! feedback), [`brain`](Brain).
 
 mod brain;
+mod facts;
 pub mod forecast;
 pub mod memory;
 
-pub use brain::{Arrival, Brain, Decision, Order, Refusal, Report, Settings};
+pub use brain::Brain;
+pub use facts::{Arrival, Decision, Order, Refusal, Report, Settings};

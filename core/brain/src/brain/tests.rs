@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng as _};
 use splitplace_fleet::{Node, NodeState};
+use splitplace_lifecycle::Limits;
 use splitplace_plan::{FragmentId, Hop, ModelPlan};
+use splitplace_policy::Reason;
 
 use super::*;
 
