@@ -12,9 +12,9 @@
 //! | method | looks at | cost |
 //! |---|---|---|
 //! | [`BruteForce`] | every set of layers, one by one | O(2ⁿ · size); the oracle |
-//! | [`Exact`] | every down-set, where there are few | O(down-sets · width), for any objective |
+//! | [`Exact`] | every down-set, where there are few | O(down-sets · width · (n / 64 + ways)), for any objective |
 //! | [`Neurosurgeon`] | cuts of one tensor, along the trunk | O(n · ways); by [`envelope`] a look-up |
-//! | [`Light`] | every down-set, for sums (latency, energy) | one maximum flow |
+//! | [`Light`] | every down-set, for sums (latency, energy) | one maximum flow over chains |
 //! | [`Heavy`] | what some weights of the stages lead to | a grid of maximum flows; within 3 of the best stage |
 //! | [`Edgent`] | exit and cut under a deadline | exits · the method within |
 //! | [`Iao`], [`Threshold`] | several networks and the server's cores | networks · cores · the method within |
@@ -27,7 +27,7 @@
 //! stays below a target, device, link and server being stations with few places. Without arrivals that is the
 //! latency alone; under load it keeps the busiest stage short.
 //!
-//! Reading order: [`network`], [`question`], this file, [`down_sets`], [`exact`], [`min_cut`], [`envelope`], [`exits`],
+//! Reading order: [`network`], [`question`], this file, `sending`, [`down_sets`], [`exact`], [`min_cut`], [`envelope`], [`exits`],
 //! [`cores`], [`line`](mod@line).
 
 pub mod cores;
@@ -41,6 +41,7 @@ pub mod network;
 pub mod neurosurgeon;
 pub mod question;
 pub mod scene;
+mod sending;
 
 pub use cores::{Iao, Threshold};
 pub use envelope::{Envelope, Plane, Switch};
@@ -52,6 +53,8 @@ pub use network::{Layer, Needed, Network, NetworkError, Tensor};
 pub use neurosurgeon::{DeviceOnly, Neurosurgeon, ServerOnly};
 pub use question::{Part, Question, User};
 pub use scene::{Objective, Scene, Stages, Worth};
+
+use self::sending::{Floor, Sending};
 
 /// Names that [`by_name`] knows.
 pub const METHODS: [&str; 11] = [
@@ -162,8 +165,19 @@ impl Choice {
             return None;
         }
         let crossing = network.crossing(&first);
+        let sendings: Vec<Sending> = crossing
+            .iter()
+            .map(|&tensor| Sending::new(network, scene, &network.tensors()[tensor].ways))
+            .collect();
         let seconds = |layer: usize, node: usize| network.layers()[layer].seconds[node];
-        let mut base = Stages::default();
+        let mut base = Stages {
+            delay: if crossing.is_empty() {
+                0.0
+            } else {
+                scene.delay
+            },
+            ..Stages::default()
+        };
         for (layer, &is_first) in first.iter().enumerate() {
             if is_first {
                 base.device += seconds(layer, 0);
@@ -176,10 +190,14 @@ impl Choice {
             .iter()
             .filter(|tensor| tensor.producer.is_some_and(|producer| !first[producer]));
         let back = back.fold(0, |sum: u64, tensor| sum.saturating_add(tensor.back));
-        let (sent, stages, worth) = scene.best(network, base, &crossing, back)?;
+        base.link = real(back) / scene.rate;
+        base.server *= scene.load;
+        let tensors: Vec<&Sending> = sendings.iter().collect();
+        let mut floor = Floor::new(scene);
+        let (ways, stages, worth) = sending::best(scene, base, &tensors, &mut floor, None)?;
         Some(Self {
             first,
-            sent,
+            sent: crossing.into_iter().zip(ways).collect(),
             stages,
             worth,
         })

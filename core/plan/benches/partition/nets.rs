@@ -90,9 +90,9 @@ impl Net {
         self.layer(&[x], [1000, 1, 1], channels * 1000);
     }
 
-    /// With `nodes` nodes: a device, a server ten times as fast, and others half as fast as that.
-    fn done(self, nodes: usize) -> Network {
-        let slower = [10.0, 1.0].into_iter().chain(std::iter::repeat(2.0));
+    /// With `nodes` nodes: a device, a server `ratio` times as fast, and others half as fast as that.
+    fn done(self, nodes: usize, ratio: f64) -> Network {
+        let slower = [ratio, 1.0].into_iter().chain(std::iter::repeat(2.0));
         let slower: Vec<f64> = slower.take(nodes).collect();
         let seconds = |macs: u64| {
             let one = 2e-5 + macs as f64 / 1e10;
@@ -137,7 +137,7 @@ impl Net {
     }
 }
 
-fn mobilenet(nodes: usize) -> Network {
+fn mobilenet(nodes: usize, ratio: f64) -> Network {
     let mut net = Net::new(224);
     let mut x = net.act(0, 32, (3, 3), 2, (1, 1));
     let blocks = [
@@ -168,10 +168,10 @@ fn mobilenet(nodes: usize) -> Network {
     }
     x = net.one(x, 1280);
     net.head(x);
-    net.done(nodes)
+    net.done(nodes, ratio)
 }
 
-fn resnet(nodes: usize) -> Network {
+fn resnet(nodes: usize, ratio: f64) -> Network {
     let mut net = Net::new(224);
     let mut x = net.conv(0, 64, (7, 7), 2, (3, 3), 1);
     x = net.pool(x, 3, 2, 1);
@@ -196,10 +196,10 @@ fn resnet(nodes: usize) -> Network {
     x = net.same(x);
     x = net.same(x);
     net.head(x);
-    net.done(nodes)
+    net.done(nodes, ratio)
 }
 
-fn inception(nodes: usize) -> Network {
+pub(crate) fn inception(nodes: usize, ratio: f64) -> Network {
     let mut net = Net::new(299);
     let mut x = net.act(0, 32, (3, 3), 2, (0, 0));
     x = net.act(x, 32, (3, 3), 1, (0, 0));
@@ -264,14 +264,14 @@ fn inception(nodes: usize) -> Network {
         x = net.concat(&[a, b, c, d]);
     }
     net.head(x);
-    net.done(nodes)
+    net.done(nodes, ratio)
 }
 
-/// By name, with so many nodes.
+/// By name, with so many nodes and a device ten times as slow as the server.
 pub(crate) fn all(nodes: usize) -> [(&'static str, Network); 3] {
     [
-        ("MobileNetV2", mobilenet(nodes)),
-        ("ResNet50-V2", resnet(nodes)),
-        ("InceptionV3", inception(nodes)),
+        ("MobileNetV2", mobilenet(nodes, 10.0)),
+        ("ResNet50-V2", resnet(nodes, 10.0)),
+        ("InceptionV3", inception(nodes, 10.0)),
     ]
 }

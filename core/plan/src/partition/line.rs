@@ -5,11 +5,7 @@
 //! all that crosses is sent there, what only later nodes need included. Latency is a sum of both kinds of steps, so
 //! the best way to a state is part of the best way through it.
 
-use super::{
-    Method, Network, Part, Question, Refused, User,
-    down_sets::{DownSet, DownSets},
-    real,
-};
+use super::{Method, Network, Part, Question, Refused, User, down_sets::DownSets, real};
 use crate::Way;
 
 /// Several cuts along several nodes, each of as many tensors as cross there: exact for
@@ -151,6 +147,7 @@ pub fn shortest(network: &Network, links: &Links, stops: usize) -> Result<Walk, 
         links,
         sets: &sets,
         nodes,
+        ways: ways(network, links),
         ran: Vec::new(),
         arrived: Vec::new(),
     };
@@ -158,11 +155,36 @@ pub fn shortest(network: &Network, links: &Links, stops: usize) -> Result<Walk, 
     search.trace().ok_or(Refused::Links(NODES))
 }
 
+/// The best way of each tensor between every two nodes, with its seconds; infinite where there is none.
+fn ways(network: &Network, links: &Links) -> Vec<(usize, f64)> {
+    let (nodes, coding) = (network.nodes(), network.coding());
+    let best = |ways: &[Way], from: usize, to: usize| {
+        let (rate, _) = links.pairs[from][to];
+        let mut best = (0, f64::INFINITY);
+        for (number, way) in ways.iter().enumerate() {
+            let seconds =
+                real(way.bytes) / rate + way.encode * coding[from] + way.decode * coding[to];
+            if seconds < best.1 {
+                best = (number, seconds);
+            }
+        }
+        best
+    };
+    let tensors = network.tensors().iter();
+    tensors
+        .flat_map(|tensor| {
+            (0..nodes * nodes).map(move |pair| best(&tensor.ways, pair / nodes, pair % nodes))
+        })
+        .collect()
+}
+
 struct Search<'a> {
     network: &'a Network,
     links: &'a Links,
     sets: &'a DownSets,
     nodes: usize,
+    /// `ways[(tensor * nodes + from) * nodes + to]`: the best one, and its seconds.
+    ways: Vec<(usize, f64)>,
     /// Least seconds by (set, used, node) whose last step was a layer, and whose last step was a move.
     ran: Vec<f64>,
     arrived: Vec<f64>,
@@ -196,28 +218,16 @@ impl Search<'_> {
 
     /// The best way of a tensor between two nodes, with its seconds.
     fn way(&self, tensor: usize, from: usize, to: usize) -> (usize, f64) {
-        let (rate, _) = self.links.pairs[from][to];
-        let coding = self.network.coding();
-        let seconds = |way: &Way| {
-            real(way.bytes) / rate + way.encode * coding[from] + way.decode * coding[to]
-        };
-        let ways = self.network.tensors()[tensor].ways.iter().map(seconds);
-        let mut best = (0, f64::INFINITY);
-        for (number, seconds) in ways.enumerate() {
-            if seconds < best.1 {
-                best = (number, seconds);
-            }
-        }
-        best
+        self.ways[(tensor * self.nodes + from) * self.nodes + to]
     }
 
     /// Seconds to go on at another node.
-    fn carry(&self, set: &DownSet, from: usize, to: usize) -> f64 {
+    fn carry(&self, set: usize, from: usize, to: usize) -> f64 {
         let (rate, delay) = self.links.pairs[from][to];
         if rate <= 0.0 {
             return f64::INFINITY;
         }
-        let tensors = set.crossing.iter();
+        let tensors = self.sets.crossing(set).iter();
         delay
             + tensors
                 .map(|&tensor| self.way(tensor, from, to).1)
@@ -225,7 +235,7 @@ impl Search<'_> {
     }
 
     fn fill(&mut self, stops: usize) {
-        let (masks, all) = (1usize << self.nodes, self.sets.sets().len());
+        let (masks, all) = (1usize << self.nodes, self.sets.count());
         let states = self.at(all, 0, 0);
         self.ran = vec![f64::INFINITY; states];
         self.arrived = vec![f64::INFINITY; states];
@@ -236,8 +246,8 @@ impl Search<'_> {
             .map(|at| self.run(at / self.nodes, at % self.nodes))
             .collect();
         let sets = self.sets;
-        for (number, set) in sets.sets().iter().enumerate() {
-            for &(from, layer) in &set.from {
+        for number in 0..sets.count() {
+            for &(from, layer) in sets.from(number) {
                 for used in (1..masks).step_by(2) {
                     for node in (0..self.nodes).filter(|node| used >> node & 1 == 1) {
                         let seconds =
@@ -247,12 +257,12 @@ impl Search<'_> {
                     }
                 }
             }
-            if set.crossing.is_empty() {
+            if sets.crossing(number).is_empty() {
                 continue;
             }
             for from in 0..self.nodes {
                 for to in (1..self.nodes).filter(|&to| to != from) {
-                    let carry = self.carry(set, from, to);
+                    let carry = self.carry(number, from, to);
                     for used in (1..masks).step_by(2) {
                         let is_move = used >> from & 1 == 1 && used >> to & 1 == 0;
                         let is_short = (used.count_ones() as usize) < stops;
@@ -270,7 +280,7 @@ impl Search<'_> {
 
     /// Back from the end: what led to each state is found again by its number.
     fn trace(&self) -> Option<Walk> {
-        let end = self.sets.sets().len() - 1;
+        let end = self.sets.count() - 1;
         let mut best: Option<(f64, usize, usize)> = None;
         for used in (1..1usize << self.nodes).step_by(2) {
             for node in (0..self.nodes).filter(|node| used >> node & 1 == 1) {
@@ -296,7 +306,7 @@ impl Search<'_> {
         let mut has_run = true;
         while (set, used) != (0, 1) || !has_run {
             if has_run {
-                let &(from, layer) = self.sets.sets()[set].from.iter().min_by(|a, b| {
+                let &(from, layer) = self.sets.from(set).iter().min_by(|a, b| {
                     let cost = |one: &(usize, usize)| {
                         self.reached(one.0, used, node) + self.run(one.1, node)
                     };
@@ -308,16 +318,15 @@ impl Search<'_> {
                 has_run = self.ran[state] <= self.arrived[state];
             } else {
                 let before = used & !(1 << node);
-                let place = &self.sets.sets()[set];
                 let from = (0..self.nodes)
                     .filter(|from| before >> from & 1 == 1)
                     .min_by(|&a, &b| {
                         let cost = |from: usize| {
-                            self.ran[self.at(set, before, from)] + self.carry(place, from, node)
+                            self.ran[self.at(set, before, from)] + self.carry(set, from, node)
                         };
                         cost(a).total_cmp(&cost(b))
                     })?;
-                let tensors = place.crossing.iter();
+                let tensors = self.sets.crossing(set).iter();
                 stop.received = tensors
                     .map(|&tensor| (tensor, self.way(tensor, from, node).0))
                     .collect();

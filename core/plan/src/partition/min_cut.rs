@@ -14,12 +14,18 @@
 //! The last kind is missing in the paper; without it a cut may send a tensor from the server back to the device
 //! for nothing. The inputs are pinned to the device, so that running everything on the server pays for the
 //! upload. The delay of using the server at all is no arc: the least cut is compared with device-only instead,
-//! which is the same, because that is the only cut without it.
+//! which is the same, because that is the only cut without it. Layers in a chain are two places of the flow together
+//! (`shape`), so that it has as many as the network has branches.
 
 mod flow;
+mod shape;
 
-use self::flow::Flow;
-use super::{Choice, Method, Network, Objective, Part, Question, Refused, Scene, better, real};
+use std::collections::BTreeSet;
+
+use self::shape::Shape;
+use super::{
+    Choice, Method, Network, Objective, Part, Question, Refused, Scene, Stages, better, real,
+};
 
 /// Weights of the stages in a sum.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,9 +35,27 @@ struct Weights {
     server: f64,
 }
 
+impl Weights {
+    /// Stages under these weights, delays left out.
+    fn sum(&self, stages: &Stages) -> f64 {
+        stages.device * self.device + stages.link * self.link + stages.server * self.server
+    }
+
+    /// The same with 1 for the largest, so that nothing grows out of the flow's units.
+    fn scaled(self) -> Self {
+        let largest = self.device.max(self.link).max(self.server);
+        let scale = if largest > 0.0 { 1.0 / largest } else { 1.0 };
+        Self {
+            device: self.device * scale,
+            link: self.link * scale,
+            server: self.server * scale,
+        }
+    }
+}
+
 /// The cut whose sum of stages is least, exact for [`Objective::Latency`] and [`Objective::Energy`]; for the other
-/// objectives the same cut as for latency, judged by them. O(V² E) for V layers and tensors and E uses of them,
-/// and far below in practice.
+/// objectives the same cut as for latency, judged by them. O(size), and a flow of O(V² E) for V chains of layers and
+/// tensors and E uses of them, which takes far less in practice.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Light;
 
@@ -41,16 +65,17 @@ impl Method for Light {
     }
 
     fn complexity(&self) -> &'static str {
-        "O(n² m), one flow over m uses"
+        "O(n² m), one flow over n chains and m uses"
     }
 
     fn solve(&self, question: &Question<'_>) -> Result<Vec<Part>, Refused> {
-        question.cut(lightest)
+        question.cut(|network, scene| lightest(network, scene, &mut shape(network, scene)?))
     }
 }
 
-fn lightest(network: &Network, scene: &Scene) -> Result<Choice, Refused> {
-    let weights = match scene.objective {
+/// The weights whose sum a scene asks for.
+fn light(scene: &Scene) -> Weights {
+    match scene.objective {
         Objective::Energy { compute, radio } => Weights {
             device: compute,
             link: radio,
@@ -61,14 +86,23 @@ fn lightest(network: &Network, scene: &Scene) -> Result<Choice, Refused> {
             link: 1.0,
             server: 1.0,
         },
-    };
+    }
+}
+
+fn lightest(network: &Network, scene: &Scene, shape: &mut Shape) -> Result<Choice, Refused> {
+    let all = vec![true; network.layers().len()];
+    let least = Choice::at(network, scene, shape.least(light(scene).scaled()));
+    let best = better(None, least.ok_or(Refused::Scene)?);
+    let best = Choice::at(network, scene, all).map_or(best.clone(), |all| better(best, all));
+    best.ok_or(Refused::Scene)
+}
+
+/// What the flows of a scene have in common.
+fn shape(network: &Network, scene: &Scene) -> Result<Shape, Refused> {
     if !scene.is_sound() {
         return Err(Refused::Scene);
     }
-    let all = vec![true; network.layers().len()];
-    let best = better(None, least(network, scene, weights)?);
-    let best = Choice::at(network, scene, all).map_or(best.clone(), |all| better(best, all));
-    best.ok_or(Refused::Scene)
+    Ok(Shape::new(network, scene))
 }
 
 /// Short busiest stages by weighted sums: the least cuts for a grid of weights of device and server against the
@@ -76,7 +110,8 @@ fn lightest(network: &Network, scene: &Scene) -> Result<Choice, Refused> {
 /// light cut among them.
 ///
 /// With all weights 1 the busiest stage is at most three times the shortest possible: it is at most the sum, and the
-/// least sum is at most three times any busiest stage. `rounds · side²` maximum flows.
+/// least sum is at most three times any busiest stage. `rounds · side²` maximum flows over the same places and arcs; each
+/// cut that they lead to is judged once.
 #[derive(Clone, Copy, Debug)]
 pub struct Heavy {
     /// Weights tried of each stage in a round, at least 2.
@@ -108,7 +143,10 @@ impl Method for Heavy {
 
 impl Heavy {
     fn shortest(&self, network: &Network, scene: &Scene) -> Result<Choice, Refused> {
-        let light = lightest(network, scene)?;
+        let mut shape = shape(network, scene)?;
+        let light = lightest(network, scene, &mut shape)?;
+        // Neighbouring weights mostly lead to the same cut, which is judged once.
+        let mut known = BTreeSet::from([light.first.clone()]);
         let (mut at, mut reach) = ((0.0f64, 0.0f64), 3.0f64);
         let mut best = light;
         for _ in 0..self.rounds {
@@ -120,7 +158,12 @@ impl Heavy {
                         link: 1.0,
                         server: 10f64.powf(server),
                     };
-                    let choice = least(network, scene, weights)?;
+                    let first = shape.least(weights.scaled());
+                    if known.contains(&first) {
+                        continue;
+                    }
+                    known.insert(first.clone());
+                    let choice = Choice::at(network, scene, first).ok_or(Refused::Scene)?;
                     if choice.worth.is_better(&best.worth) {
                         (best, at) = (choice, (device, server));
                     }
@@ -137,51 +180,4 @@ fn grid(center: f64, reach: f64, side: usize) -> impl Iterator<Item = f64> {
     let steps = side.max(2);
     let step = 2.0 * reach / real(steps as u64 - 1);
     (0..steps).map(move |number| center - reach + step * real(number as u64))
-}
-
-/// The cut with the least weighted sum of stages, delays left out; in its best ways by the scene's objective.
-fn least(network: &Network, scene: &Scene, weights: Weights) -> Result<Choice, Refused> {
-    // The largest is 1, so that nothing grows out of the flow's units.
-    let largest = weights.device.max(weights.link).max(weights.server);
-    let scale = if largest > 0.0 { 1.0 / largest } else { 1.0 };
-    let weights = Weights {
-        device: weights.device * scale,
-        link: weights.link * scale,
-        server: weights.server * scale,
-    };
-    let (layers, tensors) = (network.layers().len(), network.tensors().len());
-    let (device, server) = (layers + tensors, layers + tensors + 1);
-    let mut flow = Flow::new(layers + tensors + 2);
-    let (encode, decode) = (network.coding()[0], network.coding()[1]);
-    for (number, layer) in network.layers().iter().enumerate() {
-        let made = network.outputs(number).iter();
-        let back = made.fold(0u64, |sum, &t| {
-            sum.saturating_add(network.tensors()[t].back)
-        });
-        let there =
-            layer.seconds[1] * scene.load * weights.server + real(back) / scene.rate * weights.link;
-        flow.arc(device, number, there);
-        flow.arc(number, server, layer.seconds[0] * weights.device);
-    }
-    for (number, tensor) in network.tensors().iter().enumerate() {
-        if tensor.consumers.is_empty() {
-            continue;
-        }
-        let sum = |way: &crate::Way| {
-            way.encode * encode * weights.device
-                + real(way.bytes) / scene.rate * weights.link
-                + way.decode * decode * scene.load * weights.server
-        };
-        let least = tensor.ways.iter().map(sum).fold(f64::INFINITY, f64::min);
-        let from = tensor.producer.unwrap_or(device);
-        flow.arc(from, layers + number, least);
-        for &consumer in &tensor.consumers {
-            flow.arc(layers + number, consumer, f64::INFINITY);
-            if let Some(producer) = tensor.producer {
-                flow.arc(consumer, producer, f64::INFINITY);
-            }
-        }
-    }
-    let near = flow.near(device, server);
-    Choice::at(network, scene, near[..layers].to_vec()).ok_or(Refused::Scene)
 }

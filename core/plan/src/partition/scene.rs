@@ -2,8 +2,6 @@
 
 use splitplace_queueing::{Service, exact};
 
-use super::{Network, real};
-
 /// What is wanted of a cut.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Objective {
@@ -74,8 +72,28 @@ impl Stages {
         self.device.max(self.link).max(self.server)
     }
 
+    /// Both, one after the other; a delay once.
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        Self {
+            device: self.device + other.device,
+            link: self.link + other.link,
+            server: self.server + other.server,
+            delay: self.delay.max(other.delay),
+        }
+    }
+
+    /// The shorter of both at each station.
+    pub(super) const fn least(&self, other: &Self) -> Self {
+        Self {
+            device: self.device.min(other.device),
+            link: self.link.min(other.link),
+            server: self.server.min(other.server),
+            delay: self.delay.min(other.delay),
+        }
+    }
+
     /// Whether it is nowhere longer, so that no objective can prefer the other.
-    fn covers(&self, other: &Self) -> bool {
+    pub(super) fn covers(&self, other: &Self) -> bool {
         self.device <= other.device && self.link <= other.link && self.server <= other.server
     }
 }
@@ -98,13 +116,7 @@ impl Worth {
     }
 }
 
-/// What is sent and how, the seconds that follow, and their worth.
-pub(crate) type Sent = (Vec<(usize, usize)>, Stages, Worth);
-
 impl Scene {
-    /// Combinations of ways that are kept at most while a cut is judged.
-    pub const LEFT: usize = 512;
-
     /// Whether its numbers are numbers.
     #[must_use]
     pub fn is_sound(&self) -> bool {
@@ -175,110 +187,25 @@ impl Scene {
             _ => (0.0, stations.iter().sum::<f64>() + delay),
         }
     }
-
-    /// Whether stages that are nowhere shorter than `base` could be better than `known`: a quick look before the
-    /// ways to send are tried.
-    pub(crate) fn may_be_better(&self, base: &Stages, is_device_only: bool, known: &Worth) -> bool {
-        let least = Stages {
-            server: base.server * self.load,
-            delay: if is_device_only { 0.0 } else { self.delay },
-            ..*base
-        };
-        // A queue only makes it longer.
-        let floor = match self.objective {
-            Objective::Loss { .. } => Worth {
-                excess: 0.0,
-                cost: least.latency(),
-            },
-            _ => self.worth(&least),
-        };
-        // A grain of room for sums that were added in another order.
-        floor.cost * (1.0 - 1e-9) < known.cost || known.excess > 0.0
-    }
-
-    /// The best way to send `crossing`, when `base` is what the layers take: each tensor in one of its ways.
-    /// `None` when one of them has none.
-    ///
-    /// Stages add up over tensors, and every objective only grows with each; so combinations that are nowhere
-    /// shorter than another one are dropped on the way, and the best of all is among what is left.
-    /// O(tensors · left² · ways), and no more than [`Self::LEFT`] are left after each tensor: beyond, the best by
-    /// the objective so far, so that a cut of very many tensors in very many ways stays cheap.
-    pub(crate) fn best(
-        &self,
-        network: &Network,
-        base: Stages,
-        crossing: &[usize],
-        back: u64,
-    ) -> Option<Sent> {
-        let (encode, decode) = (network.coding()[0], network.coding()[1]);
-        let start = Stages {
-            link: real(back) / self.rate,
-            server: base.server * self.load,
-            delay: if crossing.is_empty() { 0.0 } else { self.delay },
-            ..base
-        };
-        let mut left: Vec<(Stages, Vec<usize>)> = vec![(start, Vec::new())];
-        let is_sum = matches!(
-            self.objective,
-            Objective::Latency | Objective::Energy { .. }
-        );
-        for &tensor in crossing {
-            let ways = &network.tensors()[tensor].ways;
-            let mut next: Vec<(Stages, Vec<usize>)> = Vec::new();
-            for (stages, chosen) in &left {
-                for (number, way) in ways.iter().enumerate() {
-                    let stages = Stages {
-                        device: stages.device + way.encode * encode,
-                        link: stages.link + real(way.bytes) / self.rate,
-                        server: stages.server + way.decode * decode * self.load,
-                        ..*stages
-                    };
-                    if next.iter().any(|(known, _)| known.covers(&stages)) {
-                        continue;
-                    }
-                    next.retain(|(known, _)| !stages.covers(known));
-                    let mut longer = chosen.clone();
-                    longer.push(number);
-                    next.push((stages, longer));
-                }
-            }
-            // For a sum each tensor's best way is part of the best of all.
-            let most = if is_sum { 1 } else { Self::LEFT };
-            if most < next.len() {
-                let cost = |one: &(Stages, Vec<usize>)| self.worth(&one.0).cost;
-                next.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
-                next.truncate(most);
-            }
-            left = next;
-        }
-        let mut best: Option<Sent> = None;
-        for (stages, chosen) in left {
-            let worth = self.worth(&stages);
-            let is_better = best
-                .as_ref()
-                .is_none_or(|(_, _, known)| worth.is_better(known));
-            if is_better {
-                let sent = crossing.iter().copied().zip(chosen).collect();
-                best = Some((sent, stages, worth));
-            }
-        }
-        best
-    }
 }
 
 fn queued(stations: &[f64], delay: f64, arrivals: f64, places: usize, scv: f64) -> (f64, f64) {
     let (mut kept, mut response) = (1.0, delay);
     for &seconds in stations {
-        if seconds <= 0.0 {
-            continue;
+        if seconds > 0.0 {
+            let (loss, own) = station(seconds, arrivals, places, scv);
+            kept *= 1.0 - loss;
+            response += own;
         }
-        let station = Service::gamma(seconds, scv)
-            .and_then(|service| exact::solve(arrivals, &service, places));
-        let Ok(station) = station else {
-            return (1.0, f64::INFINITY);
-        };
-        kept *= 1.0 - station.loss;
-        response += station.response;
     }
     (1.0 - kept, response)
+}
+
+/// Loss and response of one station; everything is lost where there is no such station.
+pub(super) fn station(seconds: f64, arrivals: f64, places: usize, scv: f64) -> (f64, f64) {
+    let station =
+        Service::gamma(seconds, scv).and_then(|service| exact::solve(arrivals, &service, places));
+    station.map_or((1.0, f64::INFINITY), |station| {
+        (station.loss, station.response)
+    })
 }

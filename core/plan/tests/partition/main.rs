@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod down_sets;
 mod drawn;
 mod envelope;
 mod methods;

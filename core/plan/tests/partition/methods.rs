@@ -177,6 +177,47 @@ fn along_a_chain_neurosurgeon_is_exact_for_every_objective() {
     }
 }
 
+/// Two ways to the same optimum that share nothing, on graphs that no brute force can look through.
+#[test]
+fn on_larger_networks_the_list_of_all_cuts_and_the_flow_agree() {
+    let mut compared = 0;
+    for case in 0..60 {
+        let mut lot = Lot::new(5000 + case);
+        let network = if case % 4 == 0 {
+            lot.chain(60)
+        } else {
+            lot.network(35, 2)
+        };
+        for objective in lot.objectives() {
+            let scene = lot.scene(objective);
+            let light = Light.choose(&network, &scene).unwrap();
+            let found = match (Exact { most: 20_000 }).choose(&network, &scene) {
+                Err(Refused::Wide(_)) => continue,
+                found => found.unwrap(),
+            };
+            check(&network, &scene, &light, "light");
+            check(&network, &scene, &found, "exact");
+            let name = format!(
+                "case {case}, {objective:?}: {:?} {:?}",
+                light.worth, found.worth
+            );
+            if matches!(objective, Objective::Latency | Objective::Energy { .. }) {
+                assert!(same(light.worth, found.worth), "{name}");
+                compared += 1;
+            } else {
+                let is_below = light.worth.is_better(&found.worth);
+                assert!(!is_below || same(light.worth, found.worth), "{name}");
+                let heavy = Heavy { side: 3, rounds: 1 };
+                let heavy = heavy.choose(&network, &scene).unwrap();
+                check(&network, &scene, &heavy, "heavy");
+                let is_below = heavy.worth.is_better(&found.worth);
+                assert!(!is_below || same(heavy.worth, found.worth), "{name}");
+            }
+        }
+    }
+    assert!(compared > 60, "{compared}");
+}
+
 #[test]
 fn a_faster_link_never_costs_more_and_never_sends_less() {
     for case in 0..100 {

@@ -238,7 +238,7 @@ pub(super) fn network(
     Ok(Network {
         name: source.name.clone(),
         layers: part.layers().len(),
-        down_sets: sets.map_or(0, |sets| sets.sets().len()),
+        down_sets: sets.map_or(0, |sets| sets.count()),
         whole: source.whole,
         picture: source.picture.map(|(bytes, _)| bytes),
         speed_up: (speed_up, measured),
