@@ -56,8 +56,6 @@ fn the_split_follows_the_uplink_and_no_request_is_lost() {
     assert_ne!(slow["cuts"], fast["cuts"], "{told:#}");
     assert!(bytes(back) > bytes(slow), "{told:#}");
     let said = slow["said"][0].as_str().unwrap();
-    assert!(
-        said.contains("Mbit/s") && said.contains("instead of"),
-        "{said}"
-    );
+    // By its link or by the load, whichever showed that the other plan is better.
+    assert!(said.contains("instead of"), "{said}");
 }

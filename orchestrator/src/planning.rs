@@ -98,16 +98,37 @@ pub struct Wish {
     pub arms: BTreeSet<ArmKind>,
     /// What the operator asks for beyond that.
     pub asked: Wishes,
-    /// Requests a second that each arm should be able to carry; 0 plans for an idle system.
-    pub rate_per_second: f64,
-    /// How many times that is planned for: a rate that was seen is a mean, and the plan has to last.
-    pub headroom: f64,
+    /// What each arm should be able to carry.
+    pub load: Load,
     /// Variants whose exits are controlled: each of them may answer, whatever its threshold.
     pub controlled: BTreeSet<String>,
     /// What an operator has laid down of arms, by name.
     pub pins: BTreeMap<String, ArmPin>,
     /// How its input comes; `None` before anything came.
     pub input: Option<Incoming>,
+}
+
+/// What comes for a model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Load {
+    /// Requests a second; 0 plans for an idle system.
+    pub rate_per_second: f64,
+    /// How many times that is planned for: a rate that was seen is a mean, and the plan has to last.
+    pub headroom: f64,
+    /// Squared coefficient of variation of the gaps between them.
+    pub gaps_scv: f64,
+}
+
+impl Load {
+    /// Poisson arrivals at a rate that needs no headroom, because somebody says so.
+    #[must_use]
+    pub const fn of(rate_per_second: f64) -> Self {
+        Self {
+            rate_per_second,
+            headroom: 1.0,
+            gaps_scv: 1.0,
+        }
+    }
 }
 
 /// How clients send a model's input.
@@ -138,8 +159,7 @@ impl Wish {
             loaded,
             arms: BTreeSet::from(ArmKind::ALL),
             asked: Wishes::default(),
-            rate_per_second: 0.0,
-            headroom: 1.0,
+            load: Load::of(0.0),
             controlled: BTreeSet::new(),
             pins: BTreeMap::new(),
             input: None,

@@ -30,6 +30,7 @@ fn problem(arms: usize, nodes: usize) -> Problem {
                 .collect(),
         }],
         arrival_rate: 20.0,
+        arrival_scv: 1.0,
         bounds: splitplace_plan::Bounds::default(),
     };
     Problem {

@@ -156,9 +156,7 @@ impl Trial {
                 let mut steps = Vec::with_capacity(stages.len());
                 for stage in stages {
                     let crossing = &chain.boundaries[stage.segments.start];
-                    let bytes = problem
-                        .best_way(arm.arrival_rate, from, stage.node, crossing)
-                        .bytes;
+                    let bytes = problem.best_way(arm, from, stage.node, crossing).bytes;
                     let segments = &chain.segments[stage.segments.clone()];
                     let seconds: f64 = segments.iter().map(|one| one.service[stage.node]).sum();
                     steps.push(Step {
@@ -337,6 +335,7 @@ mod tests {
                 boundaries: vec![0.into(), 0.into()],
             }],
             arrival_rate: rate,
+            arrival_scv: 1.0,
             bounds: splitplace_plan::Bounds::default(),
         };
         Problem {

@@ -27,6 +27,7 @@ fn problem(nodes: usize, segments: usize) -> Problem {
         parts,
         chains,
         arrival_rate: 10.0,
+        arrival_scv: 1.0,
         bounds: Bounds::default(),
     };
     Problem {

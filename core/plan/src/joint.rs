@@ -10,7 +10,7 @@ use rand::Rng;
 use crate::{
     ArmKind, ChainProblem, Problem, Stage,
     problem::{ArmProblem, Outcome, Placed, Solution},
-    station::Busy,
+    station::{Busy, Offered},
     strategy::cost,
 };
 
@@ -46,22 +46,18 @@ pub(crate) fn weight(problem: &Problem, arm: &ArmProblem) -> f64 {
 /// Judges places. O(stages + nodes).
 #[must_use]
 pub fn worth(problem: &Problem, places: &Places) -> Worth {
-    let mut loads = vec![(0.0, 0.0); problem.nodes.len()];
+    let mut loads = vec![Offered::default(); problem.nodes.len()];
     for (arm, branches) in placed(problem, places) {
         for (chain, stages) in arm.chains.iter().zip(branches) {
             for stage in stages {
                 let seconds = service(chain, stage);
-                let (load, square) = &mut loads[stage.node];
-                *load += arm.arrival_rate * seconds;
-                *square += arm.arrival_rate * seconds * seconds;
+                loads[stage.node] += Offered::by(arm, seconds);
             }
         }
     }
     // A node that cannot keep up is judged by how far it is from it; its wait is that at 99.9 %.
     let nodes = problem.nodes.iter().zip(&loads);
-    let busy: Vec<Busy> = nodes
-        .map(|(node, (load, square))| node.busy(*load, *square))
-        .collect();
+    let busy: Vec<Busy> = nodes.map(|(node, offered)| node.busy(*offered)).collect();
     let overload = busy.iter().map(|busy| busy.overload).sum();
     let waits: Vec<f64> = busy.iter().map(|busy| busy.wait).collect();
     let (mut total, mut weights) = (0.0, 0.0);

@@ -119,6 +119,9 @@ pub struct ArmProblem {
     pub chains: Vec<ChainProblem>,
     /// Requests a second that it should carry; 0 for an idle system.
     pub arrival_rate: f64,
+    /// Squared coefficient of variation of the gaps between them: 1 for Poisson arrivals, near 0 for a clock's or for a
+    /// client's that asks again when it was answered.
+    pub arrival_scv: f64,
     /// Where its stages may be.
     pub bounds: Bounds,
 }
@@ -206,7 +209,7 @@ impl Problem {
     /// place.
     #[must_use]
     pub fn transfer(&self, from: usize, to: usize, crossing: &Crossing) -> f64 {
-        let seconds = |way: &Way| self.seconds(0.0, from, to, way);
+        let seconds = |way: &Way| self.seconds((0.0, 1.0), from, to, way);
         let best = crossing.ways.iter().map(seconds);
         crossing.reach * best.fold(f64::INFINITY, f64::min)
     }
@@ -218,26 +221,26 @@ impl Problem {
     #[must_use]
     pub fn best_way<'c>(
         &self,
-        rate: f64,
+        arm: &ArmProblem,
         from: usize,
         to: usize,
         crossing: &'c Crossing,
     ) -> &'c Way {
-        let rate = rate * crossing.reach;
-        let seconds = |way: &Way| self.seconds(rate, from, to, way);
+        let rate = arm.arrival_rate * crossing.reach;
+        let seconds = |way: &Way| self.seconds((rate, arm.arrival_scv), from, to, way);
         let ways = crossing.ways.iter();
         let best = ways.min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
         best.expect("a crossing has at least one way")
     }
 
-    /// Seconds to code, to wait for the link and to move at so many samples a second; within a place nothing.
-    pub(crate) fn seconds(&self, rate: f64, from: usize, to: usize, way: &Way) -> f64 {
+    /// Seconds to code, to wait for the link and to move at so many samples a second of gaps that vary so; within a place nothing.
+    pub(crate) fn seconds(&self, arrivals: (f64, f64), from: usize, to: usize, way: &Way) -> f64 {
         if from == to {
             return 0.0;
         }
         let (_, delay) = self.links[from][to];
         let busy = self.on_link(from, to, way);
-        let wait = link_wait(rate, busy, self.places);
+        let wait = link_wait(arrivals, busy, self.places);
         delay + busy + wait + way.encode * self.coding[from] + way.decode * self.coding[to]
     }
 

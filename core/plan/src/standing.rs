@@ -8,16 +8,14 @@ use crate::{
     ChainProblem, NodeSpec, Problem, Stage,
     joint::{Places, Worth, service, weight, without_waits},
     problem::ArmProblem,
-    station::Busy,
+    station::{Busy, Offered},
 };
 
 /// What one stage is to its node.
 #[derive(Clone, Copy, Debug)]
 struct Work {
     arm: usize,
-    /// Busy seconds a second, and the same with the service squared.
-    load: f64,
-    square: f64,
+    offered: Offered,
     /// Weight of those that wait here, of arms of one branch; those of several are judged by the slowest.
     waiting: f64,
     bytes: u64,
@@ -33,14 +31,13 @@ struct OnNode {
 
 impl OnNode {
     fn sum(&mut self, spec: &NodeSpec) {
-        let (mut square, mut load, mut waiting, mut bytes) = (0.0, 0.0, 0.0, 0u64);
+        let (mut offered, mut waiting, mut bytes) = (Offered::default(), 0.0, 0u64);
         for work in &self.works {
-            load += work.load;
-            square += work.square;
+            offered += work.offered;
             waiting += work.waiting;
             bytes = bytes.saturating_add(work.bytes);
         }
-        self.busy = spec.busy(load, square);
+        self.busy = spec.busy(offered);
         (self.waiting, self.bytes) = (waiting, bytes);
     }
 }
@@ -184,11 +181,9 @@ fn work(
     (arm, waiting): (usize, f64),
 ) -> Work {
     let seconds = service(chain, stage);
-    let load = spec.arrival_rate * seconds;
     Work {
         arm,
-        load,
-        square: load * seconds,
+        offered: Offered::by(spec, seconds),
         waiting,
         bytes: problem.memory(chain, stage.segments.clone()),
     }

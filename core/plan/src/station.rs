@@ -2,9 +2,13 @@
 //! crowding cost there, and what finds no room.
 //!
 //! Formulas, for screening: Sakasegawa's wait of a station of `c` servers (*An approximation formula L_q ≈ α ρ^β/(1-ρ)*,
-//! Ann. Inst. Statist. Math. 1977; with one server Pollaczek–Khinchine's, exactly), MacGregor Smith's loss
+//! Ann. Inst. Statist. Math. 1977; with one server Pollaczek–Khinchine's, exactly), times what gaps between arrivals vary
+//! (Allen and Cunneen: the wait of G/G/c is that of Poisson arrivals times (c_a² + c_s²) / (1 + c_s²), and services are
+//! constant here), MacGregor Smith's loss
 //! ([`splitplace_queueing::two_moment`]) with the cores taken as one that is so many times as fast, and between an idle
 //! node and a full one a straight line for how much longer a sample takes while others run beside it.
+
+use std::ops::AddAssign;
 
 use splitplace_queueing::two_moment;
 
@@ -15,6 +19,37 @@ use crate::{
 
 /// Load of a core at which a node is taken to keep up just yet.
 const FULL: f64 = 0.999;
+
+/// What comes to a node, all arms together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Offered {
+    /// Σ λ s over what runs there alone.
+    load: f64,
+    /// Σ λ s².
+    square: f64,
+    /// Σ λ s² c², with the squared coefficients of variation of the gaps.
+    rough: f64,
+}
+
+impl Offered {
+    /// What an arm's samples do that take so many seconds.
+    pub(crate) fn by(arm: &ArmProblem, seconds: f64) -> Self {
+        let load = arm.arrival_rate * seconds;
+        Self {
+            load,
+            square: load * seconds,
+            rough: load * seconds * arm.arrival_scv,
+        }
+    }
+}
+
+impl AddAssign for Offered {
+    fn add_assign(&mut self, other: Self) {
+        self.load += other.load;
+        self.square += other.square;
+        self.rough += other.rough;
+    }
+}
 
 /// What a load means on a node, all arms together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -66,8 +101,12 @@ impl NodeSpec {
         1.0 + each * (busy.clamp(1.0, cores) - 1.0)
     }
 
-    /// `load` is Σ λ s over what runs there alone, `square` Σ λ s².
-    pub(crate) fn busy(&self, load: f64, square: f64) -> Busy {
+    pub(crate) fn busy(&self, offered: Offered) -> Busy {
+        let Offered {
+            load,
+            square,
+            rough,
+        } = offered;
         let (cores, pace) = (self.servers(), self.pace(load));
         let rho = (load * pace / cores).min(FULL);
         let crowded = if load > 0.0 {
@@ -76,25 +115,25 @@ impl NodeSpec {
             0.0
         };
         Busy {
-            wait: self.wait(rho, square * pace * pace) + crowded,
+            wait: self.wait(rho, rough * pace * pace) + crowded,
             overload: (load * pace - FULL * cores).max(0.0),
         }
     }
 
-    /// Sakasegawa's wait at a load of each core below 1, of constant services with this Σ λ s².
-    fn wait(&self, rho: f64, square: f64) -> f64 {
+    /// Sakasegawa's wait at a load of each core below 1, of constant services with this Σ λ s² c².
+    fn wait(&self, rho: f64, rough: f64) -> f64 {
         let cores = self.servers();
         if rho <= 0.0 {
             return 0.0;
         }
         let power = (2.0 * (cores + 1.0)).sqrt() - 2.0;
-        square * rho.powf(power) / (2.0 * cores * cores * (1.0 - rho))
+        rough * rho.powf(power) / (2.0 * cores * cores * (1.0 - rho))
     }
 }
 
-/// Seconds before a link of constant times is free, at so many a second: Pollaczek–Khinchine, and a full queue where it
-/// cannot keep up.
-pub(crate) fn link_wait(rate: f64, busy: f64, places: usize) -> f64 {
+/// Seconds before a link of constant times is free, at so many a second of gaps that vary so: Pollaczek–Khinchine, with the
+/// variation of gaps as in Allen and Cunneen's approximation, and a full queue where it cannot keep up.
+pub(crate) fn link_wait((rate, scv): (f64, f64), busy: f64, places: usize) -> f64 {
     let load = rate * busy;
     if load <= 0.0 {
         return 0.0;
@@ -102,10 +141,18 @@ pub(crate) fn link_wait(rate: f64, busy: f64, places: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a queue's bound")]
     let full = places as f64 * busy;
     if load < 1.0 {
-        full.min(load * busy / (2.0 * (1.0 - load)))
+        full.min(scv * load * busy / (2.0 * (1.0 - load)))
     } else {
         full
     }
+}
+
+/// Share of arrivals whose gaps vary so that find none of so many places: MacGregor Smith's for Poisson arrivals; where gaps
+/// vary less, so much less of what is beyond the share that no queue could keep.
+fn loss(rho: f64, scv: f64, room: usize) -> f64 {
+    let poisson = two_moment::loss(rho, 0.0, room);
+    let least = if rho > 1.0 { 1.0 - 1.0 / rho } else { 0.0 };
+    least + (poisson - least).max(0.0) * scv.min(1.0)
 }
 
 impl Problem {
@@ -119,12 +166,12 @@ impl Problem {
                 loss: 0.0,
             };
         }
-        let way = self.best_way(arm.arrival_rate, from, to, crossing);
+        let way = self.best_way(arm, from, to, crossing);
         let rate = arm.arrival_rate * crossing.reach;
         let load = rate * self.on_link(from, to, way);
         Sojourn {
-            seconds: crossing.reach * self.seconds(rate, from, to, way),
-            loss: two_moment::loss(load, 0.0, self.places.saturating_add(1)),
+            seconds: crossing.reach * self.seconds((rate, arm.arrival_scv), from, to, way),
+            loss: loss(load, arm.arrival_scv, self.places.saturating_add(1)),
         }
     }
 
@@ -146,13 +193,13 @@ impl Problem {
         #[expect(clippy::cast_precision_loss, reason = "a queue's bound")]
         let full = self.places as f64 * service / cores;
         let wait = if rho < 1.0 {
-            spec.wait(rho, arm.arrival_rate * service * service)
+            spec.wait(rho, arm.arrival_scv * arm.arrival_rate * service * service)
         } else {
             f64::INFINITY
         };
         Sojourn {
             seconds: service + wait.min(full),
-            loss: two_moment::loss(rho, 0.0, room),
+            loss: loss(rho, arm.arrival_scv, room),
         }
     }
 }
@@ -184,6 +231,7 @@ mod tests {
             parts: (1, 1),
             chains: Vec::new(),
             arrival_rate: rate,
+            arrival_scv: 1.0,
             bounds: Bounds::default(),
         }
     }
@@ -197,7 +245,7 @@ mod tests {
             let wait = rho * service / (2.0 * (1.0 - rho));
             assert!((seen.seconds - service - wait).abs() < 1e-12, "{seen:?}");
             assert!(seen.loss < 1e-12);
-            let busy = problem.nodes[0].busy(rho, rho * service);
+            let busy = problem.nodes[0].busy(Offered::by(&arm(rho / service), service));
             assert!((busy.wait - wait).abs() < 1e-12 && busy.overload == 0.0);
         }
     }
@@ -260,6 +308,33 @@ mod tests {
         assert_eq!(problem.carry(&arm(40.0), 0, 0, &crossing).seconds, 0.0);
     }
 
+    /// A client that asks again when it was answered never waits for itself, however busy it keeps a node; and no
+    /// regularity helps where more comes than can be done.
+    #[test]
+    fn even_gaps_wait_less_and_lose_less_but_not_what_nothing_could_keep() {
+        let problem = problem(NodeSpec::of(1), 7);
+        let seen = |rho: f64, scv: f64| {
+            let arm = ArmProblem {
+                arrival_scv: scv,
+                ..arm(rho / 0.02)
+            };
+            problem.sojourn(&arm, 0, 0.02)
+        };
+        for rho in [0.3, 0.9, 0.99] {
+            let alone = seen(rho, 0.0);
+            assert!((alone.seconds - 0.02).abs() < 1e-12 && alone.loss == 0.0);
+            assert!(alone.seconds < seen(rho, 0.25).seconds);
+            let mut before = alone;
+            for scv in [0.25, 0.5, 1.0, 2.0, 4.0] {
+                let next = seen(rho, scv);
+                assert!(before.seconds <= next.seconds && before.loss <= next.loss);
+                before = next;
+            }
+        }
+        assert!((seen(2.0, 0.0).loss - 0.5).abs() < 1e-12);
+        assert!(seen(2.0, 0.0).loss <= seen(2.0, 1.0).loss);
+    }
+
     /// Of a node that does more at once less waits, and what cores take from each other counts.
     #[test]
     fn cores_shorten_the_queue_and_crowding_lengthens_it() {
@@ -283,7 +358,8 @@ mod tests {
             "{free:?} {crowded:?}"
         );
         assert!(free.seconds < crowded.seconds);
-        let busy = spec(2, 1.25).busy(1.5, 0.03);
-        assert!(busy.overload == 0.0 && busy.wait > spec(2, 1.0).busy(1.5, 0.03).wait);
+        let offered = Offered::by(&arm(75.0), 0.02);
+        let busy = spec(2, 1.25).busy(offered);
+        assert!(busy.overload == 0.0 && busy.wait > spec(2, 1.0).busy(offered).wait);
     }
 }

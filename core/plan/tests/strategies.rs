@@ -63,6 +63,7 @@ fn problems(nodes: usize, rate: f64) -> impl proptest::strategy::Strategy<Value 
                     parts,
                     chains: chains[..count].to_vec(),
                     arrival_rate,
+                    arrival_scv: 1.0,
                     bounds: Default::default(),
                 }
             })

@@ -429,7 +429,7 @@ impl Control {
                 .collect(),
             stored: self.stored.clone(),
             known_links,
-            rates: self.rates(),
+            loads: self.loads(),
             places: self.orders.places().clone(),
             told: self
                 .plan

@@ -50,6 +50,8 @@ pub(super) struct Seen {
     pub(super) rate: f64,
     /// Squared coefficient of variation of the gaps; 1 for Poisson arrivals.
     pub(super) gaps_scv: f64,
+    /// Gaps by which that is known.
+    pub(super) gaps: f64,
     /// Mean samples of a request.
     pub(super) samples: f64,
     /// Mean bytes of a sample, as clients send it.
@@ -132,6 +134,7 @@ impl Demand {
         let share = |part: f64, of: f64| if of > 0.0 { part / of } else { 0.0 };
         Some(Seen {
             rate: faded.arrived / remembered,
+            gaps: count,
             gaps_scv: if 2.0 <= count && mean > 0.0 {
                 (squares / count / (mean * mean) - 1.0).max(0.0)
             } else {

@@ -211,6 +211,7 @@ fn candidate(candidate: &Candidate) -> SnapshotCandidate {
         parts,
         chains,
         arrival_rate,
+        arrival_scv,
         ..
     } = &candidate.problem;
     SnapshotCandidate {
@@ -221,6 +222,7 @@ fn candidate(candidate: &Candidate) -> SnapshotCandidate {
         fewest_parts: small(parts.0),
         most_parts: small(parts.1),
         arrival_rate: *arrival_rate,
+        arrival_scv: Some(*arrival_scv),
         chains: chains.iter().map(chain).collect(),
     }
 }

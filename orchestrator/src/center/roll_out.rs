@@ -25,7 +25,7 @@ use super::{Inner, exits::Asked, served::Served};
 use crate::{
     adoption::AdoptError,
     measured::{Measured, Ran, ServiceTime},
-    planning::{ArmPin, PlanningInput, PlanningOutput, Step, Tries, plan, same_places},
+    planning::{ArmPin, Load, PlanningInput, PlanningOutput, Step, Tries, plan, same_places},
     store::Counter,
 };
 
@@ -43,9 +43,8 @@ pub(super) struct Start {
     pub(super) stored: Option<Plan>,
     /// Links as they show themselves, before an operator's assumptions.
     pub(super) known_links: Links,
-    /// Requests a second to plan for, instead of the configured ones: what an operator says, else what is seen, and
-    /// how many times that.
-    pub(super) rates: BTreeMap<ModelName, (f64, f64)>,
+    /// Loads to plan for, instead of the configured ones: what an operator says, else what is seen.
+    pub(super) loads: BTreeMap<ModelName, Load>,
     /// What an operator has laid down of arms.
     pub(super) places: BTreeMap<(ModelName, String), ArmPin>,
     /// Fragments that nodes hold, of which they told what they took when they were loaded.

@@ -628,8 +628,8 @@ impl Watched for Center {
                         .loads
                         .iter()
                         .find(|load| load.model == *wish.loaded.name());
-                    wish.rate_per_second =
-                        load.map_or(wish.rate_per_second, |load| load.rate_per_second);
+                    let rate = &mut wish.load.rate_per_second;
+                    *rate = load.map_or(*rate, |load| load.rate_per_second);
                 }
             }
             let output = plan(&PlanningInput {

@@ -67,7 +67,7 @@ pub(super) fn one(
     let mut variance = 0.0;
     let mut branches = Vec::with_capacity(stages.len());
     let problem = solve::links(input, fleet);
-    let (center, rate) = (problem.center(), candidate.problem.arrival_rate);
+    let (center, asked) = (problem.center(), &candidate.problem);
     for (number, stages) in stages.iter().enumerate() {
         let part = candidate.part(number);
         let chain = &candidate.problem.chains[number];
@@ -94,7 +94,7 @@ pub(super) fn one(
             let service = on.service(segments.clone(), Some(fragment.id));
             source = source.max(service.source);
             variance += service.deviation.as_secs_f64().powi(2);
-            let way = problem.best_way(rate, from, *node, &chain.boundaries[range.start]);
+            let way = problem.best_way(asked, from, *node, &chain.boundaries[range.start]);
             let coding = if from == *node {
                 0.0
             } else {
@@ -103,7 +103,7 @@ pub(super) fn one(
             let next = line.get(place + 1);
             let codec = next.map_or(Codec::RAW, |(next, _)| {
                 problem
-                    .best_way(rate, *node, *next, &chain.boundaries[range.end])
+                    .best_way(asked, *node, *next, &chain.boundaries[range.end])
                     .codec
             });
             let exits = candidate.exits().filter(|exit| exit.behind == range.end);

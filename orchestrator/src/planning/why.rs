@@ -130,7 +130,7 @@ impl Look<'_> {
         let arm = &problem.arms[0];
         let seconds = problem.latency(arm, stages);
         let as_it_is = ArmProblem {
-            arrival_rate: self.candidate.wish.rate_per_second.max(0.0),
+            arrival_rate: self.candidate.wish.load.rate_per_second.max(0.0),
             ..arm.clone()
         };
         let expected = problem.latency(&as_it_is, stages);
@@ -320,7 +320,7 @@ impl Look<'_> {
                 let codec = line.get(place + 1).map_or(Codec::RAW, |next| {
                     let crossing = &chain.boundaries[next.segments.start];
                     let (from, to) = (stage.node, next.node);
-                    problem.best_way(arm.arrival_rate, from, to, crossing).codec
+                    problem.best_way(arm, from, to, crossing).codec
                 });
                 let node = &self.fleet.nodes[stage.node].id;
                 (stage.segments.clone(), node, codec)

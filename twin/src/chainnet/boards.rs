@@ -92,6 +92,7 @@ pub fn case(seed: Seed, number: u64) -> Problem {
                     boundaries: vec![0.into(); fragments + 1],
                 }],
                 arrival_rate: draw(0.5, 2.0),
+                arrival_scv: 1.0,
                 bounds: Bounds::default(),
             }
         })

@@ -132,12 +132,7 @@ fn hops(
     let mut hops = Vec::with_capacity(line.len());
     let mut exits = 0;
     for (place, (node, range)) in line.iter().enumerate() {
-        let way = problem.best_way(
-            offer.problem.arrival_rate,
-            from,
-            *node,
-            &chain.boundaries[range.start],
-        );
+        let way = problem.best_way(&offer.problem, from, *node, &chain.boundaries[range.start]);
         let coding = if from == *node {
             0.0
         } else {
@@ -145,8 +140,9 @@ fn hops(
         };
         let codec = line.get(place + 1).map(|(next, _)| {
             let crossing = &chain.boundaries[range.end];
-            let rate = offer.problem.arrival_rate;
-            problem.best_way(rate, *node, *next, crossing).codec
+            problem
+                .best_way(&offer.problem, *node, *next, crossing)
+                .codec
         });
         // The problem counts a segment as often as it is run; a hop says how long one run takes.
         let share = reach(range.start);

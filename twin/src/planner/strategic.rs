@@ -157,6 +157,7 @@ impl Strategic {
                             parts,
                             chains: variant.parts.iter().map(chain).collect(),
                             arrival_rate: model.rate_per_second,
+                            arrival_scv: 1.0,
                             bounds: Bounds::default(),
                         },
                     });

@@ -123,6 +123,7 @@ fn problem(stream: &mut Stream) -> Problem {
                 parts: (parts, parts),
                 chains: chains.collect(),
                 arrival_rate: draw(0.3, 3.0),
+                arrival_scv: 1.0,
                 bounds: Bounds::default(),
             }
         })

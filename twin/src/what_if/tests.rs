@@ -40,6 +40,7 @@ fn observed() -> Observed {
                 boundaries: vec![0.into(), 0.into()],
             }],
             arrival_rate: 0.0,
+            arrival_scv: 1.0,
             bounds: splitplace_plan::Bounds::default(),
         },
     };

@@ -129,6 +129,7 @@ fn problem(nodes: usize, load: f64, seed: Seed) -> Problem {
             boundaries: bytes.iter().map(|&bytes| bytes.into()).collect(),
         }],
         arrival_rate: rate,
+        arrival_scv: 1.0,
         bounds: Bounds::default(),
     };
     Problem {

@@ -54,8 +54,8 @@ pub(crate) struct Resplit {
     /// Leave out the static plans.
     #[arg(long)]
     no_static: bool,
-    /// Phases that end when the split has followed, however long that takes, instead of after a time; two clients
-    /// ask one after another. Nothing is compared with static plans.
+    /// Phases that end when the split has followed, however long that takes, instead of after a time; one client
+    /// asks again and again. Nothing is compared with static plans.
     #[arg(long)]
     follow: bool,
     /// The whole again, with other arrivals; medians are told.

@@ -245,6 +245,7 @@ fn offers(models: &[SnapshotModel], nodes: usize) -> anyhow::Result<Vec<Offer>> 
                         parts: (one.fewest_parts as usize, one.most_parts as usize),
                         chains: chains.collect::<anyhow::Result<_>>()?,
                         arrival_rate: one.arrival_rate,
+                        arrival_scv: one.arrival_scv.unwrap_or(1.0),
                         bounds: Bounds::default(),
                     },
                 });

@@ -61,6 +61,7 @@ fn problem(nodes: usize) -> impl proptest::strategy::Strategy<Value = Problem> {
                     parts,
                     chains,
                     arrival_rate,
+                    arrival_scv: 1.0,
                     bounds,
                 }],
                 overhead_bytes: 2,
@@ -287,6 +288,7 @@ fn what_does_not_fit_is_explained_with_numbers() {
             boundaries: vec![1.into(), 1.into()],
         }],
         arrival_rate: 0.0,
+        arrival_scv: 1.0,
         bounds: Bounds::default(),
     };
     let problem = Problem {
@@ -331,6 +333,7 @@ fn the_quickest_place_is_left_when_it_loses_too_much_and_taken_when_nothing_keep
             parts: (1, 1),
             chains: vec![chain],
             arrival_rate: 5.0,
+            arrival_scv: 1.0,
             bounds: Bounds::default(),
         }],
         overhead_bytes: 0,
@@ -375,6 +378,7 @@ fn who_has_priority_is_given_memory_first() {
             boundaries: vec![1.into(), 1.into()],
         }],
         arrival_rate: 0.0,
+        arrival_scv: 1.0,
         bounds: Bounds {
             priority,
             ..Bounds::default()

@@ -15,7 +15,7 @@ use splitplace_proto::control::{self, ProbeSeen, center_message};
 use tokio::time::Instant;
 
 use super::{super::demand::Seen, Control};
-use crate::{adoption, measured};
+use crate::{adoption, measured, planning::Load};
 
 /// By how much, as a share of a node's time, what a load means for the busiest node has to change.
 const LOAD_STEP: f64 = 0.15;
@@ -29,6 +29,12 @@ const SERVICE_RUNS: f64 = 40.0;
 const INPUT_STEP: f64 = 0.1;
 /// What is planned for beyond the load that is seen: it is a mean, and the plan has to last.
 const HEADROOM: f64 = 1.2;
+/// Gaps that have to be seen for what they say to count as much as that they are those of Poisson arrivals.
+const POISSON_GAPS: f64 = 10.0;
+/// Squared coefficients of variation between which gaps may be those of Poisson arrivals.
+const CLEARLY: (f64, f64) = (0.5, 2.0);
+/// The most that is planned for of what bursts lengthen waiting by.
+const BURSTS: f64 = 4.0;
 /// The longest pause, as a multiple of the shortest.
 const LONGEST: u32 = 32;
 /// The quantile of frames' times by which plans are made.
@@ -144,7 +150,7 @@ impl Control {
     }
 
     /// Something of what is seen of each model.
-    fn seen(&self, of: impl Fn(&Seen) -> f64) -> BTreeMap<ModelName, f64> {
+    fn seen<T>(&self, of: impl Fn(&Seen) -> T) -> BTreeMap<ModelName, T> {
         let models = self.inner.models.read();
         let now = self.inner.clock.now();
         let seen = models.iter().filter_map(|(name, served)| {
@@ -164,20 +170,19 @@ impl Control {
         self.seen(|seen| seen.bytes)
     }
 
-    /// Requests a second to plan for, and how many times that: an operator's word as it is, else what is seen where it is
-    /// enough to matter.
-    pub(super) fn rates(&self) -> BTreeMap<ModelName, (f64, f64)> {
-        let mut rates = BTreeMap::new();
+    /// Loads to plan for: an operator's word as it is, else what is seen where it is enough to matter.
+    pub(super) fn loads(&self) -> BTreeMap<ModelName, Load> {
+        let mut loads = BTreeMap::new();
         if self.inner.config.planning.follow_load {
-            for (model, rate) in self.seen_rates() {
-                if LOAD_FLOOR < rate * self.busiest(&model) {
-                    rates.insert(model, (rate, HEADROOM));
+            for (model, load) in self.seen(planned_for) {
+                if LOAD_FLOOR < load.rate_per_second * self.busiest(&model) {
+                    loads.insert(model, load);
                 }
             }
         }
         let told = self.orders.rates().into_iter();
-        rates.extend(told.map(|(model, rate)| (model, (rate, 1.0))));
-        rates
+        loads.extend(told.map(|(model, rate)| (model, Load::of(rate))));
+        loads
     }
 
     /// Seconds that the busiest node or link of a model's lightest arm works for one request.
@@ -357,6 +362,29 @@ impl Control {
     }
 }
 
+/// What is planned for by what is seen. Poisson arrivals, unless the gaps between requests clearly vary otherwise: less by
+/// far where a client asks again once it was answered, more where requests come in bursts. What is regular needs less
+/// headroom, for nothing is to be feared from chance. Samples of one request come together, however even requests are.
+fn planned_for(seen: &Seen) -> Load {
+    let weight = seen.gaps + POISSON_GAPS;
+    let scv = (seen.gaps * seen.gaps_scv + POISSON_GAPS) / weight;
+    let clear = if scv < 1.0 {
+        (scv / CLEARLY.0).min(1.0)
+    } else {
+        (scv / CLEARLY.1).clamp(1.0, BURSTS)
+    };
+    let gaps_scv = if seen.samples > 1.5 {
+        clear.max(1.0)
+    } else {
+        clear
+    };
+    Load {
+        rate_per_second: seen.rate * seen.samples.max(1.0),
+        headroom: 1.0 + (HEADROOM - 1.0) * gaps_scv.min(1.0),
+        gaps_scv,
+    }
+}
+
 /// Of fragments' nodes with what these took before and take now: the nodes on which all of them together take another
 /// time by [`SERVICE_STEP`], in words.
 fn slowed<'a>(fragments: impl Iterator<Item = (&'a NodeId, f64, f64)>) -> Vec<String> {
@@ -409,6 +437,34 @@ impl super::super::Center {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gaps_are_taken_for_those_of_poisson_arrivals_unless_they_clearly_are_not() {
+        let of = |gaps: f64, gaps_scv: f64, samples: f64| {
+            planned_for(&Seen {
+                rate: 10.0,
+                samples,
+                gaps,
+                gaps_scv,
+                ..Seen::default()
+            })
+        };
+        for scv in [0.6, 1.0, 1.8] {
+            let load = of(400.0, scv, 1.0);
+            assert_eq!((load.gaps_scv, load.headroom), (1.0, HEADROOM));
+        }
+        // One client after another, with little and with much to go by.
+        assert_eq!(of(4.0, 0.0, 1.0).gaps_scv, 1.0);
+        let steady = of(400.0, 0.0, 1.0);
+        assert!(
+            steady.gaps_scv < 0.06 && steady.headroom < 1.02,
+            "{steady:?}"
+        );
+        assert_eq!(of(400.0, 0.0, 8.0).gaps_scv, 1.0);
+        let (wild, wilder) = (of(400.0, 6.0, 1.0), of(400.0, 60.0, 1.0));
+        assert!(2.5 < wild.gaps_scv && wilder.gaps_scv == BURSTS);
+        assert_eq!(wild.headroom, HEADROOM);
+    }
 
     #[test]
     fn a_node_has_moved_when_all_of_its_fragments_together_have() {

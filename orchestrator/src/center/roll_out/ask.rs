@@ -13,7 +13,7 @@ use super::{
     Start,
 };
 use crate::{
-    planning::{Incoming, PlanningSettings, Wish},
+    planning::{Incoming, Load, PlanningSettings, Wish},
     wishes::THRESHOLDS,
 };
 
@@ -50,12 +50,11 @@ pub(in super::super) fn settings(inner: &Inner) -> PlanningSettings {
 /// What is to be served, and how much of it.
 pub(in super::super) fn wishes(inner: &Inner, start: &Start) -> Vec<Wish> {
     let arms = arms(&inner.config.planning.arms);
-    let configured = (inner.config.planning.rate_per_second, 1.0);
-    let rate = |served: &Served| start.rates.get(&served.name).copied().unwrap_or(configured);
+    let configured = Load::of(inner.config.planning.rate_per_second);
+    let load = |served: &Served| start.loads.get(&served.name).copied().unwrap_or(configured);
     let wish = |served: &Arc<Served>| Wish {
         arms: arms.clone(),
-        rate_per_second: rate(served).0,
-        headroom: rate(served).1,
+        load: load(served),
         controlled: controlled(&inner.config.exits, served),
         asked: served.wishes.clone(),
         pins: start

@@ -292,7 +292,7 @@ fn a_rate_spreads_the_work_over_more_stages() {
         hops.iter().map(|hop| hop.service).max().unwrap()
     };
     let idle = busiest(&world.plan());
-    world.wishes[0].rate_per_second = 0.9 / idle.as_secs_f64();
+    world.wishes[0].load.rate_per_second = 0.9 / idle.as_secs_f64();
     assert!(busiest(&world.plan()) < idle);
 }
 
@@ -495,7 +495,7 @@ fn an_arm_that_no_place_keeps_up_with_has_one_and_says_what_it_loses() {
     let mut world = uplink(50.0);
     world.wishes[0].arms = BTreeSet::from([ArmKind::Whole]);
     let idle = arm(&world.plan(), "base/whole").unwrap().branches[0].hops[0].service;
-    world.wishes[0].rate_per_second = 2.0 / idle.as_secs_f64();
+    world.wishes[0].load.rate_per_second = 2.0 / idle.as_secs_f64();
     let output = world.plan();
     assert_eq!(nodes(arm(&output, "base/whole").unwrap()), ["server"]);
     let told = &output.plan.explanation;

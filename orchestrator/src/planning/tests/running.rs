@@ -89,7 +89,7 @@ fn planned_chains_of_every_test_model_answer_like_the_whole() {
         // A rate that keeps one node busy makes longer chains.
         let idle = world.plan();
         let alone = idle.plan.models[&listing.name].arms[0].branches[0].hops[0].service;
-        world.wishes[0].rate_per_second = 0.9 / alone.as_secs_f64();
+        world.wishes[0].load.rate_per_second = 0.9 / alone.as_secs_f64();
         let output = world.plan();
         let arms = output.plan.models[&listing.name].arms.iter();
         // Others answer otherwise, and every exact variant like itself.

@@ -169,7 +169,7 @@ pub(super) async fn follow(stage: &Stage, args: &Resplit, seed: u64) -> anyhow::
         let mut is_followed = mbit.total_cmp(&last).is_eq();
         let (mut left, mut since) = (AFTER, 0.0);
         let end = loop {
-            let clients = served.trial.closed(2, seed);
+            let clients = served.trial.closed(1, seed);
             let into = began.elapsed().as_secs_f64();
             served
                 .trial
