@@ -8,8 +8,10 @@
 //!
 //! Until a change was found the link is what it is known to be. From then on `D` and `R` are fitted to the
 //! frames since: the slope is the median of the slopes between pairs of frames of different size (Theil–Sen),
-//! which a third of odd frames does not move. Frames of one size cannot tell a delay from a rate: the delay
-//! is taken as it was, and the rate has to account for the rest.
+//! which a third of odd frames does not move. On a machine where threads wake late small frames say nothing of a rate, and
+//! a slope that differs from the one before by less than what the frames lie off the line is noise: the rate stays then,
+//! and the delay accounts for the rest. Frames of one size cannot tell a delay from a rate: the delay is taken as it was
+//! and the rate has to account for the rest, unless they are so small that no rate would be the reason.
 //!
 //! A forecast is asked for by quantile: the link on which that share of frames is expected to be no slower.
 
@@ -43,6 +45,11 @@ impl Default for WatchSettings {
         }
     }
 }
+
+/// Standard errors by which a slope has to differ from the one before.
+const SURE: f64 = 2.0;
+/// Bytes from which on a frame that is late speaks of the rate: the smallest probe for one.
+const TELLING: f64 = 2048.0;
 
 /// One frame's way.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -196,8 +203,9 @@ impl LinkWatch {
         let mut slopes = Vec::new();
         for (number, one) in self.seen.iter().enumerate() {
             for other in self.seen.iter().skip(number + 1) {
-                // Sizes alike tell noise for a rate.
-                if 2.0 * one.bytes.min(other.bytes) <= one.bytes.max(other.bytes) {
+                // Sizes alike tell noise for a rate, and so do small ones.
+                let (less, more) = (one.bytes.min(other.bytes), one.bytes.max(other.bytes));
+                if TELLING <= more && 2.0 * less <= more {
                     slopes.push((one.seconds - other.seconds) / (one.bytes - other.bytes));
                 }
             }
@@ -209,13 +217,15 @@ impl LinkWatch {
                 .iter()
                 .map(|s| s.seconds - s.bytes * slope)
                 .collect();
-            quantile_of(&mut rest, 0.5)
+            let delay = quantile_of(&mut rest, 0.5)?;
+            Some((delay.max(0.0), slope))
         };
         let fit = match quantile_of(&mut slopes, 0.5) {
-            Some(slope) => {
-                let slope = slope.max(0.0);
-                rest(slope).map(|delay| (delay.max(0.0), slope))
-            }
+            Some(slope) => rest(slope.max(0.0)).and_then(|(delay, slope)| {
+                let is_known = (slope - before.1).abs() <= self.blur(delay, slope);
+                rest(if is_known { before.1 } else { slope })
+            }),
+            None if self.seen.iter().all(|one| one.bytes < TELLING) => rest(before.1),
             None => {
                 let mut slopes: Vec<f64> = self
                     .seen
@@ -226,11 +236,24 @@ impl LinkWatch {
                 match quantile_of(&mut slopes, 0.5) {
                     Some(slope) if slope > 0.0 => Some((before.0, slope)),
                     // Faster than the delay alone.
-                    _ => rest(0.0).map(|delay| (delay.max(0.0), 0.0)),
+                    _ => rest(0.0),
                 }
             }
         };
         self.fit = fit.or(self.fit);
+    }
+
+    /// By how much a slope may be off, in seconds a byte: two standard errors by what the frames lie off its line (1.4826
+    /// times the median of that is the standard deviation of a normal law), and more where these are few.
+    fn blur(&self, delay: f64, slope: f64) -> f64 {
+        let off = |one: &Seen| (one.seconds - delay - one.bytes * slope).abs();
+        let mut off: Vec<f64> = self.seen.iter().map(off).collect();
+        let deviation = 1.4826 * quantile_of(&mut off, 0.5).unwrap_or(0.0);
+        #[expect(clippy::cast_precision_loss, reason = "frames of a window")]
+        let count = self.seen.len().max(1) as f64;
+        let mean = self.seen.iter().map(|one| one.bytes).sum::<f64>() / count;
+        let squares = self.seen.iter().map(|one| (one.bytes - mean).powi(2));
+        SURE * (1.0 + SURE / count) * deviation / squares.sum::<f64>().sqrt()
     }
 }
 
@@ -331,6 +354,56 @@ mod tests {
             "{link:?}"
         );
         assert!((link.delay.as_secs_f64() - 0.009).abs() < 2e-4, "{link:?}");
+    }
+
+    /// Threads that wake late, here and there.
+    fn late(number: u32) -> f64 {
+        f64::from(number * 7919 % 23) * 3e-4
+    }
+
+    #[test]
+    fn late_frames_of_some_bytes_speak_of_the_delay() {
+        let mut watch = watch();
+        for n in 0..60 {
+            watch.observe(at(n), 40.0, 0.015 + late(n));
+        }
+        let link = watch.forecast(0.5);
+        assert_eq!(watch.changes(), 1);
+        assert!(
+            (link.rate_bytes_per_second / 12.5e6 - 1.0).abs() < 0.3,
+            "{link:?}"
+        );
+        assert!(
+            (0.015..0.022).contains(&link.delay.as_secs_f64()),
+            "{link:?}"
+        );
+        // A probe tells when it is the rate after all: 0.1 Mbit/s.
+        for n in 60..90 {
+            let bytes = if n % 3 == 0 { 2048.0 } else { 40.0 };
+            watch.observe(at(n), bytes, 0.012 + bytes / 12.5e3 + late(n));
+        }
+        let link = watch.forecast(0.5);
+        assert!(
+            (link.rate_bytes_per_second / 12.5e3 - 1.0).abs() < 0.2,
+            "{link:?}"
+        );
+    }
+
+    #[test]
+    fn a_rate_stays_where_noise_hides_it() {
+        let mut watch = watch();
+        // First what shows a change: the delay.
+        for n in 0..400 {
+            let bytes = [400.0, 3_000.0, 12_000.0][n as usize % 3];
+            watch.observe(
+                at(n),
+                bytes,
+                0.013 + bytes / 12.5e6 + late(n / 3 + n % 3 * 5),
+            );
+            let rate = watch.forecast(0.5).rate_bytes_per_second;
+            assert!((0.5..2.0).contains(&(rate / 12.5e6)), "{n}: {rate}");
+        }
+        assert!(watch.changes() > 0);
     }
 
     #[test]

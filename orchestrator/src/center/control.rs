@@ -8,6 +8,7 @@ mod in_force;
 mod nodes;
 mod open;
 mod operate;
+mod pauses;
 mod show;
 
 use std::{
@@ -171,7 +172,10 @@ pub(super) fn start(
         orders: Orders::restore(&inner.store.orders()?.unwrap_or_else(|| "{}".into())),
         causes: BTreeSet::new(),
         under_way: String::new(),
-        drift: Drift::new(inner.links.clone().unwrap_or_default()),
+        drift: Drift::new(
+            inner.links.clone().unwrap_or_default(),
+            Duration::from_millis(inner.config.planning.drift_ms),
+        ),
         saved_policy: inner.flow.lock().brain.policy().state(),
         inner: Arc::clone(&inner),
     };

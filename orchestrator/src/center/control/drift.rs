@@ -2,8 +2,7 @@
 //! is made anew.
 //!
 //! Links are compared with what the last plan was made from, so what a plan has taken in moves nothing any more. Between
-//! two plans for drift alone there is a pause, longer each time that nothing came of one; a link that is found to have
-//! changed ends a long pause at once. Whether arms move then is the planner's decision, which asks for more than a
+//! two plans for drift alone there is a pause ([`Pauses`]). Whether arms move then is the planner's decision, which asks for more than a
 //! little gain: both together keep a fleet from moving to and fro.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -14,7 +13,7 @@ use splitplace_plan::{ArmPlan, FragmentId, ModelName, Route};
 use splitplace_proto::control::{self, ProbeSeen, center_message};
 use tokio::time::Instant;
 
-use super::{super::demand::Seen, Control};
+use super::{super::demand::Seen, Control, pauses::Pauses};
 use crate::{adoption, measured, planning::Load};
 
 /// By how much, as a share of a node's time, what a load means for the busiest node has to change.
@@ -35,8 +34,6 @@ const POISSON_GAPS: f64 = 10.0;
 const CLEARLY: (f64, f64) = (0.5, 2.0);
 /// The most that is planned for of what bursts lengthen waiting by.
 const BURSTS: f64 = 4.0;
-/// The longest pause, as a multiple of the shortest.
-const LONGEST: u32 = 32;
 /// The quantile of frames' times by which plans are made.
 pub(super) const QUANTILE: f64 = 0.5;
 
@@ -51,24 +48,21 @@ pub(super) struct Drift {
     services: BTreeMap<(NodeId, FragmentId), f64>,
     /// Links as requests are routed by them.
     observed: Links,
-    pause: Duration,
-    /// When the last plan was done.
-    ended: Instant,
+    pauses: Pauses,
     /// Whether the plan under way is made for drift alone.
     is_alone: bool,
 }
 
 impl Drift {
     /// Nothing planned yet.
-    pub(super) fn new(links: Links) -> Self {
+    pub(super) fn new(links: Links, shortest: Duration) -> Self {
         Self {
             observed: links.clone(),
             links,
             rates: BTreeMap::new(),
             inputs: BTreeMap::new(),
             services: BTreeMap::new(),
-            pause: Duration::ZERO,
-            ended: Instant::now(),
+            pauses: Pauses::new(shortest, Instant::now()),
             is_alone: false,
         }
     }
@@ -84,9 +78,8 @@ impl Control {
             self.inner.observe(self.snapshot(true));
             self.show();
         }
-        let shortest = Duration::from_millis(self.inner.config.planning.drift_ms);
         let is_idle = !self.is_rolling && self.due.is_none() && !self.plan.models.is_empty();
-        if shortest.is_zero() || !is_idle {
+        if self.drift.pauses.shortest().is_zero() || !is_idle {
             return;
         }
         let mut moved = self.inner.roads.lock().moved(&self.drift.links);
@@ -100,10 +93,7 @@ impl Control {
         causes.extend(self.services_moved());
         causes.extend(self.loads_moved());
         causes.extend(self.inputs_moved());
-        let now = Instant::now();
-        // A long pause is for what does not help; a link that has changed since may.
-        let pause = if is_link { shortest } else { self.drift.pause };
-        if causes.is_empty() || now < self.drift.ended + pause {
+        if causes.is_empty() || !self.drift.pauses.is_over(Instant::now(), is_link) {
             return;
         }
         for cause in causes {
@@ -138,15 +128,9 @@ impl Control {
 
     /// Notes what came of a plan.
     pub(super) fn drift_ended(&mut self, has_moved: bool) {
-        let shortest = Duration::from_millis(self.inner.config.planning.drift_ms);
         let drift = &mut self.drift;
-        drift.pause = if has_moved || !drift.is_alone {
-            shortest
-        } else {
-            (drift.pause * 2).clamp(shortest, shortest * LONGEST)
-        };
-        drift.is_alone = false;
-        drift.ended = Instant::now();
+        let is_alone = std::mem::take(&mut drift.is_alone);
+        drift.pauses.ended(Instant::now(), has_moved, is_alone);
     }
 
     /// Something of what is seen of each model.
