@@ -5,7 +5,7 @@ use proptest::prelude::{ProptestConfig, Strategy as _, prop_assert, prop_assert_
 use super::{Strategy as _, *};
 use crate::{
     Bounds,
-    problem::{NodeSpec, SegmentSpec},
+    problem::{ChainProblem, NodeSpec, SegmentSpec},
 };
 
 fn problem(nodes: usize) -> impl proptest::strategy::Strategy<Value = Problem> {
@@ -182,6 +182,23 @@ fn brute_force(problem: &Problem) -> f64 {
     latencies.fold(f64::INFINITY, f64::min)
 }
 
+/// Whether a point is worth less than all others, by a good deal, at some price of its second number.
+fn is_corner(at: (f64, f64), points: &[(f64, f64)]) -> bool {
+    // Prices at which it is better than each of the others: an interval.
+    let (mut low, mut high) = (0.0f64, 1e6f64);
+    for other in points.iter().filter(|other| **other != at) {
+        let (later, more) = (other.0 - at.0, other.1 - at.1);
+        if more > 1e-9 {
+            low = low.max(-later / more);
+        } else if more < -1e-9 {
+            high = high.min(-later / more);
+        } else if later <= 0.0 {
+            return false;
+        }
+    }
+    low * (1.0 + 1e-3) + 1e-6 < high
+}
+
 fn latency(problem: &Problem) -> f64 {
     match &Exact.solve(problem, 0).arms[0] {
         Outcome::Placed(placed) => placed.latency,
@@ -221,6 +238,14 @@ proptest! {
             if quickest <= free * (1.0 + 1e-9) {
                 prop_assert!(placed.latency <= free * (1.0 + 1e-9), "{} {}", placed.latency, free);
             }
+            // No corner of the hull of (seconds, losses) that keeps the bound is quicker: seen from the quickest of all and
+            // from the one that loses least, one that is has a placement, or two, that are worth less at every price.
+            let point = |one: &Vec<Vec<Stage>>| (problem.latency(arm, one), lossiness(&problem, arm, one));
+            let points: Vec<(f64, f64)> = all.iter().map(point).collect();
+            for (one, at) in all.iter().zip(&points) {
+                let is_quicker = at.0 < placed.latency * (1.0 - 1e-6) && problem.loss(arm, one) <= problem.loss_target;
+                prop_assert!(!is_quicker || !is_corner(*at, &points), "{:?} {}", at, placed.latency);
+            }
         } else {
             prop_assert!(loss <= least + 1e-5, "{} {}", loss, least);
         }
@@ -243,6 +268,27 @@ proptest! {
             link.0 *= 2.0;
         }
         prop_assert!(latency(&wider) <= before * (1.0 + 1e-9));
+    }
+
+    /// What is remembered from order to order changes nothing: each order anew finds the same, and none beats the solution.
+    #[test]
+    fn orders_tried_together_are_those_tried_alone(a in problem(4), b in problem(4), c in problem(4), spread in 0.0f64..0.2, rate in 0.0f64..0.6) {
+        let mut all = Problem { spread, ..a };
+        all.arms.extend(b.arms);
+        all.arms.extend(c.arms);
+        all.arms.iter_mut().for_each(|arm| arm.arrival_rate = rate);
+        let mut together = Planner::new(&all);
+        for order in orders(&all) {
+            let known = together.in_order(&order);
+            let anew = Planner::new(&all).in_order(&order);
+            let places = |found: &[Option<Rc<Found>>]| -> Vec<_> {
+                found.iter().map(|one| one.as_ref().map(|one| one.placed.clone())).collect()
+            };
+            prop_assert_eq!(places(&known), places(&anew));
+            let solved = Exact.solve(&all, 0).arms;
+            let placed = solved.iter().filter(|one| matches!(one, Outcome::Placed(_))).count();
+            prop_assert!(known.iter().flatten().count() <= placed);
+        }
     }
 
     #[test]
