@@ -192,7 +192,6 @@ async fn tell(
         early: Vec::new(),
     }));
     let begin = Instant::now();
-    let watching = tokio::spawn(replanned(client.clone(), before.generation, begin));
     let bar = bar("load", args.duration);
     let told = Arc::new(Semaphore::new(FEEDBACK));
     let sending = engine::run(run, |outcome| {
@@ -219,6 +218,13 @@ async fn tell(
     });
     let killing = async {
         tokio::time::sleep_until(begin + args.duration / 2).await;
+        let running = client.center().status(StatusRequest {}).await?.into_inner();
+        let watching = tokio::spawn(replanned(
+            client.clone(),
+            running.generation,
+            victim.clone(),
+            begin,
+        ));
         let at = begin.elapsed();
         fleet.kill(&victim).await?;
         bar.println(format!(
@@ -230,10 +236,10 @@ async fn tell(
         for outcome in std::mem::take(&mut story.early) {
             story.recovery.add(&outcome);
         }
-        anyhow::Ok(at)
+        anyhow::Ok((at, watching))
     };
     let ((), killed) = tokio::join!(sending, killing);
-    let killed = killed?;
+    let (killed, watching) = killed?;
     bar.finish_and_clear();
     if let Ok(Ok(Ok(Some((at, generation))))) =
         tokio::time::timeout(Duration::from_secs(5), watching).await
@@ -340,16 +346,25 @@ fn victim(status: &StatusResponse, fleet: &Fleet) -> Option<String> {
         .filter(|node| count(node) > 0)
 }
 
-/// When the next plan was in force, and its generation.
+/// When the next plan was in force that has nothing on the lost node, and its generation.
 async fn replanned(
     client: Client,
     above_generation: u64,
+    lost: String,
     begin: Instant,
 ) -> Result<Option<(Duration, u64)>> {
     let request = WatchPlanRequest { above_generation };
     let mut changes = client.center().watch_plan(request).await?.into_inner();
-    let next = changes.message().await?;
-    Ok(next.map(|status| (begin.elapsed(), status.generation)))
+    while let Some(status) = changes.message().await? {
+        let arms = status.models.iter().flat_map(|model| &model.arms);
+        let mut hops = arms
+            .flat_map(|arm| &arm.branches)
+            .flat_map(|branch| &branch.hops);
+        if hops.all(|hop| hop.node != lost) {
+            return Ok(Some((begin.elapsed(), status.generation)));
+        }
+    }
+    Ok(None)
 }
 
 /// Tells the truth about an answer, unless much of it is on its way already.

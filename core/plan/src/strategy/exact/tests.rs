@@ -447,6 +447,7 @@ fn between_the_quickest_and_the_one_that_loses_least_the_quickest_that_keeps_the
             parts: (1, 1),
             chains: vec![chain],
             arrival_rate: 11.0,
+            arrival_scv: 1.0,
             bounds: Bounds::default(),
         }],
         overhead_bytes: 0,
