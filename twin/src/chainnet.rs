@@ -9,10 +9,12 @@
 //! Beside the simulation stand two faster judges of such systems: formulas ([`Thinned`]) and the graph network
 //! ([`ChainNet`]), trained here on systems drawn by the same law and labelled by the simulation.
 
+mod batch;
 mod boards;
 mod draw;
 mod graph;
 mod read;
+mod read_out;
 mod score;
 mod search;
 mod shipped;

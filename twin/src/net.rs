@@ -1,16 +1,17 @@
-//! Small networks trained by reverse-mode differentiation, on one thread.
+//! Small networks trained by reverse-mode differentiation.
 //!
-//! The surrogates are graph networks of some ten thousand weights over graphs of a few dozen rows, a new
-//! graph for each example. What a general framework offers (devices, kernels, fusion) does not pay at that
-//! size, and the two that are written in Rust bring some two hundred crates; the matrix products are
-//! `ndarray`'s, which the inference engine uses anyway, and the rest is here: a [`Tape`] of matrix
-//! operations, each with its derivative beside it, [`Weights`] by name, [`Adam`], and a [`Trainer`].
+//! The surrogates are graph networks of some ten thousand weights over graphs of a few hundred rows, a new graph for
+//! each step. What a general framework offers (devices, kernels, fusion) does not pay at that size, and the two that
+//! are written in Rust bring a hundred crates (`twin/benches/frameworks`); the matrix products are `ndarray`'s, which
+//! the inference engine uses anyway, and the rest is here: a [`Tape`] of matrix operations, each with its derivative
+//! beside it, [`Weights`] by name, [`Adam`], and a [`Trainer`].
 //!
 //! Rows are things (steps, devices, examples), columns are features. Everything is `f32`, in a fixed order:
 //! the same seed gives the same weights on the same machine.
 
 mod adam;
 mod attend;
+mod bend;
 mod gru;
 mod tape;
 mod train;

@@ -111,6 +111,42 @@ mod tests {
         assert!(wrong.is_err());
     }
 
+    /// The whole way: features, rounds, how chains are composed, the loss.
+    #[test]
+    fn derivatives_of_the_loss_agree_with_differences() {
+        let systems = systems();
+        let chosen: Vec<&System> = systems.iter().take(6).collect();
+        for kind in Kind::ALL {
+            let mut trainer = trainer(kind, 2);
+            trainer.epoch_over(&systems, |_| {});
+            let (_, gradients) = trainer.net.learn(&chosen);
+            let step = 4e-3;
+            let (mut compared, mut wrong) = (0, Vec::new());
+            for number in 0..gradients.weights.len() {
+                let columns = gradients.weights[number].ncols();
+                for at in (0..gradients.weights[number].len()).step_by(5) {
+                    let place = (at / columns, at % columns);
+                    let mut moved = |by: f32| {
+                        trainer.net.weights_mut().all_mut()[number][place] += by;
+                        let loss = trainer.net.learn(&chosen).0;
+                        trainer.net.weights_mut().all_mut()[number][place] -= by;
+                        loss
+                    };
+                    let difference = (moved(step) - moved(-step)) / (2.0 * f64::from(step));
+                    let found = f64::from(gradients.weights[number][place]);
+                    compared += 1;
+                    if (found - difference).abs() > 2e-4 + 0.05 * difference.abs() {
+                        wrong.push((number, place, found, difference));
+                    }
+                }
+            }
+            assert!(
+                wrong.len() * 50 <= compared,
+                "{kind:?} {compared}: {wrong:?}"
+            );
+        }
+    }
+
     #[test]
     fn systems_are_drawn_by_the_law() {
         for number in 0..200 {

@@ -13,7 +13,8 @@ use ndarray::Array2;
 
 use super::{
     Matrix,
-    tape::{Gradients, Tape, Var},
+    bend::exp,
+    tape::{Gradients, Tape, Var, flat, flat_mut},
 };
 
 /// Heads, as in ChainNet.
@@ -45,15 +46,16 @@ impl Attention {
         let att = tape.weights().number(&format!("{name}.att"));
         let weights = &tape.weights().all()[att];
         let (rows, groups) = (tape.value(a), tape.value(b));
-        let size = rows.ncols() / HEADS;
-        let mut alpha = Array2::zeros((rows.nrows(), HEADS));
+        let wide = rows.ncols();
+        let size = wide / HEADS;
+        let mut alpha: Matrix = Array2::zeros((rows.nrows(), HEADS));
         let mut most = vec![[f32::NEG_INFINITY; HEADS]; groups.nrows()];
         for (row, &at) in group.iter().enumerate() {
+            let (own, other) = (line(rows, row), line(groups, at));
             for head in 0..HEADS {
                 let columns = head * size..(head + 1) * size;
-                let score: f32 = columns
-                    .map(|k| weights[(0, k)] * leaky(rows[(row, k)] + groups[(at, k)]))
-                    .sum();
+                let weights = &flat(weights)[columns.clone()];
+                let score = score(&own[columns.clone()], &other[columns], weights);
                 alpha[(row, head)] = score;
                 most[at][head] = most[at][head].max(score);
             }
@@ -61,18 +63,20 @@ impl Attention {
         let mut totals = vec![[0f32; HEADS]; groups.nrows()];
         for (row, &at) in group.iter().enumerate() {
             for head in 0..HEADS {
-                let e = (alpha[(row, head)] - most[at][head]).exp();
+                let e = exp(alpha[(row, head)] - most[at][head]);
                 alpha[(row, head)] = e;
                 totals[at][head] += e;
             }
         }
-        let mut message = Array2::zeros((groups.nrows(), size));
+        let mut message: Matrix = Array2::zeros((groups.nrows(), size));
         for (row, &at) in group.iter().enumerate() {
-            for head in 0..HEADS {
+            let message = &mut flat_mut(&mut message)[at * size..(at + 1) * size];
+            for (head, own) in line(rows, row).chunks_exact(size).enumerate() {
                 let share = alpha[(row, head)] / totals[at][head];
                 alpha[(row, head)] = share;
-                for k in 0..size {
-                    message[(at, k)] += share * rows[(row, head * size + k)] / HEADS as f32;
+                let weight = share / HEADS as f32;
+                for (sum, own) in message.iter_mut().zip(own) {
+                    *sum += weight * own;
                 }
             }
         }
@@ -88,36 +92,49 @@ impl Attention {
 
     pub(super) fn backward(&self, tape: &Tape<'_>, g: &Matrix, to: &mut Gradients) {
         let (rows, groups) = (tape.value(self.a), tape.value(self.b));
-        let size = rows.ncols() / HEADS;
-        let weights = &tape.weights().all()[self.att];
-        let mut da = Array2::zeros(rows.dim());
-        let mut db = Array2::zeros(groups.dim());
+        let wide = rows.ncols();
+        let size = wide / HEADS;
+        let weights = flat(&tape.weights().all()[self.att]);
+        let mut da: Matrix = Array2::zeros(rows.dim());
+        let mut db: Matrix = Array2::zeros(groups.dim());
         // Of α, and its mean over the group, which the softmax takes off.
         let mut dalpha: Matrix = Array2::zeros(self.alpha.dim());
         let mut mean = vec![[0f32; HEADS]; groups.nrows()];
         for (row, &at) in self.group.iter().enumerate() {
-            for head in 0..HEADS {
-                let share = self.alpha[(row, head)];
-                let mut d = 0.0;
-                for k in 0..size {
-                    let g = g[(at, k)] / HEADS as f32;
-                    d += g * rows[(row, head * size + k)];
-                    da[(row, head * size + k)] += g * share;
+            let heads = flat_mut(&mut da)[row * wide..].chunks_exact_mut(size);
+            let heads = heads.zip(line(rows, row).chunks_exact(size));
+            for (head, (da, own)) in heads.take(HEADS).enumerate() {
+                let weight = self.alpha[(row, head)] / HEADS as f32;
+                let g = line(g, at);
+                for (da, g) in da.iter_mut().zip(g) {
+                    *da = weight * g;
                 }
+                let d = dot(g, own) / HEADS as f32;
                 dalpha[(row, head)] = d;
-                mean[at][head] += share * d;
+                mean[at][head] += self.alpha[(row, head)] * d;
             }
         }
-        let datt = &mut to.weights[self.att];
+        let datt = flat_mut(&mut to.weights[self.att]);
         for (row, &at) in self.group.iter().enumerate() {
+            let (own, other) = (line(rows, row), line(groups, at));
+            let da = &mut flat_mut(&mut da)[row * wide..(row + 1) * wide];
+            let db = &mut flat_mut(&mut db)[at * wide..(at + 1) * wide];
             for head in 0..HEADS {
-                let dscore = self.alpha[(row, head)] * (dalpha[(row, head)] - mean[at][head]);
-                for k in head * size..(head + 1) * size {
-                    let sum = rows[(row, k)] + groups[(at, k)];
-                    datt[(0, k)] += dscore * leaky(sum);
-                    let d = dscore * weights[(0, k)] * if sum > 0.0 { 1.0 } else { LEAK };
-                    da[(row, k)] += d;
-                    db[(at, k)] += d;
+                let d = self.alpha[(row, head)] * (dalpha[(row, head)] - mean[at][head]);
+                let columns = head * size..(head + 1) * size;
+                let numbers = da[columns.clone()]
+                    .iter_mut()
+                    .zip(&mut db[columns.clone()])
+                    .zip(&mut datt[columns.clone()])
+                    .zip(&weights[columns.clone()])
+                    .zip(&own[columns.clone()])
+                    .zip(&other[columns]);
+                for (((((da, db), datt), weight), own), other) in numbers {
+                    let sum = own + other;
+                    *datt += d * leaky(sum);
+                    let d = d * weight * if sum > 0.0 { 1.0 } else { LEAK };
+                    *da += d;
+                    *db += d;
                 }
             }
         }
@@ -126,6 +143,39 @@ impl Attention {
     }
 }
 
+/// A row's numbers.
+fn line(matrix: &Matrix, row: usize) -> &[f32] {
+    let columns = matrix.ncols();
+    &flat(matrix)[row * columns..(row + 1) * columns]
+}
+
+/// Sums side by side, so that additions need not wait for each other; their order is fixed.
+const LANES: usize = 16;
+
+/// `Σ w LeakyReLU(a + b)`.
+fn score(a: &[f32], b: &[f32], w: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let parts = a.chunks(LANES).zip(b.chunks(LANES)).zip(w.chunks(LANES));
+    for ((a, b), w) in parts {
+        for (((sum, a), b), w) in sums.iter_mut().zip(a).zip(b).zip(w) {
+            *sum += w * leaky(a + b);
+        }
+    }
+    sums.iter().sum()
+}
+
+/// `Σ a b`.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().sum()
+}
+
+#[inline]
 const fn leaky(x: f32) -> f32 {
     if x > 0.0 { x } else { LEAK * x }
 }

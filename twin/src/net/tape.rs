@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, Axis, Zip, concatenate, s};
+use ndarray::{Array2, Axis, Zip, concatenate, linalg::general_mat_mul, s};
 
 use super::{Matrix, Weights, attend::Attention, gru::Gru};
 
@@ -59,12 +59,6 @@ enum Op {
         x: Var,
         rows: Arc<[usize]>,
     },
-    /// `x` with some rows replaced.
-    Put {
-        x: Var,
-        y: Var,
-        rows: Arc<[usize]>,
-    },
     /// Mean of the rows of each group.
     MeanBy {
         x: Var,
@@ -100,6 +94,7 @@ impl<'w> Tape<'w> {
     }
 
     fn push(&mut self, value: Matrix, op: Op) -> Var {
+        debug_assert!(value.is_standard_layout(), "values lie in rows");
         self.values.push(value);
         self.ops.push(op);
         Var(self.values.len() - 1)
@@ -107,6 +102,11 @@ impl<'w> Tape<'w> {
 
     /// Something given.
     pub fn input(&mut self, value: Matrix) -> Var {
+        let value = if value.is_standard_layout() {
+            value
+        } else {
+            value.as_standard_layout().into_owned()
+        };
         self.push(value, Op::Input)
     }
 
@@ -115,7 +115,7 @@ impl<'w> Tape<'w> {
         let w = self.weights.number(&format!("{name}.w"));
         let b = self.weights.number(&format!("{name}.b"));
         let all = self.weights.all();
-        let value = self.values[x.0].dot(&all[w]) + &all[b];
+        let value = affine(&self.values[x.0], &all[w], &all[b]);
         self.push(value, Op::Affine { x, w, b })
     }
 
@@ -174,8 +174,13 @@ impl<'w> Tape<'w> {
     /// # Panics
     /// When they have not as many rows.
     pub fn beside(&mut self, a: Var, b: Var) -> Var {
-        let both = [self.values[a.0].view(), self.values[b.0].view()];
-        let value = concatenate(Axis(1), &both).expect("as many rows");
+        let (left, right) = (&self.values[a.0], &self.values[b.0]);
+        assert_eq!(left.nrows(), right.nrows(), "as many rows");
+        let columns = (left.ncols(), left.ncols() + right.ncols());
+        // Not `concatenate`: along columns it lays the result in columns.
+        let mut value = Array2::zeros((left.nrows(), columns.1));
+        value.slice_mut(s![.., ..columns.0]).assign(left);
+        value.slice_mut(s![.., columns.0..]).assign(right);
         self.push(value, Op::Beside { a, b })
     }
 
@@ -198,15 +203,6 @@ impl<'w> Tape<'w> {
         self.push(value, Op::Gather { x, rows })
     }
 
-    /// `x`, with the rows of `y` at these places, no place twice.
-    pub fn put(&mut self, x: Var, y: Var, rows: Arc<[usize]>) -> Var {
-        let mut value = self.values[x.0].clone();
-        for (row, &at) in self.values[y.0].rows().into_iter().zip(rows.iter()) {
-            value.row_mut(at).assign(&row);
-        }
-        self.push(value, Op::Put { x, y, rows })
-    }
-
     /// The mean of the rows of each of `count` groups, none of them empty.
     pub fn mean_by(&mut self, x: Var, group: Arc<[usize]>, count: usize) -> Var {
         let value = mean_by(&self.values[x.0], &group, count);
@@ -215,7 +211,15 @@ impl<'w> Tape<'w> {
 
     /// One step of a gated recurrent unit: inputs and states by row. See `Gru`.
     pub fn gru(&mut self, name: &str, x: Var, h: Var) -> Var {
-        let (gru, value) = Gru::forward(self, name, x, h);
+        let rows = Arc::from([self.values[x.0].nrows()]);
+        self.gru_along(name, x, h, rows)
+    }
+
+    /// A gated recurrent unit along sequences: the state after each row of inputs, those of each step beginning
+    /// where the same sequence's row of the step before ended, those of the first in `h`. Rows lie step by step;
+    /// `counts` says how many sequences there are at each, never more than before. See `Gru`.
+    pub fn gru_along(&mut self, name: &str, x: Var, h: Var, counts: Arc<[usize]>) -> Var {
+        let (gru, value) = Gru::forward(self, name, x, h, counts);
         self.push(value, Op::Gru(Box::new(gru)))
     }
 
@@ -256,9 +260,9 @@ impl<'w> Tape<'w> {
         match &self.ops[at] {
             Op::Input => {}
             Op::Affine { x, w, b } => {
-                to.weights[*w] += &self.values[x.0].t().dot(&g);
-                to.weights[*b] += &g.sum_axis(Axis(0)).insert_axis(Axis(0));
-                to.add(*x, g.dot(&self.weights.all()[*w].t()));
+                add_turned_product(&self.values[x.0], &g, &mut to.weights[*w]);
+                add_column_sums(&g, &mut to.weights[*b]);
+                to.add(*x, product_turned(&g, &self.weights.all()[*w]));
             }
             Op::Relu { x } => {
                 let mut g = g;
@@ -270,10 +274,10 @@ impl<'w> Tape<'w> {
             Op::Product { a, b, is_turned } => {
                 let (left, right) = (&self.values[a.0], &self.values[b.0]);
                 if *is_turned {
-                    to.add(*a, right.dot(&g.t()));
+                    to.add(*a, product_turned(right, &g));
                     to.add(*b, left.dot(&g));
                 } else {
-                    to.add(*a, g.dot(&right.t()));
+                    to.add(*a, product_turned(&g, right));
                     to.add(*b, left.t().dot(&g));
                 }
             }
@@ -305,12 +309,6 @@ impl<'w> Tape<'w> {
                 }
                 to.add(*x, back);
             }
-            Op::Put { x, y, rows } => {
-                to.add(*y, g.select(Axis(0), rows));
-                let mut g = g;
-                rows.iter().for_each(|&at| g.row_mut(at).fill(0.0));
-                to.add(*x, g);
-            }
             Op::MeanBy { x, group } => {
                 let mut counts = vec![0f32; g.nrows()];
                 group.iter().for_each(|&at| counts[at] += 1.0);
@@ -320,7 +318,7 @@ impl<'w> Tape<'w> {
                 }
                 to.add(*x, back);
             }
-            Op::Gru(gru) => gru.backward(self, &g, to),
+            Op::Gru(gru) => gru.backward(self, g, to),
             Op::Attend(attention) => attention.backward(self, &g, to),
         }
     }
@@ -376,6 +374,46 @@ impl Gradients {
     #[must_use]
     pub fn input(&self, var: Var) -> Option<&Matrix> {
         self.values[var.0].as_ref()
+    }
+}
+
+/// The numbers of a matrix that lies in rows, as all do on a tape.
+pub(super) fn flat(matrix: &Matrix) -> &[f32] {
+    matrix.as_slice().unwrap_or_default()
+}
+
+/// The same, to be written.
+pub(super) fn flat_mut(matrix: &mut Matrix) -> &mut [f32] {
+    matrix.as_slice_mut().unwrap_or_default()
+}
+
+/// `x W + b`.
+pub(super) fn affine(x: &Matrix, w: &Matrix, b: &Matrix) -> Matrix {
+    let mut value = Array2::zeros((x.nrows(), w.ncols()));
+    value.assign(b);
+    general_mat_mul(1.0, x, w, 1.0, &mut value);
+    value
+}
+
+/// `sum += xᵀ g`.
+pub(super) fn add_turned_product(x: &Matrix, g: &Matrix, sum: &mut Matrix) {
+    general_mat_mul(1.0, &x.t(), g, 1.0, sum);
+}
+
+/// `a bᵀ`. Not `dot`, which lays in columns what comes of a single column and a turned matrix.
+pub(super) fn product_turned(a: &Matrix, b: &Matrix) -> Matrix {
+    let mut value = Array2::zeros((a.nrows(), b.nrows()));
+    general_mat_mul(1.0, a, &b.t(), 0.0, &mut value);
+    value
+}
+
+/// Adds every row of `g` to the one row of `sum`.
+pub(super) fn add_column_sums(g: &Matrix, sum: &mut Matrix) {
+    let columns = sum.ncols();
+    for row in flat(g).chunks_exact(columns.max(1)) {
+        for (sum, g) in flat_mut(sum).iter_mut().zip(row) {
+            *sum += g;
+        }
     }
 }
 

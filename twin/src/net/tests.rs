@@ -43,8 +43,10 @@ fn run<'w>(weights: &'w Weights, x: &Matrix) -> (Tape<'w>, Var, Var) {
     let both = tape.beside(some, some);
     let state = tape.gather(all, Arc::from([1, 2, 4]));
     let new = tape.gru("cell", both, state);
-    let put = tape.put(all, new, Arc::from([4, 0, 2]));
-    let stack = tape.stack(vec![put, new]);
+    // Two sequences: one of three rows, one of two.
+    let inputs = tape.beside(all, all);
+    let along = tape.gru_along("cell", inputs, new, Arc::from([2, 2, 1]));
+    let stack = tape.stack(vec![along, new]);
     let groups = tape.mean_by(stack, Arc::from([0, 1, 0, 1, 2, 2, 0, 1]), 3);
     let heard = tape.attend("ear", stack, groups, Arc::from([0, 1, 0, 1, 2, 0, 0, 1]));
     let heard = tape.relu(heard);

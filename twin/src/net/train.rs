@@ -1,12 +1,17 @@
 //! Training: epochs over labelled examples in a drawn order, resumable after each.
+//!
+//! A step's examples are parted in the same halves whatever the machine, each learnt from on a thread of its own, and
+//! their gradients added in order: as many cores as there are help, and change no bit.
 
-use super::{Adam, AdamSettings, Gradients, Weights, WeightsError};
+use std::{panic::resume_unwind, thread};
+
+use super::{Adam, AdamSettings, Gradients, Matrix, Weights, WeightsError};
 use crate::Seed;
 
 /// A network that can be trained.
-pub trait Learner {
+pub trait Learner: Sync {
     /// What it learns from.
-    type Example;
+    type Example: Sync;
 
     /// Its weights.
     fn weights(&self) -> &Weights;
@@ -98,11 +103,10 @@ impl<L: Learner> Trainer<L> {
         let (mut loss, mut seen) = (0.0, 0usize);
         for (number, chosen) in order.chunks(batch).enumerate() {
             let chosen: Vec<&L::Example> = chosen.iter().map(|&at| &examples[at]).collect();
-            let (mean, gradients) = self.net.learn(&chosen);
+            let (mean, gradients) = in_halves(&self.net, &chosen);
             let at = f64::from(self.epoch) * steps as f64 + number as f64;
             let rate = self.rate(at, all, steps as f64 / 10.0);
-            self.adam
-                .step(self.net.weights_mut(), &gradients.weights, rate);
+            self.adam.step(self.net.weights_mut(), &gradients, rate);
             loss += mean * chosen.len() as f64;
             seen += chosen.len();
             step(seen as u64);
@@ -175,4 +179,27 @@ impl<L: Learner> Trainer<L> {
         self.epoch = epoch;
         Ok(self)
     }
+}
+
+/// The mean loss over some examples and the weights' gradients.
+fn in_halves<L: Learner>(net: &L, examples: &[&L::Example]) -> (f64, Vec<Matrix>) {
+    let (first, second) = examples.split_at(examples.len().div_ceil(2));
+    if second.is_empty() {
+        let (mean, gradients) = net.learn(first);
+        return (mean, gradients.weights);
+    }
+    let ((one, gradients), (other, more)) = thread::scope(|scope| {
+        let second = scope.spawn(|| net.learn(second));
+        let first = net.learn(first);
+        let second = second.join();
+        (first, second.unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    let share = second.len() as f64 / examples.len() as f64;
+    let mut sum = gradients.weights;
+    for (sum, more) in sum.iter_mut().zip(&more.weights) {
+        sum.zip_mut_with(more, |sum, more| {
+            *sum = *sum * (1.0 - share) as f32 + more * share as f32;
+        });
+    }
+    (one * (1.0 - share) + other * share, sum)
 }

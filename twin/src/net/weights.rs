@@ -73,7 +73,7 @@ impl Weights {
         &self.all
     }
 
-    pub(super) fn all_mut(&mut self) -> &mut [Matrix] {
+    pub(crate) fn all_mut(&mut self) -> &mut [Matrix] {
         &mut self.all
     }
 

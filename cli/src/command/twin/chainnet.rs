@@ -24,7 +24,7 @@ pub(crate) enum Judge {
     Simulation,
     /// M/G/1/K stations, thinned.
     Formulas,
-    /// The graph network as published, trained here.
+    /// The graph network that knows no formulas.
     Plain,
     /// The graph network on top of the formulas.
     Residual,

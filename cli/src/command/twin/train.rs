@@ -20,7 +20,7 @@ use crate::output;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum KindArg {
-    /// Fed and read as published.
+    /// Judges systems, knowing nothing of formulas.
     Plain,
     /// Predicts by how much the formulas are wrong.
     Residual,
