@@ -45,6 +45,9 @@ pub(crate) struct Chainnet {
     /// Systems that lose less than this to begin with are left out: nothing can be gained on them.
     #[arg(long, default_value_t = 0.01)]
     least: f64,
+    /// Weights of the plain network, as `twin train` wrote them; the shipped ones without it.
+    #[arg(long, value_name = "FILE")]
+    plain: Option<PathBuf>,
     /// Of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -65,6 +68,10 @@ const JUDGES: [(Judge, &str); 4] = [
     (Judge::Residual, "graph network, residual"),
     (Judge::Simulation, "simulation"),
 ];
+
+/// The fleets' names.
+const PUBLISHED: &str = "chainnet-val";
+const FIVE_BOARDS: &str = "five boards";
 
 /// What came of one judge.
 #[derive(Clone, Debug, Default)]
@@ -89,20 +96,22 @@ pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
         let system = |number: u64| systems.get(usize::try_from(number).ok()?);
         let rows = judged(
             args,
+            PUBLISHED,
             systems.len() as u64,
             |number| Some(measure(args, system(number)?, number)),
             |judge, net, number| Some(published(args, judge, net, system(number)?, number)),
         )?;
-        groups.push(("chainnet-val", rows));
+        groups.push((PUBLISHED, rows));
     }
     if 0 < args.boards {
         let rows = judged(
             args,
+            FIVE_BOARDS,
             args.boards,
             |number| Some(measure(args, &Boards::drawn(args, number).begin()?, number)),
             |judge, net, number| on_boards(args, judge, net, number),
         )?;
-        groups.push(("five boards", rows));
+        groups.push((FIVE_BOARDS, rows));
     }
     let told = report(args, &groups);
     if let Some(path) = &args.report {
@@ -118,15 +127,18 @@ pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every judge on every case that loses something to begin with.
+/// Every judge on every case that loses something to begin with. Each says on standard error when it is done: thousands
+/// of cases take minutes, and where nobody watches there is no bar.
 fn judged(
     args: &Chainnet,
+    fleet: &str,
     cases: u64,
     begin: impl Fn(u64) -> Option<f64> + Sync,
     one: impl Fn(Judge, Option<&ChainNet>, u64) -> Found + Sync,
 ) -> anyhow::Result<Vec<(&'static str, Row)>> {
     let mut rows = Vec::new();
     let threads = twin::threads(args.threads);
+    let start = Instant::now();
     let bar = twin::bar("before", cases);
     let before = twin::in_parallel(0..cases, threads, &bar, |number| {
         Some((number, begin(number)?))
@@ -134,8 +146,15 @@ fn judged(
     bar.finish_and_clear();
     let lossy = |(_, before): &(u64, f64)| args.least <= *before;
     let before: BTreeMap<u64, f64> = before.into_iter().flatten().filter(lossy).collect();
+    eprintln!(
+        "{fleet}: {} of {cases} lose {} or more · {:.0} s",
+        before.len(),
+        args.least,
+        start.elapsed().as_secs_f64()
+    );
     for (judge, name) in JUDGES {
-        let net = judge.net(None)?;
+        let own = args.plain.as_deref().filter(|_| judge == Judge::Plain);
+        let net = judge.net(own)?;
         let bar = twin::bar(name, cases);
         let found = twin::in_parallel(0..cases, threads, &bar, |number| {
             let before = before.get(&number)?;
@@ -150,6 +169,12 @@ fn judged(
             row.reduction.add((before - after) / before);
             row.seconds.add(seconds);
         }
+        eprintln!(
+            "{fleet}, {name}: {} of the loss saved, {} a search · {:.0} s",
+            twin::share(&row.reduction),
+            twin::time(&row.seconds),
+            start.elapsed().as_secs_f64()
+        );
         rows.push((name, row));
     }
     Ok(rows)
