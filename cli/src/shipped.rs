@@ -6,47 +6,39 @@ use std::{io::Read as _, path::Path};
 
 use anyhow::{Context as _, ensure};
 use flate2::read::GzDecoder;
+use lzma_rust2::XzReader;
 
 /// Description of the demo's fleet.
 pub(crate) const DEMO_FLEET: &str = include_str!("../../orchestrator/fleets/demo.toml");
 
-macro_rules! package {
-    ($name:literal: $($file:literal),+) => {
-        ($name, &[$(($file, include_bytes!(concat!("../../models/packages/", $name, "/", $file)) as &[u8])),+] as &[_])
+macro_rules! packed {
+    ($name:literal) => {
+        (
+            $name,
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".tar.xz")) as &[u8],
+        )
     };
 }
 
-type Package = (&'static str, &'static [(&'static str, &'static [u8])]);
-
-const PACKAGES: [Package; 2] = [
-    package!(
-        "fashion-mnist": "package.toml", "measured.toml", "exits-base.bin", "exits-int8.bin",
-        "exits-bottleneck.bin", "base.onnx", "student.onnx", "pruned.onnx", "int8.onnx", "bottleneck.onnx",
-        "semantic-learned-2-0.onnx", "semantic-learned-2-1.onnx", "semantic-learned-4-0.onnx",
-        "semantic-learned-4-1.onnx", "semantic-learned-4-2.onnx", "semantic-learned-4-3.onnx",
-        "semantic-plain-2-0.onnx", "semantic-plain-2-1.onnx", "semantic-plain-4-0.onnx",
-        "semantic-plain-4-1.onnx", "semantic-plain-4-2.onnx", "semantic-plain-4-3.onnx"
-    ),
-    package!("simple": "package.toml", "model.onnx"),
-];
+/// Packages by name, each a tar compressed with xz, as `build.rs` makes them.
+const PACKAGES: [(&str, &[u8]); 2] = [packed!("fashion-mnist"), packed!("simple")];
 
 const IMAGES: &[u8] = include_bytes!("../../models/data/fashion-mnist/t10k-images-idx3-ubyte.gz");
 const LABELS: &[u8] = include_bytes!("../../models/data/fashion-mnist/t10k-labels-idx1-ubyte.gz");
 
 /// Writes the packages into `folder`, each into a folder of its own; only one when it is named.
 pub(crate) fn write_packages(folder: &Path, only: Option<&str>) -> anyhow::Result<()> {
-    for (name, files) in PACKAGES {
+    for (name, packed) in PACKAGES {
         if only.is_some_and(|only| only != name) {
             continue;
         }
         let folder = folder.join(name);
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
-        for (file, bytes) in files {
-            let path = folder.join(file);
-            std::fs::write(&path, bytes)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
+        let mut archive = tar::Archive::new(XzReader::new(packed, false));
+        // Files that were made now: whoever clears old ones looks at that.
+        archive.set_preserve_mtime(false);
+        archive
+            .unpack(&folder)
+            .with_context(|| format!("cannot write the package into {}", folder.display()))?;
     }
     Ok(())
 }
@@ -187,12 +179,13 @@ mod tests {
     fn packages_are_whole_and_measured() {
         let folder = tempfile::tempdir().expect("a folder");
         write_packages(folder.path(), None).expect("shipped");
-        for (name, files) in PACKAGES {
-            let package = Package::open(&folder.path().join(name), &Limits::default());
-            let package = package.expect(name);
+        for (name, _) in PACKAGES {
+            let folder = folder.path().join(name);
+            let files = std::fs::read_dir(&folder).expect("a folder").count();
+            let package = Package::open(&folder, &Limits::default()).expect(name);
             // The two texts come on top.
             let texts = 1 + usize::from(package.tables.is_some());
-            assert_eq!(package.files().count() + texts, files.len(), "{name}");
+            assert_eq!(package.files().count() + texts, files, "{name}");
             for variant in &package.variants {
                 assert_eq!(variant.accuracy.is_some(), name != "simple", "{name}");
             }
