@@ -38,7 +38,8 @@ impl Thinned {
         let mut waits = vec![0.0; devices];
         let mut loads = vec![0.0; devices];
         // A device to which the same comes as the time before is not solved again: most of them, for most lose nothing.
-        let mut solved: Vec<(Vec<(f64, f64)>, (f64, f64, f64))> = vec![Default::default(); devices];
+        let mut known: Vec<Vec<(f64, f64)>> = vec![Vec::new(); devices];
+        let mut solved = vec![(0.0, 0.0, 0.0); devices];
         for _ in 0..ITERATIONS {
             let mut parts: Vec<Vec<(f64, f64)>> = vec![Vec::new(); devices];
             for chain in &system.chains {
@@ -50,11 +51,11 @@ impl Thinned {
             }
             let mut moved = 0.0f64;
             for (device, parts) in parts.into_iter().enumerate() {
-                if solved[device].0 != parts {
-                    let said = station(&parts, system.capacities[device]);
-                    solved[device] = (parts, said);
+                if known[device] != parts {
+                    solved[device] = station(&parts, system.capacities[device]);
+                    known[device] = parts;
                 }
-                let (loss, wait, load) = solved[device].1;
+                let (loss, wait, load) = solved[device];
                 // Half way only: losses upstream and downstream of each other would swing.
                 let next = f64::midpoint(losses[device], loss);
                 moved = moved.max((loss - losses[device]).abs());
