@@ -6,11 +6,9 @@
 
 mod commands;
 mod doctor;
-mod load;
 mod operator;
 mod serving;
 mod standby;
-mod traefik;
 mod upgrade;
 
 use commands::good;
