@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use parking_lot::Mutex;
 use splitplace_orchestrator::{config::Config, fleet_file::FleetFile};
-use splitplace_proto::center::{FeedbackRequest, StatusRequest, StatusResponse, WatchPlanRequest};
+use splitplace_proto::center::{
+    FeedbackRequest, HopStatus, StatusRequest, StatusResponse, WatchPlanRequest,
+};
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::load::{bar, groups, percent};
@@ -331,15 +333,17 @@ fn promises(status: &StatusResponse) -> Result<(Duration, Duration)> {
     ))
 }
 
+/// Every hop of the plan.
+fn hops(status: &StatusResponse) -> impl Iterator<Item = &HopStatus> {
+    let arms = status.models.iter().flat_map(|model| &model.arms);
+    arms.flat_map(|arm| &arm.branches)
+        .flat_map(|branch| &branch.hops)
+}
+
 /// The node that most hops of the plan are on.
 fn victim(status: &StatusResponse, fleet: &Fleet) -> Option<String> {
     let processes = fleet.processes();
-    let hops = || {
-        let arms = status.models.iter().flat_map(|model| &model.arms);
-        arms.flat_map(|arm| &arm.branches)
-            .flat_map(|branch| &branch.hops)
-    };
-    let count = |node: &str| hops().filter(|hop| hop.node == node).count();
+    let count = |node: &str| hops(status).filter(|hop| hop.node == node).count();
     processes
         .into_keys()
         .max_by_key(|node| count(node))
@@ -356,11 +360,7 @@ async fn replanned(
     let request = WatchPlanRequest { above_generation };
     let mut changes = client.center().watch_plan(request).await?.into_inner();
     while let Some(status) = changes.message().await? {
-        let arms = status.models.iter().flat_map(|model| &model.arms);
-        let mut hops = arms
-            .flat_map(|arm| &arm.branches)
-            .flat_map(|branch| &branch.hops);
-        if hops.all(|hop| hop.node != lost) {
+        if hops(&status).all(|hop| hop.node != lost) {
             return Ok(Some((begin.elapsed(), status.generation)));
         }
     }

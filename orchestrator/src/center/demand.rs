@@ -72,6 +72,13 @@ pub(super) struct Seen {
     pub(super) response: f64,
 }
 
+impl Seen {
+    /// Samples a second; what brings none counts as one.
+    pub(super) const fn sample_rate(&self) -> f64 {
+        self.rate * self.samples.max(1.0)
+    }
+}
+
 impl Demand {
     /// A request came, whether or not it was let in.
     pub(super) fn arrived(

@@ -237,11 +237,11 @@ async fn attempt(
                 (hoped, true)
             }
         };
-        if !output.crowded.is_empty() {
+        let is_forced = !output.crowded.is_empty();
+        if is_forced {
             emptied.extend(output.crowded.keys().cloned());
             make_room(inner, start, emptied);
         }
-        let is_forced = !output.crowded.is_empty();
         let held = output.fragments.clone();
         let has_news = load(inner, start, &output.plan, held, observations).await?;
         if tries.loaded(&output.plan, has_news && !is_forced) && !is_hoped {

@@ -146,7 +146,7 @@ impl Control {
 
     /// Requests a second that are seen of each model.
     fn seen_rates(&self) -> BTreeMap<ModelName, f64> {
-        self.seen(|seen| seen.rate * seen.samples.max(1.0))
+        self.seen(Seen::sample_rate)
     }
 
     /// Bytes of a sample of each model, as clients send it.
@@ -363,7 +363,7 @@ fn planned_for(seen: &Seen) -> Load {
         clear
     };
     Load {
-        rate_per_second: seen.rate * seen.samples.max(1.0),
+        rate_per_second: seen.sample_rate(),
         headroom: 1.0 + (HEADROOM - 1.0) * gaps_scv.min(1.0),
         gaps_scv,
     }
