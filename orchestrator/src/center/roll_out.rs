@@ -211,30 +211,28 @@ async fn attempt(
     }
     let mut tries = Tries::new(start.is_calm());
     loop {
-        let (output, took) = planned(inner, start, Outlook::Expected).await?;
+        let (expected, took) = planned(inner, start, Outlook::Expected).await?;
         *planned_in += took;
-        let (output, is_hoped) = match tries.next(&output.plan, stays(inner, start, &output.plan)) {
-            Step::Stay => {
-                return Ok(End::Same {
-                    unplaced: output.unplaced,
-                });
-            }
-            Step::Adopt(generation) => return ready(inner, start, output, generation).await,
-            Step::Load => (output, false),
+        let PlanningOutput { unplaced, .. } = &expected;
+        let same = End::Same {
+            unplaced: unplaced.clone(),
+        };
+        let output = match tries.next(&expected.plan, stays(inner, start, &expected.plan)) {
+            Step::Stay => return Ok(same),
+            Step::Adopt(generation) => return ready(inner, start, expected, generation).await,
+            Step::Load => expected,
             Step::Hope => {
                 let (hoped, took) = planned(inner, start, Outlook::Hoped).await?;
                 *planned_in += took;
                 // Nobody is asked to make room for what is only tried.
                 if stays(inner, start, &hoped.plan) || !hoped.crowded.is_empty() {
-                    return Ok(End::Same {
-                        unplaced: output.unplaced,
-                    });
+                    return Ok(same);
                 }
                 tracing::info!(
                     why = hoped.plan.explanation,
                     "little is known of another plan; it is tried"
                 );
-                (hoped, true)
+                hoped
             }
         };
         let is_forced = !output.crowded.is_empty();
@@ -243,10 +241,18 @@ async fn attempt(
             make_room(inner, start, emptied);
         }
         let held = output.fragments.clone();
-        let has_news = load(inner, start, &output.plan, held, observations).await?;
-        if tries.loaded(&output.plan, has_news && !is_forced) && !is_hoped {
-            let generation = output.plan.generation;
-            return ready(inner, start, output, generation).await;
+        match load(inner, start, &output.plan, held, observations).await {
+            Ok(has_news) => {
+                if tries.loaded(&output.plan, has_news && !is_forced) {
+                    let generation = output.plan.generation;
+                    return ready(inner, start, output, generation).await;
+                }
+            }
+            Err(Failure { reason, .. }) if tries.is_well_without() => {
+                tracing::info!(reason, "what was tried cannot be had; everything stays");
+                return Ok(same);
+            }
+            Err(failure) => return Err(failure),
         }
     }
 }
@@ -268,39 +274,45 @@ enum Outlook {
     Hoped,
 }
 
-/// The next plan, and how long it took.
+/// The next plan, and how long it took. What was measured is learnt from on the way.
 async fn planned(
     inner: &Arc<Inner>,
-    start: &Start,
+    start: &mut Start,
     outlook: Outlook,
 ) -> Result<(PlanningOutput, Duration), String> {
     let began = Instant::now();
     let store = Arc::clone(&inner.store);
     let (settings, wishes) = (settings(inner), wishes(inner, start));
-    let (mut start, inner) = (start.clone(), Arc::clone(inner));
-    let work = move || -> Result<PlanningOutput, String> {
-        start.learn();
-        if matches!(outlook, Outlook::Hoped) {
-            start.measured = start.measured.hopeful();
-        }
+    let (mut start_now, inner) = (start.clone(), Arc::clone(inner));
+    let work = move || -> Result<(PlanningOutput, Measured), String> {
+        let hopeful = match outlook {
+            Outlook::Expected => {
+                start_now.learn();
+                None
+            }
+            // Nothing was measured since what is expected was planned.
+            Outlook::Hoped => Some(start_now.measured.clone().hopeful()),
+        };
         let numbers = store
             .reserve(Counter::Generation, 1)
             .map_err(|e| e.to_string())?;
         let input = PlanningInput {
-            parent: &start.parent,
-            generation: Generation(numbers.start.max(start.parent.generation.0 + 1)),
-            snapshot: &start.snapshot,
+            parent: &start_now.parent,
+            generation: Generation(numbers.start.max(start_now.parent.generation.0 + 1)),
+            snapshot: &start_now.snapshot,
             wishes: &wishes,
-            measured: &start.measured,
+            measured: hopeful.as_ref().unwrap_or(&start_now.measured),
             strategy: inner.strategy.as_ref(),
             settings,
             seed: inner.seed,
         };
-        plan(&input).map_err(|error| error.to_string())
+        let output = plan(&input).map_err(|error| error.to_string())?;
+        Ok((output, start_now.measured))
     };
-    let output = tokio::task::spawn_blocking(work)
+    let (output, learnt) = tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| error.to_string())??;
+    start.measured = learnt;
     Ok((output, began.elapsed()))
 }
 

@@ -27,6 +27,8 @@ pub enum Step {
 pub struct Tries {
     is_calm: bool,
     has_hoped: bool,
+    /// Whether what is loaded now is only tried.
+    is_hoping: bool,
     loaded: Option<Plan>,
     loads: u32,
 }
@@ -39,6 +41,7 @@ impl Tries {
         Self {
             is_calm,
             has_hoped: false,
+            is_hoping: false,
             loaded: None,
             loads: 0,
         }
@@ -47,21 +50,33 @@ impl Tries {
     /// With a plan from what is known now; `stays` says whether it is the plan in force.
     pub fn next(&mut self, plan: &Plan, stays: bool) -> Step {
         if stays {
-            let may_hope = self.is_calm && !self.has_hoped && self.loads < MOST;
+            self.is_hoping = self.is_calm && !self.has_hoped && self.loads < MOST;
             self.has_hoped = true;
-            return if may_hope { Step::Hope } else { Step::Stay };
+            return if self.is_hoping {
+                Step::Hope
+            } else {
+                Step::Stay
+            };
         }
+        self.is_hoping = false;
         match &self.loaded {
             Some(loaded) if same_places(loaded, plan) => Step::Adopt(loaded.generation),
             Some(_) | None => Step::Load,
         }
     }
 
-    /// A plan was loaded, and something was measured that was not known before. Says whether it comes into force at once.
+    /// A plan was loaded, and something was measured that was not known before. Says whether it comes into force at once:
+    /// one that is only tried does not.
     pub fn loaded(&mut self, plan: &Plan, has_news: bool) -> bool {
         self.loads += 1;
         self.loaded = Some(plan.clone());
-        !self.is_calm || !has_news || self.loads >= MOST
+        !self.is_hoping && (!self.is_calm || !has_news || self.loads >= MOST)
+    }
+
+    /// A plan could not be loaded. Says whether everything stays as it is, and well: nobody needs what was only tried.
+    #[must_use]
+    pub const fn is_well_without(&self) -> bool {
+        self.is_hoping
     }
 }
 
@@ -146,6 +161,18 @@ mod tests {
         let mut in_vain = tries.clone();
         assert_eq!(in_vain.next(&cut_at(7, 3), true), Step::Stay);
         assert_eq!(tries.next(&cut_at(7, 4), false), Step::Adopt(Generation(6)));
+    }
+
+    #[test]
+    fn what_was_only_tried_may_be_refused() {
+        let mut tries = Tries::new(true);
+        assert_eq!(tries.next(&cut_at(5, 3), true), Step::Hope);
+        assert!(tries.is_well_without());
+        // Nothing new was measured, and it still does not come into force.
+        assert!(!tries.loaded(&cut_at(6, 4), false));
+        // What is needed may not.
+        assert_eq!(tries.next(&cut_at(7, 5), false), Step::Load);
+        assert!(!tries.is_well_without());
     }
 
     #[test]
