@@ -48,9 +48,8 @@ use splitplace_fleet::{Links, NodeId, Place, Snapshot, WatchSettings};
 use splitplace_lifecycle::{Event, Fault, Limits, RequestId};
 use splitplace_link::{Frame, Reason, Security, SendError, Sender, Sink, Tensor, probe};
 use splitplace_onnx::{Costs, Fragment};
-use splitplace_plan::{
-    ArmKind, Exact, FragmentId, Generation, ModelName, Plan, RouteId, Strategy, strategy,
-};
+use splitplace_plan::{ArmKind, Exact, FragmentId, Generation, ModelName, Plan, RouteId, Strategy};
+use splitplace_twin::strategies;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -267,7 +266,7 @@ impl Center {
             links,
             seed,
             // A name that is none is refused when the settings are read.
-            strategy: strategy::by_name(&config.planning.strategy)
+            strategy: strategies::by_name(&config.planning.strategy)
                 .unwrap_or_else(|| Box::new(Exact)),
             models: RwLock::default(),
             problems: RwLock::default(),

@@ -6,8 +6,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use splitplace_plan::{ArmKind, STRATEGIES};
+use splitplace_plan::ArmKind;
 use splitplace_policy::exit::{MAX_PLACES, task::SERVED};
+use splitplace_twin::strategies::STRATEGIES;
 
 /// Everything that may be chosen about an orchestrator.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]

@@ -13,6 +13,7 @@ fn problem(arms: usize, nodes: usize) -> Problem {
     let speed = |node: usize| 1.0 + 0.37 * (node % 7) as f64;
     let arm = |number: usize| ArmProblem {
         name: format!("model {number}"),
+        model: number,
         kind: ArmKind::Chain,
         parts: (5, 5),
         chains: vec![ChainProblem {
@@ -42,6 +43,7 @@ fn problem(arms: usize, nodes: usize) -> Problem {
         spread: 0.0,
         places: Problem::PLACES,
         loss_target: Problem::LOSS,
+        beside: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@
 //! Reading order: [`seed`] (streams of randomness), [`agenda`] (what will happen next), [`law`] and
 //! [`arrivals`] (lengths and instants), [`station`] and [`wire`] (where work waits), [`network`] (queues
 //! without a brain), [`net`] (small networks that are trained), [`chainnet`] (held against a published truth), [`world`] (the production brain over
-//! simulated workers), [`planner`] (plans for it, by the production strategies), [`placement`] (places that simulation decides), [`evaluate`]
+//! simulated workers), [`planner`] (plans for it, by the production strategies), [`placement`] (places that simulation decides), [`strategies`] (all of them by name), [`evaluate`]
 //! (what a plan is worth), [`scenario`] (worlds as files), [`what_if`] (a live
 //! system, changed), [`stats`] (what may be claimed).
 
@@ -23,6 +23,7 @@ pub mod scenario;
 pub mod seed;
 pub mod station;
 pub mod stats;
+pub mod strategies;
 pub mod surrogate;
 pub mod trace;
 pub mod what_if;

@@ -4,7 +4,7 @@
 //! simulation on common random numbers, which costs milliseconds and knows what formulas do not: how bursts
 //! travel along chains, what full queues turn away. It stops as soon as the comparison is decided.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use splitplace_fleet::{Link, Timestamp};
 use splitplace_plan::{
@@ -83,11 +83,12 @@ impl Observer for Watch {
 }
 
 impl Trial {
-    /// One run. The same seed gives every placement the same arrivals. Arms without a place lose all of
-    /// their requests.
+    /// One run. The same seed gives every placement the same arrivals. Of each model's arms one takes all of its
+    /// requests, drawn by the seed. Arms without a place lose all of their requests.
     #[must_use]
     pub fn run(&self, problem: &Problem, places: &Places, seed: Seed) -> Shown {
-        let network = self.network(problem, places);
+        let taken = taken(problem, seed);
+        let network = self.network(problem, places, &taken);
         let mut watch = Watch {
             promise: self.promise,
             ..Watch::default()
@@ -106,10 +107,10 @@ impl Trial {
         }
         let came = (watch.response.count() + watch.lost).max(1) as f64;
         let rates = |all: bool| -> f64 {
-            let arms = problem.arms.iter().zip(places);
-            let counted = arms.filter(|(_, place)| all || place.is_some());
+            let arms = problem.arms.iter().zip(places).zip(&taken);
+            let counted = arms.filter(|((_, place), taken)| **taken && (all || place.is_some()));
             counted
-                .map(|(arm, _)| arm.arrival_rate * arm.chains.len() as f64)
+                .map(|((arm, _), _)| arm.arrival_rate * arm.chains.len() as f64)
                 .sum()
         };
         let there = if rates(true) > 0.0 {
@@ -126,13 +127,14 @@ impl Trial {
     }
 
     /// The problem as queues: a station for each node, a wire for each pair that is used.
-    fn network(&self, problem: &Problem, places: &Places) -> Network {
+    fn network(&self, problem: &Problem, places: &Places, taken: &[bool]) -> Network {
         let mut network = Network {
             stations: vec![StationSpec::in_order(self.capacity.max(1)); problem.nodes.len()],
             ..Network::default()
         };
-        let mut wires = std::collections::BTreeMap::new();
-        for (arm, place) in problem.arms.iter().zip(places) {
+        let mut wires = BTreeMap::new();
+        let arms = problem.arms.iter().zip(places).zip(taken);
+        for ((arm, place), _) in arms.filter(|(_, taken)| **taken) {
             let Some(branches) = place else { continue };
             for (chain, stages) in arm.chains.iter().zip(branches) {
                 let mut from = problem.center();
@@ -180,6 +182,29 @@ impl Trial {
         }
         network
     }
+}
+
+/// By arm: whether it is the one of its model that takes the requests. Nothing is drawn of models with one arm.
+fn taken(problem: &Problem, seed: Seed) -> Vec<bool> {
+    let mut of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (number, arm) in problem.arms.iter().enumerate() {
+        of.entry(arm.model).or_default().push(number);
+    }
+    let mut taken = vec![false; problem.arms.len()];
+    for (model, arms) in of {
+        let unit = match arms.len() {
+            1 => 0.0,
+            _ => seed.stream("taken", model as u64).unit(),
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "below the number of arms"
+        )]
+        let at = (unit * arms.len() as f64) as usize;
+        taken[arms[at.min(arms.len() - 1)]] = true;
+    }
+    taken
 }
 
 fn duration(seconds: f64) -> Duration {
@@ -284,8 +309,9 @@ impl Strategy for Proven {
         };
         // What the best has cost in each run: whoever comes is held against the same.
         let mut shown: Vec<f64> = Vec::new();
-        // Where nothing queues the formulas are right.
-        for (_, other) in finalists.filter(|_| !is_idle) {
+        // Where nothing queues the formulas are right, and what runs besides is not simulated.
+        let is_simulated = !is_idle && problem.beside.is_empty();
+        for (_, other) in finalists.filter(|_| is_simulated) {
             let settings = RaceSettings {
                 error: 0.05,
                 indifference: 1e-3 * cost.min(1.0),
@@ -324,6 +350,7 @@ mod tests {
     fn problem(rate: f64) -> Problem {
         let arm = |name: &str| ArmProblem {
             name: name.into(),
+            model: usize::from(name == "b"),
             kind: ArmKind::Whole,
             parts: (1, 1),
             chains: vec![ChainProblem {
@@ -347,6 +374,7 @@ mod tests {
             spread: 0.0,
             places: Problem::PLACES,
             loss_target: Problem::LOSS,
+            beside: Vec::new(),
         }
     }
 

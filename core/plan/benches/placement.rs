@@ -26,6 +26,7 @@ fn problem(nodes: usize, segments: usize) -> Problem {
     };
     let arm = |name: &str, kind, parts, chains| ArmProblem {
         name: name.into(),
+        model: 0,
         kind,
         parts,
         chains,
@@ -51,6 +52,7 @@ fn problem(nodes: usize, segments: usize) -> Problem {
         spread: 0.05,
         places: Problem::PLACES,
         loss_target: Problem::LOSS,
+        beside: Vec::new(),
     }
 }
 
@@ -66,6 +68,7 @@ fn fleet(nodes: usize, load: f64) -> Problem {
     let arm = |(number, work): (usize, &f64)| {
         let mut arm = ArmProblem {
             name: format!("model {number}"),
+            model: number,
             kind: ArmKind::Chain,
             parts: (2, 4),
             arrival_rate: rate,

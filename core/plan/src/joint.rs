@@ -1,14 +1,16 @@
 //! What a whole solution is worth, all arms together on the nodes that they share, and how it can be
 //! changed a little.
 //!
-//! [`Exact`](crate::Exact) judges an arm by its own rate. Here every node is one queue of all that runs on it before its
-//! cores ([`station`](crate::station)), so that two busy arms on one node cost what they cost each other. Still formulas:
-//! screening, not proof.
+//! Every node is one queue of all that runs on it before its cores ([`station`](crate::station)), so that two busy arms
+//! on one node cost what they cost each other; arms of one model do not, for a request takes one of them. Links are
+//! judged arm by arm. Still formulas: screening, not proof.
+
+use std::collections::BTreeMap;
 
 use rand::Rng;
 
 use crate::{
-    ArmKind, ChainProblem, Problem, Stage,
+    ArmKind, Beside, ChainProblem, Problem, Stage,
     problem::{ArmProblem, Outcome, Placed, Solution},
     station::{Busy, Offered},
     strategy::cost,
@@ -37,43 +39,60 @@ impl Worth {
     }
 }
 
-/// Weight of an arm: its rate, or 1 where nothing comes for anybody.
-pub(crate) fn weight(problem: &Problem, arm: &ArmProblem) -> f64 {
+/// By arm: its weight, which is its share of its model's rate, or of 1 where nothing comes for anybody.
+pub(crate) fn weights(problem: &Problem) -> Vec<f64> {
     let is_idle = problem.arms.iter().all(|arm| arm.arrival_rate <= 0.0);
-    if is_idle { 1.0 } else { arm.arrival_rate }
+    let arms = problem.arms.iter().zip(problem.shares());
+    arms.map(|(arm, share)| share * if is_idle { 1.0 } else { arm.arrival_rate })
+        .collect()
 }
 
-/// Judges places. O(stages + nodes).
+/// Judges places. O(stages on a node²) for each node.
 #[must_use]
 pub fn worth(problem: &Problem, places: &Places) -> Worth {
-    let mut loads = vec![Offered::default(); problem.nodes.len()];
-    for (arm, branches) in placed(problem, places) {
+    let mut works: Vec<BTreeMap<usize, Offered>> = vec![BTreeMap::new(); problem.nodes.len()];
+    for (number, arm, branches) in placed(problem, places) {
         for (chain, stages) in arm.chains.iter().zip(branches) {
             for stage in stages {
-                let seconds = service(chain, stage);
-                loads[stage.node] += Offered::by(arm, seconds);
+                let offered = Offered::by(arm, service(chain, stage));
+                *works[stage.node].entry(number).or_default() += offered;
             }
         }
     }
+    // What an arm meets on a node: itself, a share of each arm of another model, and what is there besides.
+    let shares = problem.shares();
+    let busy = |number: usize, node: usize| -> Busy {
+        let model = problem.arms[number].model;
+        let mut all = problem.on_node_beside(model, node);
+        for (other, offered) in &works[node] {
+            if *other == number {
+                all += *offered;
+            } else if problem.arms[*other].model != model {
+                all += offered.times(shares[*other]);
+            }
+        }
+        problem.nodes[node].busy(all)
+    };
     // A node that cannot keep up is judged by how far it is from it; its wait is that at 99.9 %.
-    let nodes = problem.nodes.iter().zip(&loads);
-    let busy: Vec<Busy> = nodes.map(|(node, offered)| node.busy(*offered)).collect();
-    let overload = busy.iter().map(|busy| busy.overload).sum();
-    let waits: Vec<f64> = busy.iter().map(|busy| busy.wait).collect();
+    let overload = works.iter().enumerate().map(|(node, works)| {
+        let each = works.keys().map(|number| busy(*number, node).overload);
+        each.fold(0.0, f64::max)
+    });
+    let overload = overload.sum();
+    let all_weights = weights(problem);
     let (mut total, mut weights) = (0.0, 0.0);
-    for (arm, branches) in placed(problem, places) {
+    for (number, arm, branches) in placed(problem, places) {
         let slowest = arm
             .chains
             .iter()
             .zip(branches)
             .map(|(chain, stages)| {
-                let waits: f64 = stages.iter().map(|stage| waits[stage.node]).sum();
-                without_waits(problem, arm, chain, stages) + waits
+                let waits = stages.iter().map(|stage| busy(number, stage.node).wait);
+                without_waits(problem, arm, chain, stages) + waits.sum::<f64>()
             })
             .fold(0.0, f64::max);
-        let weight = weight(problem, arm);
-        total += weight * slowest;
-        weights += weight;
+        total += all_weights[number] * slowest;
+        weights += all_weights[number];
     }
     Worth {
         unplaced: places.iter().filter(|one| one.is_none()).count(),
@@ -85,9 +104,9 @@ pub fn worth(problem: &Problem, places: &Places) -> Worth {
 fn placed<'p>(
     problem: &'p Problem,
     places: &'p Places,
-) -> impl Iterator<Item = (&'p ArmProblem, &'p Vec<Vec<Stage>>)> {
-    let pairs = problem.arms.iter().zip(places);
-    pairs.filter_map(|(arm, place)| Some((arm, place.as_ref()?)))
+) -> impl Iterator<Item = (usize, &'p ArmProblem, &'p Vec<Vec<Stage>>)> {
+    let pairs = problem.arms.iter().zip(places).enumerate();
+    pairs.filter_map(|(number, (arm, place))| Some((number, arm, place.as_ref()?)))
 }
 
 pub(crate) fn service(chain: &ChainProblem, stage: &Stage) -> f64 {
@@ -114,9 +133,8 @@ pub(crate) fn without_waits(
 #[must_use]
 pub fn lower_bound(problem: &Problem) -> f64 {
     let (mut total, mut weights) = (0.0, 0.0);
-    for arm in &problem.arms {
+    for (arm, weight) in problem.arms.iter().zip(self::weights(problem)) {
         let chains = arm.chains.iter().map(|chain| shortest(problem, chain));
-        let weight = weight(problem, arm);
         total += weight * chains.fold(0.0, f64::max);
         weights += weight;
     }
@@ -150,7 +168,7 @@ fn shortest(problem: &Problem, chain: &ChainProblem) -> f64 {
 #[must_use]
 pub fn room(problem: &Problem, places: &Places) -> Option<Vec<u64>> {
     let mut free: Vec<u64> = problem.nodes.iter().map(|node| node.memory_bytes).collect();
-    for (arm, branches) in placed(problem, places) {
+    for (_, arm, branches) in placed(problem, places) {
         take(problem, arm, branches, &mut free)?;
     }
     Some(free)
@@ -172,6 +190,19 @@ pub(crate) fn take(
     Some(())
 }
 
+/// The problem with what each model's arms meet of the others' in these places.
+pub(crate) fn met(problem: &Problem, places: &Places) -> Problem {
+    let arms = placed(problem, places);
+    let arms: Vec<_> = arms
+        .map(|(_, arm, branches)| (arm, &branches[..]))
+        .collect();
+    let models = problem.arms.iter().map(|arm| arm.model + 1).max();
+    let others = Beside::all(problem, models.unwrap_or(0), &arms);
+    let mut met = problem.clone();
+    met.meet(&others);
+    met
+}
+
 /// Places as a solution; `why` is told of arms without one.
 #[must_use]
 pub fn solution(
@@ -179,10 +210,11 @@ pub fn solution(
     places: Places,
     why: &dyn Fn(&ArmProblem) -> String,
 ) -> Solution {
+    let met = met(problem, &places);
     let pairs = problem.arms.iter().zip(places);
     let arms = pairs.map(|(arm, place)| match place {
         Some(branches) => {
-            let (latency, bottleneck) = cost(problem, arm, &branches);
+            let (latency, bottleneck) = cost(&met, arm, &branches);
             if latency.is_finite() {
                 Outcome::Placed(Placed {
                     branches,
@@ -235,7 +267,18 @@ pub fn step(
     let Some(old) = &places[arm] else {
         return Some((arm, anywhere(problem, spec, rng)?));
     };
-    let mut new = old.clone();
+    let new = moved(problem, spec, old, rng)?;
+    spec.bounds.hold(&new).then_some((arm, new))
+}
+
+/// A little otherwise, whatever the bounds.
+fn moved(
+    problem: &Problem,
+    spec: &ArmProblem,
+    old: &[Vec<Stage>],
+    rng: &mut dyn Rng,
+) -> Option<Vec<Vec<Stage>>> {
+    let mut new = old.to_vec();
     let branch = below(rng, new.len());
     let segments = spec.chains[branch].segments.len();
     let stages = &mut new[branch];
@@ -282,38 +325,59 @@ pub fn step(
             }
         }
     }
-    Some((arm, new))
+    Some(new)
 }
 
-/// Random branches of an arm; `None` when it needs more nodes than there are.
+/// Random branches of an arm within its bounds; `None` when it needs more nodes or cuts than it may have.
 pub(crate) fn anywhere(
     problem: &Problem,
     arm: &ArmProblem,
     rng: &mut dyn Rng,
 ) -> Option<Vec<Vec<Stage>>> {
-    let branches = arm.chains.iter().map(|chain| {
+    let mut branches = Vec::with_capacity(arm.chains.len());
+    // Of a fan-out whose branches are to be apart, the nodes of those before.
+    let mut taken: Vec<usize> = Vec::new();
+    for (branch, chain) in arm.chains.iter().enumerate() {
         let count = chain.segments.len();
-        let most = arm.parts.1.min(count).min(problem.nodes.len());
+        let mut borders: Vec<usize> = (1..count).filter(|at| arm.bounds.may_cut(*at)).collect();
+        let most = arm.parts.1.min(borders.len() + 1).min(problem.nodes.len());
         let parts = arm.parts.0 + below(rng, (most + 1).checked_sub(arm.parts.0)?.max(1));
         if most < parts {
             return None;
         }
-        let mut borders: Vec<usize> = (1..count).collect();
         let mut nodes: Vec<usize> = (0..problem.nodes.len()).collect();
         shuffle(&mut borders, rng);
         shuffle(&mut nodes, rng);
         borders.truncate(parts - 1);
         borders.sort_unstable();
         borders.push(count);
+        let number = |place: usize| if arm.chains.len() > 1 { branch } else { place };
+        // A node that a later stage is pinned to is kept for it.
+        let is_kept = |node: usize, place: usize| {
+            let later = (0..parts).filter(|later| *later != place);
+            let mut pins = later.filter_map(|later| arm.bounds.pins.get(&number(later)));
+            arm.chains.len() == 1 && pins.any(|pin| *pin == node)
+        };
+        let mut stages: Vec<Stage> = Vec::with_capacity(parts);
         let mut start = 0;
-        let stages = borders.into_iter().zip(nodes).map(|(end, node)| {
+        for (place, end) in borders.into_iter().enumerate() {
+            let may = |node: &usize| {
+                arm.bounds.allow(number(place), *node)
+                    && !is_kept(*node, place)
+                    && !taken.contains(node)
+                    && stages.iter().all(|stage| stage.node != *node)
+            };
+            let node = nodes.iter().copied().find(may)?;
             let segments = start..end;
+            stages.push(Stage { segments, node });
             start = end;
-            Stage { segments, node }
-        });
-        Some(stages.collect())
-    });
-    branches.collect()
+        }
+        if arm.bounds.apart {
+            taken.extend(stages.iter().map(|stage| stage.node));
+        }
+        branches.push(stages);
+    }
+    Some(branches)
 }
 
 pub(crate) fn shuffle<T>(all: &mut [T], rng: &mut dyn Rng) {

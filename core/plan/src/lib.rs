@@ -9,11 +9,12 @@
 //! translated plan by rules of its own, sharing nothing with the strategies.
 //!
 //! Reading order: [`value`], [`diff`](mod@diff), [`problem`], [`bounds`], [`station`] (what load means on a node),
-//! [`strategy`], [`joint`] (all arms judged together), [`standing`] (the same kept up to date while one arm moves),
+//! [`beside`] (what other models do there), [`strategy`], [`joint`] (all arms judged together), [`standing`] (the same kept up to date while one arm moves),
 //! [`lint`].
 //! Beside them stands [`partition`]: where to part one network, layer by layer; and
 //! [`predict`]: how long segments take that were never run, with [`effects`]: what nodes take over it.
 
+pub mod beside;
 pub mod bounds;
 pub mod diff;
 pub mod effects;
@@ -27,13 +28,14 @@ pub mod station;
 pub mod strategy;
 pub mod value;
 
+pub use beside::{Beside, Lying};
 pub use bounds::Bounds;
 pub use diff::{ArmChange, Diff, described, diff, in_words};
 pub use problem::{
     ArmProblem, ChainProblem, Crossing, NodeSpec, Outcome, Placed, Problem, SegmentSpec, Solution,
     Stage, Way,
 };
-pub use strategy::{Annealing, Exact, Greedy, Integer, Random, STRATEGIES, Strategy};
+pub use strategy::{Annealing, Exact, Greedy, Integer, Random, Strategy};
 pub use value::{
     ArmKind, ArmPlan, ExitRule, FragmentId, Generation, Hop, ModelName, ModelPlan, Plan, Route,
     RouteId,

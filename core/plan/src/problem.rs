@@ -3,11 +3,14 @@
 //! Nodes are numbered from 0; the number after the last node is the centre. Times are seconds, sizes
 //! bytes, everything for one sample.
 
-use std::{iter, ops::Range};
+use std::{collections::BTreeMap, iter, ops::Range};
 
 use splitplace_codec::Codec;
 
-use crate::{ArmKind, Bounds, station::link_wait};
+use crate::{
+    ArmKind, Beside, Bounds,
+    station::{Offered, link_wait},
+};
 
 /// One node's capacity.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -111,6 +114,9 @@ impl ChainProblem {
 pub struct ArmProblem {
     /// For explanations.
     pub name: String,
+    /// Number of the model that it runs. A request takes one arm of its model: arms of one model wait for what other
+    /// models' requests do, and not for each other.
+    pub model: usize,
     /// How it runs.
     pub kind: ArmKind,
     /// Fewest and most stages of each chain; `1..=1` for whole and semantic.
@@ -147,6 +153,8 @@ pub struct Problem {
     /// Share of an arm's samples that may be lost on the way where that can be kept: of the places that keep it the
     /// quickest is sought, and where none does the one that loses least.
     pub loss_target: f64,
+    /// By model: what runs and crosses beside its arms that is not placed here; empty where there is nothing else.
+    pub beside: Vec<Beside>,
 }
 
 /// One fragment on one node.
@@ -199,6 +207,41 @@ impl Problem {
         idle
     }
 
+    /// By arm: the share of its model's requests that others have to expect there. Nobody knows beforehand who decides how,
+    /// so each arm of a model is taken to be as likely. O(arms log arms).
+    #[must_use]
+    pub fn shares(&self) -> Vec<f64> {
+        let mut counts: BTreeMap<usize, u32> = BTreeMap::new();
+        for arm in &self.arms {
+            *counts.entry(arm.model).or_default() += 1;
+        }
+        let arms = self.arms.iter();
+        arms.map(|arm| 1.0 / f64::from(counts[&arm.model]))
+            .collect()
+    }
+
+    /// Takes in what each model's arms meet besides.
+    pub(crate) fn meet(&mut self, others: &[Beside]) {
+        if self.beside.len() < others.len() {
+            self.beside.resize_with(others.len(), Beside::default);
+        }
+        for (beside, others) in self.beside.iter_mut().zip(others) {
+            beside.add(others, 1.0);
+        }
+    }
+
+    /// What comes to a node beside a model's arms.
+    pub(crate) fn on_node_beside(&self, model: usize, node: usize) -> Offered {
+        let beside = self.beside.get(model);
+        beside.map_or_else(Offered::default, |beside| beside.node(node))
+    }
+
+    /// What comes to a link beside a model's arms.
+    pub(crate) fn on_link_beside(&self, model: usize, from: usize, to: usize) -> Offered {
+        let beside = self.beside.get(model);
+        beside.map_or_else(Offered::default, |beside| beside.link(from, to))
+    }
+
     /// The centre's number.
     #[must_use]
     pub fn center(&self) -> usize {
@@ -209,7 +252,7 @@ impl Problem {
     /// place.
     #[must_use]
     pub fn transfer(&self, from: usize, to: usize, crossing: &Crossing) -> f64 {
-        let seconds = |way: &Way| self.seconds((0.0, 1.0), from, to, way);
+        let seconds = |way: &Way| self.seconds(&|_| Offered::default(), from, to, way);
         let best = crossing.ways.iter().map(seconds);
         crossing.reach * best.fold(f64::INFINITY, f64::min)
     }
@@ -226,21 +269,40 @@ impl Problem {
         to: usize,
         crossing: &'c Crossing,
     ) -> &'c Way {
-        let rate = arm.arrival_rate * crossing.reach;
-        let seconds = |way: &Way| self.seconds((rate, arm.arrival_scv), from, to, way);
+        let offered = |busy: f64| self.to_link(arm, crossing, from, to, busy);
+        let seconds = |way: &Way| self.seconds(&offered, from, to, way);
         let ways = crossing.ways.iter();
         let best = ways.min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
         best.expect("a crossing has at least one way")
     }
 
-    /// Seconds to code, to wait for the link and to move at so many samples a second of gaps that vary so; within a place nothing.
-    pub(crate) fn seconds(&self, arrivals: (f64, f64), from: usize, to: usize, way: &Way) -> f64 {
+    /// What comes to a link, of an arm whose samples keep it busy for so many seconds and of everything beside it.
+    pub(crate) fn to_link(
+        &self,
+        arm: &ArmProblem,
+        crossing: &Crossing,
+        from: usize,
+        to: usize,
+        busy: f64,
+    ) -> Offered {
+        Offered::by(arm, busy).times(crossing.reach) + self.on_link_beside(arm.model, from, to)
+    }
+
+    /// Seconds to code, to wait for the link and to move, with what comes to the link where a sample keeps it busy for so
+    /// long; within a place nothing.
+    pub(crate) fn seconds(
+        &self,
+        offered: &dyn Fn(f64) -> Offered,
+        from: usize,
+        to: usize,
+        way: &Way,
+    ) -> f64 {
         if from == to {
             return 0.0;
         }
         let (_, delay) = self.links[from][to];
         let busy = self.on_link(from, to, way);
-        let wait = link_wait(arrivals, busy, self.places);
+        let wait = link_wait(offered(busy), self.places);
         delay + busy + wait + way.encode * self.coding[from] + way.decode * self.coding[to]
     }
 

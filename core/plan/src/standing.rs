@@ -5,9 +5,8 @@
 //! made from what lies on it, never by taking off what left, so nothing drifts.
 
 use crate::{
-    ChainProblem, NodeSpec, Problem, Stage,
-    joint::{Places, Worth, service, weight, without_waits},
-    problem::ArmProblem,
+    Problem, Stage,
+    joint::{Places, Worth, service, weights, without_waits},
     station::{Busy, Offered},
 };
 
@@ -15,7 +14,12 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 struct Work {
     arm: usize,
+    model: usize,
+    /// While the arm is the one that is taken, and the share that others have to expect.
     offered: Offered,
+    share: f64,
+    /// Seconds that it waits here for itself and for others.
+    wait: f64,
     /// Weight of those that wait here, of arms of one branch; those of several are judged by the slowest.
     waiting: f64,
     bytes: u64,
@@ -24,21 +28,54 @@ struct Work {
 #[derive(Clone, Debug, Default)]
 struct OnNode {
     works: Vec<Work>,
-    busy: Busy,
-    waiting: f64,
+    overload: f64,
+    /// Seconds of all that wait, by their weights.
+    waits: f64,
     bytes: u64,
 }
 
 impl OnNode {
-    fn sum(&mut self, spec: &NodeSpec) {
-        let (mut offered, mut waiting, mut bytes) = (Offered::default(), 0.0, 0u64);
-        for work in &self.works {
-            offered += work.offered;
-            waiting += work.waiting;
+    /// O(works²), which are few; where every arm is of its own model, O(works).
+    fn sum(&mut self, problem: &Problem, node: usize) {
+        let (mut overload, mut waits, mut bytes) = (0.0f64, 0.0, 0u64);
+        let spec = &problem.nodes[node];
+        let is_common =
+            problem.beside.is_empty() && self.works.iter().all(|work| work.share >= 1.0);
+        let common = is_common.then(|| {
+            let works = self.works.iter();
+            spec.busy(works.fold(Offered::default(), |all, work| all + work.offered))
+        });
+        for at in 0..self.works.len() {
+            let Work { arm, model, .. } = self.works[at];
+            let met = || spec.busy(self.meets(problem, node, arm, model));
+            let busy: Busy = common.unwrap_or_else(met);
+            let work = &mut self.works[at];
+            work.wait = busy.wait;
+            overload = overload.max(busy.overload);
+            waits += busy.wait * work.waiting;
             bytes = bytes.saturating_add(work.bytes);
         }
-        self.busy = spec.busy(offered);
-        (self.waiting, self.bytes) = (waiting, bytes);
+        (self.overload, self.waits, self.bytes) = (overload, waits, bytes);
+    }
+
+    /// What comes to the node while requests of a model take that arm.
+    fn meets(&self, problem: &Problem, node: usize, arm: usize, model: usize) -> Offered {
+        let mut all = problem.on_node_beside(model, node);
+        for work in &self.works {
+            if work.arm == arm {
+                all += work.offered;
+            } else if work.model != model {
+                all += work.offered.times(work.share);
+            }
+        }
+        all
+    }
+
+    fn wait_of(&self, arm: usize) -> f64 {
+        let mut works = self.works.iter();
+        works
+            .find(|work| work.arm == arm)
+            .map_or(0.0, |work| work.wait)
     }
 }
 
@@ -48,7 +85,8 @@ pub struct Standing<'p> {
     problem: &'p Problem,
     places: Places,
     nodes: Vec<OnNode>,
-    /// By arm: its weight, and the seconds of each branch without waits.
+    /// By arm: its share, its weight, and the seconds of each branch without waits.
+    shares: Vec<f64>,
     weights: Vec<f64>,
     fixed: Vec<Vec<f64>>,
     /// Nodes that the arm at hand leaves or enters.
@@ -63,11 +101,8 @@ impl<'p> Standing<'p> {
         let mut standing = Self {
             problem,
             nodes: vec![OnNode::default(); problem.nodes.len()],
-            weights: problem
-                .arms
-                .iter()
-                .map(|arm| weight(problem, arm))
-                .collect(),
+            shares: problem.shares(),
+            weights: weights(problem),
             fixed: vec![Vec::new(); arms],
             places: vec![None; arms],
             touched: Vec::new(),
@@ -113,14 +148,20 @@ impl<'p> Standing<'p> {
         for (chain, stages) in spec.chains.iter().zip(branches) {
             fixed.push(without_waits(problem, spec, chain, stages));
             for stage in stages {
-                let waiting = if is_single { self.weights[arm] } else { 0.0 };
-                let work = work(problem, spec, chain, stage, (arm, waiting));
-                self.nodes[stage.node].works.push(work);
+                self.nodes[stage.node].works.push(Work {
+                    arm,
+                    model: spec.model,
+                    offered: Offered::by(spec, service(chain, stage)),
+                    share: self.shares[arm],
+                    wait: 0.0,
+                    waiting: if is_single { self.weights[arm] } else { 0.0 },
+                    bytes: problem.memory(chain, stage.segments.clone()),
+                });
                 self.touched.push(stage.node);
             }
         }
         for &node in &self.touched {
-            self.nodes[node].sum(&problem.nodes[node]);
+            self.nodes[node].sum(problem, node);
         }
         old
     }
@@ -139,11 +180,12 @@ impl<'p> Standing<'p> {
     pub fn worth(&self) -> Worth {
         let (mut overload, mut total, mut weights) = (0.0, 0.0, 0.0);
         for node in &self.nodes {
-            overload += node.busy.overload;
-            total += node.busy.wait * node.waiting;
+            overload += node.overload;
+            total += node.waits;
         }
         let mut unplaced = 0;
-        for ((place, fixed), weight) in self.places.iter().zip(&self.fixed).zip(&self.weights) {
+        let arms = self.places.iter().zip(&self.fixed).zip(&self.weights);
+        for (number, ((place, fixed), weight)) in arms.enumerate() {
             let Some(branches) = place else {
                 unplaced += 1;
                 continue;
@@ -152,7 +194,7 @@ impl<'p> Standing<'p> {
             total += weight
                 * match fixed[..] {
                     [single] => single,
-                    _ => self.slowest(fixed, branches),
+                    _ => self.slowest(number, fixed, branches),
                 };
         }
         Worth {
@@ -162,29 +204,15 @@ impl<'p> Standing<'p> {
         }
     }
 
-    fn slowest(&self, fixed: &[f64], branches: &[Vec<Stage>]) -> f64 {
+    fn slowest(&self, arm: usize, fixed: &[f64], branches: &[Vec<Stage>]) -> f64 {
         let waits = |stages: &[Stage]| -> f64 {
-            let waits = stages.iter().map(|stage| self.nodes[stage.node].busy.wait);
+            let waits = stages
+                .iter()
+                .map(|stage| self.nodes[stage.node].wait_of(arm));
             waits.sum()
         };
         let branches = fixed.iter().zip(branches);
         let seconds = branches.map(|(fixed, stages)| fixed + waits(stages));
         seconds.fold(0.0, f64::max)
-    }
-}
-
-fn work(
-    problem: &Problem,
-    spec: &ArmProblem,
-    chain: &ChainProblem,
-    stage: &Stage,
-    (arm, waiting): (usize, f64),
-) -> Work {
-    let seconds = service(chain, stage);
-    Work {
-        arm,
-        offered: Offered::by(spec, seconds),
-        waiting,
-        bytes: problem.memory(chain, stage.segments.clone()),
     }
 }

@@ -8,7 +8,7 @@
 //! ([`splitplace_queueing::two_moment`]) with the cores taken as one that is so many times as fast, and between an idle
 //! node and a full one a straight line for how much longer a sample takes while others run beside it.
 
-use std::ops::AddAssign;
+use std::ops::{Add, AddAssign};
 
 use splitplace_queueing::two_moment;
 
@@ -40,6 +40,43 @@ impl Offered {
             square: load * seconds,
             rough: load * seconds * arm.arrival_scv,
         }
+    }
+
+    /// That share of it.
+    pub(crate) fn times(self, share: f64) -> Self {
+        Self {
+            load: self.load * share,
+            square: self.square * share,
+            rough: self.rough * share,
+        }
+    }
+
+    /// Whether nothing comes.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.load <= 0.0
+    }
+
+    /// Seconds of a sample, in the mean over what keeps the node busy.
+    fn seconds(&self) -> f64 {
+        self.square / self.load
+    }
+
+    /// Squared coefficient of variation of the gaps, in the mean over what waits.
+    fn scv(&self) -> f64 {
+        if self.square > 0.0 {
+            self.rough / self.square
+        } else {
+            1.0
+        }
+    }
+}
+
+impl Add for Offered {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self += other;
+        self
     }
 }
 
@@ -131,17 +168,16 @@ impl NodeSpec {
     }
 }
 
-/// Seconds before a link of constant times is free, at so many a second of gaps that vary so: Pollaczek–Khinchine, with the
-/// variation of gaps as in Allen and Cunneen's approximation, and a full queue where it cannot keep up.
-pub(crate) fn link_wait((rate, scv): (f64, f64), busy: f64, places: usize) -> f64 {
-    let load = rate * busy;
-    if load <= 0.0 {
+/// Seconds before a link of constant times is free: Pollaczek–Khinchine, with the variation of gaps as in Allen and
+/// Cunneen's approximation, and a full queue where it cannot keep up.
+pub(crate) fn link_wait(offered: Offered, places: usize) -> f64 {
+    if offered.is_nothing() {
         return 0.0;
     }
     #[expect(clippy::cast_precision_loss, reason = "a queue's bound")]
-    let full = places as f64 * busy;
-    if load < 1.0 {
-        full.min(scv * load * busy / (2.0 * (1.0 - load)))
+    let full = places as f64 * offered.seconds();
+    if offered.load < 1.0 {
+        full.min(offered.rough / (2.0 * (1.0 - offered.load)))
     } else {
         full
     }
@@ -167,39 +203,39 @@ impl Problem {
             };
         }
         let way = self.best_way(arm, from, to, crossing);
-        let rate = arm.arrival_rate * crossing.reach;
-        let load = rate * self.on_link(from, to, way);
+        let offered = |busy: f64| self.to_link(arm, crossing, from, to, busy);
+        let all = offered(self.on_link(from, to, way));
         Sojourn {
-            seconds: crossing.reach * self.seconds((rate, arm.arrival_scv), from, to, way),
-            loss: loss(load, arm.arrival_scv, self.places.saturating_add(1)),
+            seconds: crossing.reach * self.seconds(&offered, from, to, way),
+            loss: loss(all.load, all.scv(), self.places.saturating_add(1)),
         }
     }
 
-    /// What becomes of an arm's samples, at its own rate, at a stage that takes `service` seconds of a thread of `node`
-    /// alone. Where exits leave a share before it, `service` is weighted with the rest. O(1).
+    /// What becomes of an arm's samples, at its own rate beside what else runs there, at a stage that takes `service` seconds
+    /// of a thread of `node` alone. Where exits leave a share before it, `service` is weighted with the rest. O(1).
     #[must_use]
     pub fn sojourn(&self, arm: &ArmProblem, node: usize, service: f64) -> Sojourn {
         let spec = &self.nodes[node];
-        let load = arm.arrival_rate * service;
-        if load <= 0.0 {
+        let all = Offered::by(arm, service) + self.on_node_beside(arm.model, node);
+        if all.is_nothing() {
             return Sojourn {
                 seconds: service,
                 loss: 0.0,
             };
         }
-        let (cores, pace) = (spec.servers(), spec.pace(load));
-        let (rho, service) = (load * pace / cores, service * pace);
+        let (cores, pace) = (spec.servers(), spec.pace(all.load));
+        let rho = all.load * pace / cores;
         let room = self.places.saturating_add(spec.cores.max(1) as usize);
         #[expect(clippy::cast_precision_loss, reason = "a queue's bound")]
-        let full = self.places as f64 * service / cores;
+        let full = self.places as f64 * all.seconds() * pace / cores;
         let wait = if rho < 1.0 {
-            spec.wait(rho, arm.arrival_scv * arm.arrival_rate * service * service)
+            spec.wait(rho, all.rough * pace * pace)
         } else {
             f64::INFINITY
         };
         Sojourn {
-            seconds: service + wait.min(full),
-            loss: loss(rho, arm.arrival_scv, room),
+            seconds: service * pace + wait.min(full),
+            loss: loss(rho, all.scv(), room),
         }
     }
 }
@@ -221,12 +257,14 @@ mod tests {
             spread: 0.0,
             places,
             loss_target: 0.01,
+            beside: Vec::new(),
         }
     }
 
     fn arm(rate: f64) -> ArmProblem {
         ArmProblem {
             name: "a".into(),
+            model: 0,
             kind: ArmKind::Whole,
             parts: (1, 1),
             chains: Vec::new(),

@@ -22,22 +22,6 @@ use crate::{
     problem::{ArmProblem, Problem, Solution, Stage},
 };
 
-/// Names that [`by_name`] knows.
-pub const STRATEGIES: [&str; 5] = ["exact", "annealing", "integer", "greedy", "random"];
-
-/// The strategy of that name, with what it takes by default; `None` when there is none.
-#[must_use]
-pub fn by_name(name: &str) -> Option<Box<dyn Strategy>> {
-    Some(match name {
-        "exact" => Box::new(Exact),
-        "annealing" => Box::new(Annealing::default()),
-        "integer" => Box::new(Integer::default()),
-        "greedy" => Box::new(Greedy),
-        "random" => Box::new(Random),
-        _ => return None,
-    })
-}
-
 /// Solves placement problems. The same problem and seed give the same solution.
 pub trait Strategy: Send + Sync {
     /// Its name in configuration and tables.

@@ -10,11 +10,25 @@ use proptest::{
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use splitplace_plan::{
-    Annealing, ArmKind, ArmProblem, ChainProblem, Exact, Greedy, Integer, NodeSpec, Outcome,
-    Problem, Random, SegmentSpec, Solution, Stage, Strategy,
+    Annealing, ArmKind, ArmProblem, Bounds, ChainProblem, Exact, Greedy, Integer, NodeSpec,
+    Outcome, Problem, Random, SegmentSpec, Solution, Stage, Strategy,
     joint::{Places, lower_bound, places, room, step, worth},
     standing::Standing,
 };
+
+/// Mostly none, else a few: a node left out, the first or second stage pinned, one cut only, branches apart.
+fn bounds(nodes: usize) -> impl proptest::strategy::Strategy<Value = Bounds> {
+    let (out, pin) = (0..3 * nodes, 0..3 * nodes);
+    (out, pin, 0usize..2, 1usize..9, proptest::bool::ANY).prop_map(
+        move |(out, pin, stage, cut, apart)| Bounds {
+            nodes: (out < nodes).then(|| (0..nodes).filter(|node| *node != out).collect()),
+            pins: (pin < nodes).then_some((stage, pin)).into_iter().collect(),
+            cuts: (cut < 3).then(|| [cut].into()),
+            apart,
+            ..Bounds::default()
+        },
+    )
+}
 
 fn problems(nodes: usize, rate: f64) -> impl proptest::strategy::Strategy<Value = Problem> {
     let segment = (
@@ -38,20 +52,28 @@ fn problems(nodes: usize, rate: f64) -> impl proptest::strategy::Strategy<Value 
             })
             .collect(),
     });
-    let arm = (0usize..3, proptest::collection::vec(chain, 2..3), 0.0..rate);
+    let arm = (
+        0usize..3,
+        proptest::collection::vec(chain, 2..3),
+        0.0..rate,
+        bounds(nodes),
+    );
     let links = proptest::collection::vec(
         proptest::collection::vec((50.0f64..5000.0, 0.0f64..1.0), nodes + 1),
         nodes + 1,
     );
     let memory = proptest::collection::vec(20u64..120, nodes);
-    let arms = proptest::collection::vec(arm, 1..3);
-    (memory, links, arms).prop_map(|(memory, links, arms)| Problem {
+    let arms = proptest::collection::vec(arm, 1..4);
+    // Two arms in three are of one model.
+    let models = proptest::collection::vec(0usize..3, 3);
+    (memory, links, arms, models).prop_map(|(memory, links, arms, models)| Problem {
         nodes: memory.into_iter().map(NodeSpec::of).collect(),
         coding: vec![1.0; links.len()],
         links,
         arms: arms
             .into_iter()
-            .map(|(kind, chains, arrival_rate)| {
+            .zip(models)
+            .map(|((kind, chains, arrival_rate, bounds), model)| {
                 let (kind, parts, count) = match kind {
                     0 => (ArmKind::Whole, (1, 1), 1),
                     1 => (ArmKind::Chain, (2, 3), 1),
@@ -59,12 +81,13 @@ fn problems(nodes: usize, rate: f64) -> impl proptest::strategy::Strategy<Value 
                 };
                 ArmProblem {
                     name: "a".into(),
+                    model,
                     kind,
                     parts,
                     chains: chains[..count].to_vec(),
                     arrival_rate,
                     arrival_scv: 1.0,
-                    bounds: Default::default(),
+                    bounds,
                 }
             })
             .collect(),
@@ -72,6 +95,7 @@ fn problems(nodes: usize, rate: f64) -> impl proptest::strategy::Strategy<Value 
         spread: 0.0,
         places: Problem::PLACES,
         loss_target: Problem::LOSS,
+        beside: Vec::new(),
     })
 }
 
@@ -117,6 +141,7 @@ fn brute_force(problem: &Problem) -> f64 {
                 })
                 .collect();
         }
+        branches.retain(|one| arm.bounds.hold(one));
         let choices: Vec<_> = branches.into_iter().map(Some).chain([None]).collect();
         all = all
             .iter()
@@ -136,7 +161,7 @@ fn brute_force(problem: &Problem) -> f64 {
     costs.fold(f64::INFINITY, f64::min)
 }
 
-/// Shape and memory, by rules of their own.
+/// Shape, bounds and memory, by rules of their own.
 fn is_sound(problem: &Problem, solution: &Solution) -> bool {
     let shaped = problem
         .arms
@@ -146,24 +171,26 @@ fn is_sound(problem: &Problem, solution: &Solution) -> bool {
             let Outcome::Placed(placed) = outcome else {
                 return true;
             };
-            arm.chains
-                .iter()
-                .zip(&placed.branches)
-                .all(|(chain, stages)| {
-                    let mut at = 0;
-                    let in_order = stages.iter().all(|stage| {
-                        let follows = stage.segments.start == at && at < stage.segments.end;
-                        at = stage.segments.end;
-                        follows
-                    });
-                    let mut nodes: Vec<usize> = stages.iter().map(|stage| stage.node).collect();
-                    nodes.sort_unstable();
-                    nodes.dedup();
-                    in_order
-                        && at == chain.segments.len()
-                        && nodes.len() == stages.len()
-                        && (arm.parts.0..=arm.parts.1).contains(&stages.len())
-                })
+            arm.bounds.hold(&placed.branches)
+                && arm
+                    .chains
+                    .iter()
+                    .zip(&placed.branches)
+                    .all(|(chain, stages)| {
+                        let mut at = 0;
+                        let in_order = stages.iter().all(|stage| {
+                            let follows = stage.segments.start == at && at < stage.segments.end;
+                            at = stage.segments.end;
+                            follows
+                        });
+                        let mut nodes: Vec<usize> = stages.iter().map(|stage| stage.node).collect();
+                        nodes.sort_unstable();
+                        nodes.dedup();
+                        in_order
+                            && at == chain.segments.len()
+                            && nodes.len() == stages.len()
+                            && (arm.parts.0..=arm.parts.1).contains(&stages.len())
+                    })
         });
     shaped && room(problem, &places(solution)).is_some()
 }
@@ -211,6 +238,8 @@ proptest! {
         roomy.nodes.iter_mut().for_each(|node| node.memory_bytes = 10_000);
         roomy.arms.truncate(1);
         roomy.arms[0].arrival_rate = 0.0;
+        // Later stages have no number in the programme.
+        roomy.arms[0].bounds.pins.retain(|stage, _| *stage == 0);
         // Branches on one node share it in Exact's eyes and not in the programme's.
         if roomy.arms[0].kind != ArmKind::Semantic {
             let latency = |solution: Solution| match &solution.arms[0] {
@@ -219,12 +248,12 @@ proptest! {
             };
             let exact = latency(Exact.solve(&roomy, 0));
             let integer = latency(Integer::default().solve(&roomy, 0));
-            prop_assert!((exact - integer).abs() < 1e-6 * exact, "{} {}", exact, integer);
+            let is_same = exact == integer || (exact - integer).abs() < 1e-6 * exact;
+            prop_assert!(is_same, "{} {}", exact, integer);
         }
     }
 }
 
-/// Nothing promises that annealing finds the best; how often it does on the same sixty small problems is known.
 /// The sums that a search keeps are those that are made anew, whatever was changed before and taken back; and what it
 /// finds with them is what it finds by judging every step.
 #[test]
@@ -266,19 +295,34 @@ fn what_stands_is_worth_what_it_is_worth() {
     }
 }
 
-#[test]
-fn annealing_mostly_finds_what_brute_force_does() {
+/// Of sixty small problems: those in which a strategy places as much as can be, and those of them in which it comes within
+/// a tenth of the best.
+fn near(strategy: &dyn Strategy, rate: f64) -> (usize, usize) {
     let mut runner = TestRunner::deterministic();
     let (mut near, mut all) = (0, 0);
     for _ in 0..60 {
-        let problem = problems(3, 0.3).new_tree(&mut runner).unwrap().current();
+        let problem = problems(3, rate).new_tree(&mut runner).unwrap().current();
         let least = brute_force(&problem);
-        let found = worth(&problem, &places(&Annealing::default().solve(&problem, 3))).cost();
+        let found = worth(&problem, &places(&strategy.solve(&problem, 3))).cost();
         // Where not all arms have a place it may be that two must move at once to make room for a third.
         if found - least < 3600.0 {
             all += 1;
             near += usize::from(found <= least * 1.1 + 1e-9);
         }
     }
+    (near, all)
+}
+
+/// Nothing promises that annealing finds the best; how often it does on the same sixty small problems is known.
+#[test]
+fn annealing_mostly_finds_what_brute_force_does() {
+    let (near, all) = near(&Annealing::default(), 0.3);
+    assert!(all >= 50 && near * 10 >= all * 9, "{near} of {all}");
+}
+
+/// It seeks the best of each model, and yet what is best for all together is mostly not far.
+#[test]
+fn exact_mostly_comes_near_what_is_best_for_all_together() {
+    let (near, all) = near(&Exact, 0.3);
     assert!(all >= 50 && near * 10 >= all * 9, "{near} of {all}");
 }

@@ -452,6 +452,11 @@ fn candidate<'a>(
         variant: number,
         problem: ArmProblem {
             name,
+            model: input
+                .wishes
+                .iter()
+                .take_while(|other| other.loaded.name() != wish.loaded.name())
+                .count(),
             kind,
             parts,
             chains,

@@ -38,7 +38,7 @@ pub(super) fn explain(
             ),
         );
     }
-    let links = solve::links(input, fleet);
+    let met = keep::beside(input, fleet, candidates, placed.iter().map(keep::here));
     for wish in input.wishes {
         let model = wish.loaded.name();
         let mut sentences = Vec::new();
@@ -50,7 +50,7 @@ pub(super) fn explain(
                 let next = runner_up(input, fleet, candidates, placed, (arm, busiest));
                 let busiest = &fleet.nodes[busiest].id;
                 let mut told = sentence(fleet, here, (busiest, next));
-                told.push_str(&lost(&links, &candidates[arm].problem, here));
+                told.push_str(&lost(&met, &candidates[arm].problem, here));
                 sentences.push(told);
             }
         }
@@ -218,7 +218,7 @@ fn runner_up(
             Place::Nowhere(why) => Outcome::Unplaced(why.clone()),
         })
         .collect();
-    let left = solve::left(fleet, candidates, &outcomes, arm);
+    let left = solve::left(input, fleet, candidates, &outcomes, arm);
     let left = spread::without(left, &BTreeSet::from([node]));
     solve::solve_one(input, fleet, &candidates[arm], left)
 }

@@ -22,8 +22,9 @@ const DAY: f64 = 86_400.0;
 ///
 /// An arm stays where it is unless another place makes it faster by the share of
 /// [`inertia`](super::PlanningSettings::inertia) and by [`least_gain`](super::PlanningSettings::least_gain): so
-/// a plan moves only what changes. Where the arms do not fit together so, or more models would be at the mercy
-/// of one node, all stay or all move, by what all together gain.
+/// a plan moves only what changes. An old place is judged beside other models' old places, a new one beside their new
+/// ones. Where the arms do not fit together so, or get in each other's way, or more models would be at the mercy of one
+/// node, all stay or all move, by what all together gain.
 pub(super) fn keep_or_move(
     input: &PlanningInput<'_>,
     fleet: &Fleet<'_>,
@@ -31,10 +32,18 @@ pub(super) fn keep_or_move(
     new: Vec<Place>,
 ) -> Result<(Vec<Place>, bool), PlanningError> {
     let old = in_old_places(input, fleet, candidates, &new)?;
-    let fleet_problem = solve::links(input, fleet);
+    let olds = old.iter().map(Option::as_deref);
+    let news = new.iter().map(here);
+    let as_before: Vec<_> = olds
+        .zip(news.clone())
+        .map(|(old, new)| old.or(new))
+        .collect();
+    let as_before = beside(input, fleet, candidates, as_before.into_iter());
+    let as_new = beside(input, fleet, candidates, news);
     let mut mixed = Vec::with_capacity(new.len());
     let (mut stays, mut moves) = (0, 0);
     let (mut before, mut after) = (0.0, 0.0);
+    let mut worst = Vec::new();
     for (arm, (old, new)) in old.iter().zip(&new).enumerate() {
         let (Some(old), Place::Here(there)) = (old, new) else {
             mixed.push(new.clone());
@@ -42,8 +51,10 @@ pub(super) fn keep_or_move(
             continue;
         };
         let is_same = old.stages == there.stages && old.plan.branches == there.plan.branches;
-        let judged = |here: &Here| seconds(&fleet_problem, fleet, &candidates[arm].problem, here);
-        let (stay, go) = (judged(old), judged(there));
+        let spec = &candidates[arm].problem;
+        let stay = seconds(&as_before, fleet, spec, old);
+        let go = seconds(&as_new, fleet, spec, there);
+        worst.push((arm, stay.max(go)));
         (before, after) = (before + stay, after + go);
         tracing::debug!(
             arm = candidates[arm].problem.name,
@@ -66,7 +77,13 @@ pub(super) fn keep_or_move(
     }
     let most = at_mercy(input, candidates, &new);
     let may = |placed: &[Place]| fits(fleet, placed) && at_mercy(input, candidates, placed) <= most;
-    if may(&mixed) {
+    let together = beside(input, fleet, candidates, mixed.iter().map(here));
+    let is_as_good = |(arm, worst): &(usize, f64)| {
+        let now = here(&mixed[*arm])
+            .map(|here| seconds(&together, fleet, &candidates[*arm].problem, here));
+        now.is_none_or(|now| !is_worth_it(input, now, *worst))
+    };
+    if may(&mixed) && worst.iter().all(is_as_good) {
         return Ok((mixed, moves == 0));
     }
     let all: Option<Vec<Place>> = old
@@ -82,6 +99,25 @@ pub(super) fn keep_or_move(
         Some(all) => Ok((all, true)),
         None => Ok((new, false)),
     }
+}
+
+pub(super) fn here(place: &Place) -> Option<&Here> {
+    match place {
+        Place::Here(here) => Some(here),
+        Place::Nowhere(_) => None,
+    }
+}
+
+/// The fleet with what each model meets of the others in these places, one for each candidate.
+pub(super) fn beside<'h>(
+    input: &PlanningInput<'_>,
+    fleet: &Fleet<'_>,
+    candidates: &[Candidate<'_>],
+    places: impl Iterator<Item = Option<&'h Here>>,
+) -> Problem {
+    let lying = candidates.iter().zip(places);
+    let lying = lying.filter_map(|(candidate, here)| Some((candidate, &here?.stages[..])));
+    solve::met(input, fleet, &lying.collect::<Vec<_>>())
 }
 
 /// Where an arm is, and what is expected of its fragments, in words.
@@ -101,7 +137,7 @@ fn is_worth_it(input: &PlanningInput<'_>, before: f64, after: f64) -> bool {
     after < before * (1.0 - settings.inertia) && after + settings.least_gain.as_secs_f64() <= before
 }
 
-/// Expected seconds of an arm at its rate: the idle response, and what waiting and crowding cost at its nodes and links. A
+/// Expected seconds of an arm at its rate beside what else there is: the idle response, and what waiting and crowding cost at its nodes and links. A
 /// loss of everything beyond what is allowed counts as a day: that of two which cannot keep up the one that loses less
 /// is the better one.
 fn seconds(problem: &Problem, fleet: &Fleet<'_>, spec: &ArmProblem, here: &Here) -> f64 {

@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use splitplace_plan::{ArmKind, NodeSpec, Outcome, Placed, Problem};
+use splitplace_plan::{ArmKind, Beside, Lying, NodeSpec, Outcome, Placed, Problem, Stage};
 
 use super::{
     PlanningError, PlanningInput,
@@ -15,7 +15,7 @@ pub(super) fn solve(
     fleet: &Fleet<'_>,
     candidates: &[Candidate<'_>],
 ) -> Result<Vec<Outcome>, PlanningError> {
-    let problem = problem(input, fleet, fleet.specs(), candidates.iter());
+    let problem = problem(input, fleet, Left::all(fleet), candidates.iter());
     let solution = input.strategy.solve(&problem, input.seed);
     let is_sound = solution.arms.len() == candidates.len()
         && candidates
@@ -34,7 +34,43 @@ pub(super) fn solve(
 
 /// The problem without arms: what tensors cost on the fleet's links.
 pub(super) fn links(input: &PlanningInput<'_>, fleet: &Fleet<'_>) -> Problem {
-    problem(input, fleet, fleet.specs(), iter::empty())
+    problem(input, fleet, Left::all(fleet), iter::empty())
+}
+
+/// Arms on their stages.
+pub(super) type Lies<'c> = (&'c Candidate<'c>, &'c [Vec<Stage>]);
+
+/// The same, with what each model meets of the others where they lie.
+pub(super) fn met(input: &PlanningInput<'_>, fleet: &Fleet<'_>, lying: &[Lies<'_>]) -> Problem {
+    let mut problem = links(input, fleet);
+    problem.beside = beside(input, &problem, lying);
+    problem
+}
+
+fn beside(input: &PlanningInput<'_>, problem: &Problem, lying: &[Lies<'_>]) -> Vec<Beside> {
+    let arms: Vec<Lying<'_>> = lying
+        .iter()
+        .map(|(candidate, stages)| (&candidate.problem, *stages))
+        .collect();
+    Beside::all(problem, input.wishes.len(), &arms)
+}
+
+/// What the other arms leave of the fleet to one.
+#[derive(Clone)]
+pub(super) struct Left {
+    pub(super) nodes: Vec<NodeSpec>,
+    /// By model, what the others' requests do.
+    pub(super) beside: Vec<Beside>,
+}
+
+impl Left {
+    /// Everything.
+    fn all(fleet: &Fleet<'_>) -> Self {
+        Self {
+            nodes: fleet.specs(),
+            beside: Vec::new(),
+        }
+    }
 }
 
 /// Places one arm alone, on what these nodes have left.
@@ -42,7 +78,7 @@ pub(super) fn solve_one(
     input: &PlanningInput<'_>,
     fleet: &Fleet<'_>,
     candidate: &Candidate<'_>,
-    left: Vec<NodeSpec>,
+    left: Left,
 ) -> Option<Placed> {
     let problem = problem(input, fleet, left, [candidate].into_iter());
     let outcome = input.strategy.solve(&problem, input.seed).arms.pop()?;
@@ -59,7 +95,7 @@ pub(super) fn solve_one(
 fn problem<'c>(
     input: &PlanningInput<'_>,
     fleet: &Fleet<'_>,
-    nodes: Vec<NodeSpec>,
+    Left { nodes, beside }: Left,
     candidates: impl Iterator<Item = &'c Candidate<'c>>,
 ) -> Problem {
     Problem {
@@ -74,26 +110,37 @@ fn problem<'c>(
         spread: input.settings.spread,
         places: input.settings.places,
         loss_target: input.settings.loss_target,
+        beside,
     }
 }
 
-/// What every node has left when all placed arms but `without` have taken their share.
+/// What the fleet has left when all placed arms but `without` have taken their share.
 pub(super) fn left(
+    input: &PlanningInput<'_>,
     fleet: &Fleet<'_>,
     candidates: &[Candidate<'_>],
     outcomes: &[Outcome],
     without: usize,
-) -> Vec<NodeSpec> {
-    let mut left = fleet.specs();
-    let others = candidates.iter().zip(outcomes).enumerate();
-    for (_, (candidate, outcome)) in others.filter(|(number, _)| *number != without) {
-        let Outcome::Placed(placed) = outcome else {
+) -> Left {
+    let lying = candidates.iter().zip(outcomes);
+    let lying = lying.filter_map(|(candidate, outcome)| match outcome {
+        Outcome::Placed(placed) => Some((candidate, &placed.branches[..])),
+        Outcome::Unplaced(_) => None,
+    });
+    let lying: Vec<Lies<'_>> = lying.collect();
+    let mut left = Left {
+        beside: beside(input, &links(input, fleet), &lying),
+        nodes: fleet.specs(),
+    };
+    let own = &candidates[without];
+    for (candidate, branches) in lying {
+        if std::ptr::eq(candidate, own) {
             continue;
-        };
-        for (chain, stages) in candidate.problem.chains.iter().zip(&placed.branches) {
+        }
+        for (chain, stages) in candidate.problem.chains.iter().zip(branches) {
             for stage in stages {
                 let taken = super::candidates::promised(chain, &stage.segments);
-                let bytes = &mut left[stage.node].memory_bytes;
+                let bytes = &mut left.nodes[stage.node].memory_bytes;
                 *bytes = bytes.saturating_sub(taken);
             }
         }

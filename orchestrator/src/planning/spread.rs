@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use splitplace_plan::{NodeSpec, Outcome, Placed};
+use splitplace_plan::{Outcome, Placed};
 
 use super::{
     PlanningInput,
     candidates::{Candidate, Fleet},
-    solve,
+    solve::{self, Left},
 };
 
 /// Moves at most one arm of each model: the one that loses least by it.
@@ -34,7 +34,7 @@ pub(super) fn spread(
             let Outcome::Placed(before) = &outcomes[arm] else {
                 continue;
             };
-            let left = solve::left(fleet, candidates, outcomes, arm);
+            let left = solve::left(input, fleet, candidates, outcomes, arm);
             let others = placed.iter().filter(|(other, _)| **other != arm);
             let mut avoid: BTreeSet<&BTreeSet<usize>> = others.map(|(_, nodes)| nodes).collect();
             avoid.insert(&critical);
@@ -94,9 +94,9 @@ pub(super) fn common<'a, T: Ord + Clone + 'a>(
 }
 
 /// The same nodes, with no room on these.
-pub(super) fn without(mut left: Vec<NodeSpec>, nodes: &BTreeSet<usize>) -> Vec<NodeSpec> {
+pub(super) fn without(mut left: Left, nodes: &BTreeSet<usize>) -> Left {
     for &node in nodes {
-        left[node].memory_bytes = 0;
+        left.nodes[node].memory_bytes = 0;
     }
     left
 }

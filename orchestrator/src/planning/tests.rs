@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use splitplace_fleet::{Link, Links, Node, NodeId, NodeState, Place, Timestamp};
 use splitplace_onnx::Costs;
-use splitplace_plan::{
-    ArmPlan, Exact, Outcome, Placed, Problem, STRATEGIES, Solution, Stage, strategy,
-};
+use splitplace_plan::{ArmPlan, Exact, Outcome, Placed, Problem, Solution, Stage};
+use splitplace_twin::strategies::{STRATEGIES, by_name};
 
 use super::*;
 use crate::{

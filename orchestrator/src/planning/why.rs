@@ -13,14 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use splitplace_codec::Codec;
 use splitplace_fleet::Place;
-use splitplace_plan::{
-    ArmPlan, ArmProblem, ModelName, NodeSpec, Outcome, Placed, Problem, Stage, in_words,
-};
+use splitplace_plan::{ArmPlan, ArmProblem, ModelName, Outcome, Placed, Problem, Stage, in_words};
 
 use super::{
     PlanningInput,
     candidates::{self, Candidate, Fleet, is_cut},
-    solve, translate,
+    solve::{self, Left},
+    translate,
 };
 
 /// Rates looked at, in bytes a second: 0.1 to 1000 Mbit/s.
@@ -97,7 +96,7 @@ pub fn why(input: &PlanningInput<'_>) -> BTreeMap<(ModelName, String), Why> {
         let Some(stages) = &in_force[number] else {
             continue;
         };
-        let left = solve::left(&fleet, &arms, &outcomes, number);
+        let left = solve::left(input, &fleet, &arms, &outcomes, number);
         let look = Look {
             input,
             fleet: &fleet,
@@ -121,7 +120,7 @@ struct Look<'a> {
     input: &'a PlanningInput<'a>,
     fleet: &'a Fleet<'a>,
     candidate: &'a Candidate<'a>,
-    left: Vec<NodeSpec>,
+    left: Left,
 }
 
 impl Look<'_> {
@@ -166,10 +165,11 @@ impl Look<'_> {
         }
     }
 
-    /// The arm alone, in the memory that the others leave.
+    /// The arm alone, in the memory that the others leave and beside what they do.
     fn problem(&self) -> Problem {
         let mut problem = solve::links(self.input, self.fleet);
-        problem.nodes.clone_from(&self.left);
+        problem.nodes.clone_from(&self.left.nodes);
+        problem.beside.clone_from(&self.left.beside);
         problem.arms = vec![self.candidate.problem.clone()];
         problem
     }

@@ -85,6 +85,7 @@ pub fn case(seed: Seed, number: u64) -> Problem {
             });
             ArmProblem {
                 name: format!("chain {at}"),
+                model: at,
                 kind: ArmKind::Chain,
                 parts: (fragments, fragments),
                 chains: vec![ChainProblem {
@@ -118,6 +119,7 @@ pub fn case(seed: Seed, number: u64) -> Problem {
         spread: 0.0,
         places: Problem::PLACES,
         loss_target: Problem::LOSS,
+        beside: Vec::new(),
     }
 }
 

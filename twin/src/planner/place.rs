@@ -1,6 +1,10 @@
 //! Offers placed: one dense problem for the nodes there are, its solution as arms with routes.
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Duration,
+};
 
 use splitplace_brain::forecast::{self, Backlog};
 use splitplace_fleet::{Node, Place, Snapshot};
@@ -21,7 +25,7 @@ pub struct Offer {
     pub variant: String,
     /// Validated share of correct answers.
     pub accuracy: Option<f64>,
-    /// As a strategy sees it; services in the order of the list of nodes.
+    /// As a strategy sees it; services in the order of the list of nodes. Its model is numbered when it is placed.
     pub problem: ArmProblem,
 }
 
@@ -40,6 +44,14 @@ pub(super) fn place(
     if nodes.is_empty() {
         return arms;
     }
+    let models: BTreeSet<&ModelName> = offers.iter().map(|offer| &offer.model).collect();
+    let numbered = |offer: &Offer| ArmProblem {
+        model: models
+            .iter()
+            .take_while(|name| ***name < offer.model)
+            .count(),
+        ..offer.problem.clone()
+    };
     let problem = Problem {
         nodes: nodes
             .iter()
@@ -50,11 +62,12 @@ pub(super) fn place(
             .collect(),
         links: links(nodes, snapshot),
         coding,
-        arms: offers.iter().map(|offer| offer.problem.clone()).collect(),
+        arms: offers.iter().map(numbered).collect(),
         overhead_bytes: settings.overhead_bytes,
         spread: settings.spread,
         places: Problem::PLACES,
         loss_target: Problem::LOSS,
+        beside: Vec::new(),
     };
     let solution = strategy.solve(&problem, settings.seed);
     for (offer, outcome) in offers.iter().zip(&solution.arms) {

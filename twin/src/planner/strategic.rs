@@ -153,6 +153,7 @@ impl Strategic {
                         accuracy: variant.accuracy,
                         problem: ArmProblem {
                             name,
+                            model: 0,
                             kind,
                             parts,
                             chains: variant.parts.iter().map(chain).collect(),

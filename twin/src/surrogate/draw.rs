@@ -119,6 +119,7 @@ fn problem(stream: &mut Stream) -> Problem {
             });
             ArmProblem {
                 name: format!("request-{number}"),
+                model: number,
                 kind,
                 parts: (parts, parts),
                 chains: chains.collect(),
@@ -146,6 +147,7 @@ fn problem(stream: &mut Stream) -> Problem {
         spread: 0.0,
         places: Problem::PLACES,
         loss_target: Problem::LOSS,
+        beside: Vec::new(),
     }
 }
 

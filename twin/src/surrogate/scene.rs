@@ -40,7 +40,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// The arms of a problem that have a place, cut as they are there, and the node of each piece.
+    /// The arms of a problem that have a place, cut as they are there, and the node of each piece. Every arm of a model is
+    /// taken by as many of its requests.
     #[must_use]
     pub fn of(problem: &Problem, places: &Places) -> (Self, Vec<usize>) {
         let mut scene = Self {
@@ -49,8 +50,10 @@ impl Scene {
             links: problem.links.clone(),
         };
         let mut nodes = Vec::new();
-        let there = problem.arms.iter().zip(places);
-        for (arm, branches) in there.filter_map(|(arm, place)| Some((arm, place.as_ref()?))) {
+        let there = problem.arms.iter().zip(problem.shares()).zip(places);
+        let there = there.filter_map(|((arm, share), place)| Some((arm, share, place.as_ref()?)));
+        for (arm, share, branches) in there {
+            let rate = arm.arrival_rate * share;
             for (chain, stages) in arm.chains.iter().zip(branches) {
                 for (number, stage) in stages.iter().enumerate() {
                     let segments = &chain.segments[stage.segments.clone()];
@@ -61,7 +64,7 @@ impl Scene {
                     let first = scene.pieces.len();
                     scene.pieces.push(Piece {
                         request: scene.rates.len(),
-                        rate: arm.arrival_rate,
+                        rate,
                         service: service.collect(),
                         before: (0 < number).then(|| first - 1),
                         bytes: [
@@ -78,7 +81,7 @@ impl Scene {
                     nodes.push(stage.node);
                 }
             }
-            scene.rates.push(arm.arrival_rate);
+            scene.rates.push(rate);
         }
         (scene, nodes)
     }

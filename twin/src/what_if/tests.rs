@@ -29,6 +29,7 @@ fn observed() -> Observed {
         accuracy: Some(0.9),
         problem: ArmProblem {
             name: "base/whole".into(),
+            model: 0,
             kind: ArmKind::Whole,
             parts: (1, 1),
             chains: vec![ChainProblem {

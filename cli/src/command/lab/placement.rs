@@ -115,6 +115,7 @@ fn problem(nodes: usize, load: f64, seed: Seed) -> Problem {
     let rate = load * able / work;
     let arm = |(number, (macs, bytes)): (usize, &(Vec<f64>, Vec<u64>))| ArmProblem {
         name: format!("model {number}"),
+        model: number,
         kind: ArmKind::Compressed,
         parts: (1, 4),
         chains: vec![ChainProblem {
@@ -141,6 +142,7 @@ fn problem(nodes: usize, load: f64, seed: Seed) -> Problem {
         spread: 0.0,
         places: Problem::PLACES,
         loss_target: Problem::LOSS,
+        beside: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use splitplace_fleet::{Link, Links, Node, NodeId, NodeState, Place};
 use splitplace_plan::{
     ArmKind, ArmPlan, ArmProblem, Bounds, ChainProblem, Crossing, Exact, ExitRule, FragmentId,
-    Generation, Hop, ModelName, ModelPlan, Plan, Route, RouteId, SegmentSpec, Way, strategy,
+    Generation, Hop, ModelName, ModelPlan, Plan, Route, RouteId, SegmentSpec, Way,
 };
 use splitplace_proto::center::{
     SnapshotArm, SnapshotCandidate, SnapshotChain, SnapshotDemand, SnapshotHop, SnapshotModel,
@@ -16,6 +16,7 @@ use splitplace_twin::{
     Law,
     arrivals::Process,
     planner::{Offer, Offered, PlannerSettings},
+    strategies,
     what_if::{Observed, Shown},
     world::{Control, Load, Settings, Worker},
 };
@@ -69,7 +70,7 @@ pub(crate) fn observed(told: &SnapshotResponse) -> anyhow::Result<Observed> {
                 .map(|node| NodeId::new(&node.node))
                 .collect(),
             offers: offers(&told.models, told.nodes.len())?,
-            strategy: strategy::by_name(&told.strategy).unwrap_or_else(|| Box::new(Exact)),
+            strategy: strategies::by_name(&told.strategy).unwrap_or_else(|| Box::new(Exact)),
             settings: planner_settings,
             inertia: told.inertia,
         },
@@ -241,6 +242,7 @@ fn offers(models: &[SnapshotModel], nodes: usize) -> anyhow::Result<Vec<Offer>> 
                     accuracy: one.accuracy,
                     problem: ArmProblem {
                         name: one.arm.clone(),
+                        model: 0,
                         kind,
                         parts: (one.fewest_parts as usize, one.most_parts as usize),
                         chains: chains.collect::<anyhow::Result<_>>()?,

@@ -2,6 +2,7 @@
 
 mod fan_out;
 mod line;
+mod together;
 
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -26,6 +27,10 @@ use crate::{
 /// wins; ties go to the earlier order. Arms of a higher priority always come before those of a lower one. An arm
 /// that finds the same room and the same nodes taken in another order is not placed anew.
 ///
+/// Arms of one model are alternatives, and none waits for another. Where several models have something to do, each of
+/// them is placed anew beside what the others do until nothing gets better: the optimum of each model given the
+/// others, which need not be the best for all together.
+///
 /// [`Bounds`](crate::Bounds) only take steps away: the number of a stage is the number of nodes used
 /// before it, which every state knows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,38 +49,44 @@ impl Strategy for Exact {
     }
 
     fn solve(&self, problem: &Problem, _seed: u64) -> Solution {
-        let mut planner = Planner::new(problem);
-        let mut best: Option<(usize, f64, f64, Vec<Outcome>)> = None;
-        for order in orders(problem) {
-            let found = planner.in_order(&order);
-            let placed = found.iter().flatten();
-            let (count, excess, total) =
-                placed.fold((0, 0.0, 0.0), |(count, excess, total), one| {
-                    (count + 1, excess + one.excess, total + one.placed.latency)
-                });
-            let is_better = best.as_ref().is_none_or(|(most, lost, least, _)| {
-                let is_equal = count == *most && (excess - lost).abs() <= 1e-9;
-                count > *most
-                    || (count == *most && excess < lost - 1e-9)
-                    || (is_equal && total < least * (1.0 - 1e-9))
-            });
-            if is_better {
-                best = Some((count, excess, total, planner.told(&order, &found)));
-            }
-        }
-        Solution {
-            arms: best.map_or_else(Vec::new, |(_, _, _, outcomes)| outcomes),
+        let every: Vec<usize> = (0..problem.arms.len()).collect();
+        let alone = arm_by_arm(problem, &every, &Room::new(problem));
+        together::settled(problem, alone)
+    }
+}
+
+/// These arms in the order that places most of them best, in the room that there is: what became of each.
+fn arm_by_arm(problem: &Problem, arms: &[usize], room: &Room) -> Vec<Outcome> {
+    let mut planner = Planner::new(problem);
+    let mut best: Option<(usize, f64, f64, BTreeMap<usize, Outcome>)> = None;
+    for order in orders(problem, arms) {
+        let found = planner.in_order(room, &order);
+        let placed = found.iter().flatten();
+        let (count, excess, total) = placed.fold((0, 0.0, 0.0), |(count, excess, total), one| {
+            (count + 1, excess + one.excess, total + one.placed.latency)
+        });
+        let is_better = best.as_ref().is_none_or(|(most, lost, least, _)| {
+            let is_equal = count == *most && (excess - lost).abs() <= 1e-9;
+            count > *most
+                || (count == *most && excess < lost - 1e-9)
+                || (is_equal && total < least * (1.0 - 1e-9))
+        });
+        if is_better {
+            best = Some((count, excess, total, planner.told(room, &order, &found)));
         }
     }
+    let mut outcomes = best.map_or_else(BTreeMap::new, |(_, _, _, outcomes)| outcomes);
+    let told = arms.iter().filter_map(|arm| outcomes.remove(arm));
+    told.collect()
 }
 
 /// Every order of the arms in which priorities never rise, the natural one first; only that one when
 /// there are too many.
-fn orders(problem: &Problem) -> Vec<Vec<usize>> {
-    let count = problem.arms.len();
+fn orders(problem: &Problem, arms: &[usize]) -> Vec<Vec<usize>> {
+    let count = arms.len();
     let priority = |arm: &usize| problem.arms[*arm].bounds.priority;
     if Exact::ORDERS < count {
-        let mut natural: Vec<usize> = (0..count).collect();
+        let mut natural = arms.to_vec();
         natural.sort_by_key(|arm| std::cmp::Reverse(priority(arm)));
         return vec![natural];
     }
@@ -84,7 +95,8 @@ fn orders(problem: &Problem) -> Vec<Vec<usize>> {
         all = all
             .into_iter()
             .flat_map(|order: Vec<usize>| {
-                (0..count)
+                arms.iter()
+                    .copied()
                     .filter(|next| {
                         let last = order.last().map(priority);
                         !order.contains(next) && last.is_none_or(|last| priority(next) <= last)
@@ -134,9 +146,9 @@ impl<'a> Planner<'a> {
     }
 
     /// One arm after the other, by number; `None` for those without a place.
-    fn in_order(&mut self, order: &[usize]) -> Vec<Option<Rc<Found>>> {
+    fn in_order(&mut self, room: &Room, order: &[usize]) -> Vec<Option<Rc<Found>>> {
         let problem = self.problem;
-        let mut room = Room::new(problem);
+        let mut room = room.clone();
         let mut found = vec![None; problem.arms.len()];
         for &index in order {
             let whole = self.wholes[index];
@@ -164,21 +176,27 @@ impl<'a> Planner<'a> {
     }
 
     /// The same in words: with what is missing for those without a place.
-    fn told(&self, order: &[usize], found: &[Option<Rc<Found>>]) -> Vec<Outcome> {
+    fn told(
+        &self,
+        room: &Room,
+        order: &[usize],
+        found: &[Option<Rc<Found>>],
+    ) -> BTreeMap<usize, Outcome> {
         let problem = self.problem;
-        let mut room = Room::new(problem);
-        let mut outcomes = vec![None; problem.arms.len()];
+        let mut room = room.clone();
+        let mut outcomes = BTreeMap::new();
         for &index in order {
             let arm = &problem.arms[index];
-            outcomes[index] = Some(match &found[index] {
+            let outcome = match &found[index] {
                 Some(one) => {
                     room.take(problem, arm, &one.placed.branches);
                     Outcome::Placed(one.placed.clone())
                 }
                 None => Outcome::Unplaced(why_not(problem, arm, &room.free)),
-            });
+            };
+            outcomes.insert(index, outcome);
         }
-        outcomes.into_iter().flatten().collect()
+        outcomes
     }
 
     fn place(&mut self, index: usize, room: &Room) -> Option<Found> {
@@ -209,7 +227,7 @@ impl<'a> Planner<'a> {
         }?;
         let (latency, bottleneck) = cost(problem, arm, &branches);
         Some(Found {
-            excess: (problem.loss(arm, &branches) - problem.may_lose(arm)).max(0.0),
+            excess: excess(problem, arm, &branches),
             placed: Placed {
                 branches,
                 latency,
@@ -219,7 +237,13 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// What an arm loses beyond what it may.
+fn excess(problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) -> f64 {
+    (problem.loss(arm, branches) - problem.may_lose(arm)).max(0.0)
+}
+
 /// What arms have left over.
+#[derive(Clone)]
 struct Room {
     /// Bytes by node.
     free: Vec<u64>,

@@ -3,7 +3,8 @@
 //!
 //! Theirs assigns with products of two binaries, which a solver linearises; here each arm's chain is a path
 //! through (segment, node), one binary for each edge of it, which is the same programme with a tighter
-//! relaxation. What placed networks may do here is added: at most so many pieces, and no node twice. Like
+//! relaxation. What placed networks may do here is added: at most so many pieces, no node twice, nodes and cuts that are
+//! allowed. A later stage of a chain has no number in the programme: where one is pinned the greedy answers. Like
 //! theirs it knows no queues: rates do not come into it. Solved by `microlp`; this is the only file that
 //! names it in this crate.
 
@@ -59,7 +60,9 @@ impl Integer {
         for arm in &problem.arms {
             let chains = arm.chains.iter();
             let own = chains.map(|chain| path(&mut program, problem, arm, chain, &mut memory));
-            paths.push(own.collect());
+            let own: Vec<Path> = own.collect();
+            bound(&mut program, arm, &own);
+            paths.push(own);
         }
         for (node, taken) in problem.nodes.iter().zip(&memory) {
             let expression = sum(taken);
@@ -95,7 +98,12 @@ impl Integer {
             Some(stages)
         };
         let arms = paths.iter().map(|own| own.iter().map(read).collect());
-        Some(arms.collect())
+        let arms: Places = arms.collect();
+        let mut pairs = problem.arms.iter().zip(&arms);
+        let hold = |(arm, place): (&ArmProblem, &Option<Vec<Vec<Stage>>>)| {
+            place.as_ref().is_none_or(|place| arm.bounds.hold(place))
+        };
+        pairs.all(hold).then_some(arms)
     }
 }
 
@@ -208,6 +216,42 @@ fn path(
         program.add_constraint(expression, op, bound as f64);
     }
     Path { first, edges }
+}
+
+/// Nodes and cuts that are not allowed are not taken; branches that are to be apart share no node.
+fn bound(program: &mut microlp::Problem, arm: &ArmProblem, paths: &[Path]) {
+    let bounds = &arm.bounds;
+    let is_barred = |node: usize| {
+        bounds
+            .nodes
+            .as_ref()
+            .is_some_and(|all| !all.contains(&node))
+    };
+    let mut barred = Vec::new();
+    for (branch, path) in paths.iter().enumerate() {
+        for (node, first) in path.first.iter().enumerate() {
+            if !bounds.allow(branch, node) {
+                barred.push((*first, 1.0));
+            }
+        }
+        for (edges, cut) in path.edges.iter().zip(1..) {
+            for (from, edges) in edges.iter().enumerate() {
+                let to = edges.iter().enumerate();
+                let barred_to =
+                    to.filter(|(to, _)| is_barred(*to) || (from != *to && !bounds.may_cut(cut)));
+                barred.extend(barred_to.map(|(_, edge)| (*edge, 1.0)));
+            }
+        }
+    }
+    if !barred.is_empty() {
+        program.add_constraint(sum(&barred), ComparisonOp::Le, 0.0);
+    }
+    if bounds.apart && paths.len() > 1 {
+        for node in 0..paths[0].first.len() {
+            let all: Vec<_> = paths.iter().map(|path| (path.first[node], 1.0)).collect();
+            program.add_constraint(sum(&all), ComparisonOp::Le, 1.0);
+        }
+    }
 }
 
 impl Strategy for Integer {

@@ -45,14 +45,14 @@ fn every_strategy_of_a_name_places_every_arm_the_same_way_twice() {
         ("c", 200.0, 9_000),
     ]);
     for name in STRATEGIES {
-        let strategy = strategy::by_name(name).unwrap();
+        let strategy = by_name(name).unwrap();
         assert_eq!(strategy.name(), name);
         let plan = || world.plan_with(strategy.as_ref()).unwrap();
         let output = plan();
         assert_eq!(output.plan, plan().plan, "{name}");
         assert_eq!(arms(&output).len(), 3, "{name}: {:?}", output.unplaced);
     }
-    assert!(strategy::by_name("luck").is_none());
+    assert!(by_name("luck").is_none());
 }
 
 #[test]

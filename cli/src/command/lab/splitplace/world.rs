@@ -230,8 +230,7 @@ impl Ground {
                     name: ModelName::new(&format!("{}@{copy}", one.name)),
                     variants: one.variants.clone(),
                     site: None,
-                    // Whoever decides, the requests are shared by the ways to run.
-                    rate_per_second: own / real(one.variants.len()),
+                    rate_per_second: own,
                 });
                 rates.push(own);
             }

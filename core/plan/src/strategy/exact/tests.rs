@@ -57,6 +57,7 @@ fn problem(nodes: usize) -> impl proptest::strategy::Strategy<Value = Problem> {
                 links,
                 arms: vec![ArmProblem {
                     name: "a".into(),
+                    model: 0,
                     kind,
                     parts,
                     chains,
@@ -68,6 +69,7 @@ fn problem(nodes: usize) -> impl proptest::strategy::Strategy<Value = Problem> {
                 spread: 0.0,
                 places: Problem::PLACES,
                 loss_target: Problem::LOSS,
+                beside: Vec::new(),
             }
         },
     )
@@ -292,9 +294,10 @@ proptest! {
         all.arms.extend(c.arms);
         all.arms.iter_mut().for_each(|arm| arm.arrival_rate = rate);
         let mut together = Planner::new(&all);
-        for order in orders(&all) {
-            let known = together.in_order(&order);
-            let anew = Planner::new(&all).in_order(&order);
+        let (every, room) = (Vec::from_iter(0..all.arms.len()), Room::new(&all));
+        for order in orders(&all, &every) {
+            let known = together.in_order(&room, &order);
+            let anew = Planner::new(&all).in_order(&room, &order);
             let places = |found: &[Option<Rc<Found>>]| -> Vec<_> {
                 found.iter().map(|one| one.as_ref().map(|one| one.placed.clone())).collect()
             };
@@ -306,10 +309,13 @@ proptest! {
     }
 
     #[test]
-    fn memory_is_never_exceeded_by_several_arms(a in problem(4), b in problem(4), c in problem(4)) {
+    fn memory_is_never_exceeded_by_several_arms(a in problem(4), b in problem(4), c in problem(4), models in 1usize..4) {
         let mut all = a;
         all.arms.extend(b.arms);
         all.arms.extend(c.arms);
+        for (number, arm) in all.arms.iter_mut().enumerate() {
+            arm.model = number % models;
+        }
         let solution = Exact.solve(&all, 0);
         prop_assert_eq!(&solution, &Exact.solve(&all, 0));
         let mut taken = [0u64; 4];
@@ -341,6 +347,7 @@ fn what_does_not_fit_is_explained_with_numbers() {
     };
     let arm = ArmProblem {
         name: "base/whole".into(),
+        model: 0,
         kind: ArmKind::Whole,
         parts: (1, 1),
         chains: vec![ChainProblem {
@@ -360,6 +367,7 @@ fn what_does_not_fit_is_explained_with_numbers() {
         spread: 0.0,
         places: Problem::PLACES,
         loss_target: Problem::LOSS,
+        beside: Vec::new(),
     };
     let Outcome::Unplaced(why) = &Exact.solve(&problem, 0).arms[0] else {
         panic!("it fits")
@@ -389,6 +397,7 @@ fn the_quickest_place_is_left_when_it_loses_too_much_and_taken_when_nothing_keep
         coding: vec![1.0; 3],
         arms: vec![ArmProblem {
             name: "base".into(),
+            model: 0,
             kind: ArmKind::Whole,
             parts: (1, 1),
             chains: vec![chain],
@@ -400,6 +409,7 @@ fn the_quickest_place_is_left_when_it_loses_too_much_and_taken_when_nothing_keep
         spread: 0.0,
         places: Problem::PLACES,
         loss_target: Problem::LOSS,
+        beside: Vec::new(),
     };
     problem.places = 10;
     let chosen = |problem: &Problem| match &Exact.solve(problem, 0).arms[0] {
@@ -443,6 +453,7 @@ fn between_the_quickest_and_the_one_that_loses_least_the_quickest_that_keeps_the
         coding: vec![1.0; 4],
         arms: vec![ArmProblem {
             name: "base".into(),
+            model: 0,
             kind: ArmKind::Whole,
             parts: (1, 1),
             chains: vec![chain],
@@ -454,6 +465,7 @@ fn between_the_quickest_and_the_one_that_loses_least_the_quickest_that_keeps_the
         spread: 0.0,
         places: 10,
         loss_target: 0.05,
+        beside: Vec::new(),
     };
     let Outcome::Placed(placed) = &Exact.solve(&problem, 0).arms[0] else {
         panic!("it fits");
@@ -461,10 +473,73 @@ fn between_the_quickest_and_the_one_that_loses_least_the_quickest_that_keeps_the
     assert_eq!(placed.branches[0][0].node, 1);
 }
 
+/// Two equal arms and two nodes, of which one is a little faster and cannot carry both.
+#[test]
+fn models_keep_out_of_each_others_way_and_arms_of_one_model_do_not() {
+    let arm = |model: usize| ArmProblem {
+        name: format!("arm of {model}"),
+        model,
+        kind: ArmKind::Whole,
+        parts: (1, 1),
+        chains: vec![ChainProblem {
+            segments: vec![SegmentSpec {
+                weight_bytes: 10,
+                activation_bytes: 0,
+                service: vec![0.010, 0.012],
+            }],
+            boundaries: vec![0.into(), 0.into()],
+        }],
+        arrival_rate: 60.0,
+        arrival_scv: 1.0,
+        bounds: Bounds::default(),
+    };
+    let problem = |models: &[usize], rate: f64| Problem {
+        nodes: vec![NodeSpec::of(100); 2],
+        links: vec![vec![(1e9, 0.001); 3]; 3],
+        coding: vec![0.0; 3],
+        arms: models
+            .iter()
+            .map(|&model| ArmProblem {
+                arrival_rate: rate,
+                ..arm(model)
+            })
+            .collect(),
+        overhead_bytes: 0,
+        spread: 0.0,
+        places: Problem::PLACES,
+        loss_target: Problem::LOSS,
+        beside: Vec::new(),
+    };
+    let nodes = |problem: &Problem| -> Vec<usize> {
+        let outcomes = Exact.solve(problem, 0).arms;
+        let node = |outcome: &Outcome| match outcome {
+            Outcome::Placed(placed) => placed.branches[0][0].node,
+            Outcome::Unplaced(why) => panic!("{why}"),
+        };
+        outcomes.iter().map(node).collect()
+    };
+    // A request of the one model takes one of them.
+    assert_eq!(nodes(&problem(&[0, 0], 60.0)), [0, 0]);
+    assert_eq!(nodes(&problem(&[0, 1], 0.0)), [0, 0]);
+    let mut apart = nodes(&problem(&[0, 1], 60.0));
+    apart.sort_unstable();
+    assert_eq!(apart, [0, 1]);
+    // What is expected is what each meets there: M/D/1 by Pollaczek and Khinchine, and a millisecond each way.
+    let shared = problem(&[0, 1], 20.0);
+    let [Outcome::Placed(one), Outcome::Placed(other)] = &Exact.solve(&shared, 0).arms[..] else {
+        panic!("both fit");
+    };
+    assert_eq!((one.branches[0][0].node, other.branches[0][0].node), (0, 0));
+    let expected = 0.012 + 0.4 * 0.010 / (2.0 * 0.6);
+    assert!((one.latency - expected).abs() < 1e-9, "{one:?}");
+    assert!((other.latency - expected).abs() < 1e-9, "{other:?}");
+}
+
 #[test]
 fn who_has_priority_is_given_memory_first() {
     let arm = |name: &str, service: f64, priority: i32| ArmProblem {
         name: name.into(),
+        model: 0,
         kind: ArmKind::Whole,
         parts: (1, 1),
         chains: vec![ChainProblem {
@@ -491,6 +566,7 @@ fn who_has_priority_is_given_memory_first() {
         spread: 0.0,
         places: Problem::PLACES,
         loss_target: Problem::LOSS,
+        beside: Vec::new(),
     };
     let placed = |problem: &Problem| -> Vec<bool> {
         let outcomes = Exact.solve(problem, 0).arms;
