@@ -208,6 +208,7 @@ fn arrows_point_one_way() {
                 "onnx",
                 "proto",
                 "link",
+                "twin",
             ],
         ),
     ];
