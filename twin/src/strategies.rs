@@ -1,12 +1,13 @@
 //! Every strategy by name: those of formulas alone, the learned ones and the one that simulates.
 
-use splitplace_plan::{Annealing, Exact, Greedy, Integer, Random, Strategy};
+use splitplace_plan::{Annealing, Exact, Greedy, Integer, Random, Responses, Strategy};
 
 use crate::{placement::Proven, surrogate::Descent};
 
 /// Names that [`by_name`] knows, the usual one first.
-pub const STRATEGIES: [&str; 8] = [
+pub const STRATEGIES: [&str; 9] = [
     "exact",
+    "responses",
     "proven",
     "annealing",
     "integer",
@@ -21,6 +22,7 @@ pub const STRATEGIES: [&str; 8] = [
 pub fn by_name(name: &str) -> Option<Box<dyn Strategy>> {
     Some(match name {
         "exact" => Box::new(Exact),
+        "responses" => Box::new(Responses::default()),
         "proven" => Box::new(Proven::default()),
         "annealing" => Box::new(Annealing::default()),
         "integer" => Box::new(Integer::default()),

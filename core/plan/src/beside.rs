@@ -23,20 +23,34 @@ impl Beside {
         if models < 2 || arms.iter().all(|(arm, _)| arm.arrival_rate <= 0.0) {
             return Vec::new();
         }
-        let mut of: BTreeMap<usize, (Self, u32)> = BTreeMap::new();
-        for (arm, branches) in arms {
-            let (own, count) = of.entry(arm.model).or_default();
-            own.take(problem, arm, branches);
-            *count += 1;
+        let mut by_model: BTreeMap<usize, Vec<Lying<'_>>> = BTreeMap::new();
+        for &(arm, branches) in arms {
+            by_model.entry(arm.model).or_default().push((arm, branches));
         }
+        let own = by_model
+            .iter()
+            .map(|(model, arms)| (*model, Self::of(problem, arms)));
+        let own: Vec<(usize, Self)> = own.collect();
         let others = |model: usize| {
             let mut all = Self::default();
-            for (_, (own, count)) in of.iter().filter(|(other, _)| **other != model) {
-                all.add(own, 1.0 / f64::from(*count));
+            for (_, own) in own.iter().filter(|(other, _)| *other != model) {
+                all.add(own, 1.0);
             }
             all
         };
         (0..models).map(others).collect()
+    }
+
+    /// What one model's arms do, one of them for each request.
+    pub(crate) fn of(problem: &Problem, arms: &[Lying<'_>]) -> Self {
+        let (mut all, mut own) = (Self::default(), Self::default());
+        for (arm, branches) in arms {
+            all.take(problem, arm, branches);
+        }
+        if !arms.is_empty() {
+            own.add(&all, 1.0 / arms.len() as f64);
+        }
+        own
     }
 
     /// What comes to a node.

@@ -35,7 +35,7 @@ pub use problem::{
     ArmProblem, ChainProblem, Crossing, NodeSpec, Outcome, Placed, Problem, SegmentSpec, Solution,
     Stage, Way,
 };
-pub use strategy::{Annealing, Exact, Greedy, Integer, Random, Strategy};
+pub use strategy::{Annealing, Exact, Greedy, Integer, Random, Responses, Strategy};
 pub use value::{
     ArmKind, ArmPlan, ExitRule, FragmentId, Generation, Hop, ModelName, ModelPlan, Plan, Route,
     RouteId,

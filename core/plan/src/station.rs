@@ -19,6 +19,8 @@ use crate::{
 
 /// Load of a core at which a node is taken to keep up just yet.
 const FULL: f64 = 0.999;
+/// Logarithm of a share that is none.
+const NOTHING: f64 = -80.0;
 
 /// What comes to a node, all arms together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -186,6 +188,11 @@ pub(crate) fn link_wait(offered: Offered, places: usize) -> f64 {
 /// Share of arrivals whose gaps vary so that find none of so many places: MacGregor Smith's for Poisson arrivals; where gaps
 /// vary less, so much less of what is beyond the share that no queue could keep.
 fn loss(rho: f64, scv: f64, room: usize) -> f64 {
+    // Less than ρ^room: nothing that could be told from nothing.
+    #[expect(clippy::cast_precision_loss, reason = "a queue's bound")]
+    if rho <= 0.0 || room as f64 * rho.ln() < NOTHING {
+        return 0.0;
+    }
     let poisson = two_moment::loss(rho, 0.0, room);
     let least = if rho > 1.0 { 1.0 - 1.0 / rho } else { 0.0 };
     least + (poisson - least).max(0.0) * scv.min(1.0)

@@ -1,13 +1,15 @@
 //! Strategies: from a problem to a solution.
 //!
 //! [`Exact`] is optimal arm by arm for fleets of up to [`Exact::NODES`] nodes; larger fleets are first
-//! reduced to the nodes that an arm could use best, which is stated as what it is. [`Integer`] is the
+//! reduced to the nodes that an arm could use best, which is stated as what it is. [`Responses`] is what it does where
+//! several models have something to do, quicker. [`Integer`] is the
 //! integer programme of the literature, [`Annealing`] searches over all arms together, [`Greedy`] and
 //! [`Random`] are what the others have to beat.
 
 mod annealing;
 mod exact;
 mod integer;
+mod responses;
 mod simple;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use std::collections::BTreeMap;
 pub use annealing::Annealing;
 pub use exact::Exact;
 pub use integer::Integer;
+pub use responses::Responses;
 pub use simple::{Greedy, Random};
 
 use crate::{

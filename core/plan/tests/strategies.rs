@@ -11,7 +11,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use splitplace_plan::{
     Annealing, ArmKind, ArmProblem, Bounds, ChainProblem, Exact, Greedy, Integer, NodeSpec,
-    Outcome, Problem, Random, SegmentSpec, Solution, Stage, Strategy,
+    Outcome, Problem, Random, Responses, SegmentSpec, Solution, Stage, Strategy,
     joint::{Places, lower_bound, places, room, step, worth},
     standing::Standing,
 };
@@ -198,6 +198,7 @@ fn is_sound(problem: &Problem, solution: &Solution) -> bool {
 fn all() -> Vec<Box<dyn Strategy>> {
     vec![
         Box::new(Exact),
+        Box::new(Responses::default()),
         Box::new(Greedy),
         Box::new(Random),
         Box::new(Annealing::default()),

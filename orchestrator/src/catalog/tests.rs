@@ -37,9 +37,13 @@ impl Repository {
 
 /// The sample package, loaded with these settings.
 pub(crate) fn sample(settings: &LoadSettings, channels: &[i64]) -> Loaded {
+    named("sample", settings, channels)
+}
+
+pub(crate) fn named(name: &str, settings: &LoadSettings, channels: &[i64]) -> Loaded {
     let folder = tempfile::tempdir().unwrap();
-    sample::write_package(folder.path(), "sample", channels);
-    let package = Package::open(&folder.path().join("sample"), &settings.limits).unwrap();
+    sample::write_package(folder.path(), name, channels);
+    let package = Package::open(&folder.path().join(name), &settings.limits).unwrap();
     Loaded::open(package, settings).unwrap()
 }
 

@@ -4,6 +4,7 @@ mod choices;
 mod families;
 mod laws;
 mod running;
+mod several;
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 use splitplace_plan::{
     Annealing, ArmKind, ArmProblem, Bounds, ChainProblem, Exact, Greedy, Integer, NodeSpec,
-    Problem, Random, SegmentSpec, Strategy,
+    Problem, Random, Responses, SegmentSpec, Strategy,
     joint::{lower_bound, places},
 };
 use splitplace_twin::{
@@ -74,6 +74,7 @@ fn strategies(nodes: usize) -> Vec<Box<dyn Strategy>> {
         Box::new(Random),
         Box::new(Greedy),
         Box::new(Exact),
+        Box::new(Responses::default()),
         Box::new(Annealing::default()),
         Box::new(Descent::gobi()),
         Box::new(Descent::daso()),

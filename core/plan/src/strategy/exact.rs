@@ -2,14 +2,18 @@
 
 mod fan_out;
 mod line;
-mod together;
 
 use std::{collections::BTreeMap, rc::Rc};
 
 use self::line::Line;
-use super::{Strategy, cost, lossiness, slowest};
+use super::{
+    Strategy, cost, lossiness,
+    responses::{Turns, are_several_busy},
+    slowest,
+};
 use crate::{
     ArmKind,
+    joint::places,
     problem::{ArmProblem, Outcome, Placed, Problem, Solution, Stage},
 };
 
@@ -41,6 +45,8 @@ impl Exact {
     pub const NODES: usize = 10;
     /// Most arms whose orders are all tried; beyond, they are placed as they come.
     pub const ORDERS: usize = 5;
+    /// Turns of every model at most, where several have something to do. Most settle within two.
+    pub const TURNS: usize = 4;
 }
 
 impl Strategy for Exact {
@@ -50,14 +56,30 @@ impl Strategy for Exact {
 
     fn solve(&self, problem: &Problem, _seed: u64) -> Solution {
         let every: Vec<usize> = (0..problem.arms.len()).collect();
-        let alone = arm_by_arm(problem, &every, &Room::new(problem));
-        together::settled(problem, alone)
+        let alone = arm_by_arm(problem, &every, &Room::new(problem), Self::NODES);
+        let alone = Solution { arms: alone };
+        if !are_several_busy(problem) {
+            return alone;
+        }
+        // From where each is best alone, and from an empty fleet that fills up.
+        let mut turns = Turns::new(problem, places(&alone), Self::NODES);
+        let judged = turns.judged();
+        let best = turns.take(Self::TURNS, Some((judged, places(&alone))));
+        let nowhere = vec![None; problem.arms.len()];
+        let mut turns = Turns::new(problem, nowhere, Self::NODES);
+        let best = turns.take(Self::TURNS, best);
+        best.map_or(alone, |(_, places)| turns.solution(places))
     }
 }
 
 /// These arms in the order that places most of them best, in the room that there is: what became of each.
-fn arm_by_arm(problem: &Problem, arms: &[usize], room: &Room) -> Vec<Outcome> {
-    let mut planner = Planner::new(problem);
+pub(super) fn arm_by_arm(
+    problem: &Problem,
+    arms: &[usize],
+    room: &Room,
+    most: usize,
+) -> Vec<Outcome> {
+    let mut planner = Planner::new(problem, most);
     let mut best: Option<(usize, f64, f64, BTreeMap<usize, Outcome>)> = None;
     for order in orders(problem, arms) {
         let found = planner.in_order(room, &order);
@@ -128,6 +150,8 @@ type Case = (usize, Vec<u64>, Vec<bool>);
 /// What is known of arms while orders are tried.
 struct Planner<'a> {
     problem: &'a Problem,
+    /// Nodes looked at for one arm.
+    most: usize,
     /// By arm: bytes of all of it; more room than that is no other room.
     wholes: Vec<u64>,
     /// By arm and candidates.
@@ -136,9 +160,10 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(problem: &'a Problem) -> Self {
+    fn new(problem: &'a Problem, most: usize) -> Self {
         Self {
             problem,
+            most,
             wholes: problem.arms.iter().map(|arm| whole(problem, arm)).collect(),
             lines: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -202,7 +227,7 @@ impl<'a> Planner<'a> {
     fn place(&mut self, index: usize, room: &Room) -> Option<Found> {
         let problem = self.problem;
         let arm = &problem.arms[index];
-        let nodes = candidates(problem, arm, &room.free);
+        let nodes = candidates(problem, arm, &room.free, self.most);
         let factor = |node: usize| {
             if room.used[node] {
                 1.0 + problem.spread
@@ -238,28 +263,28 @@ impl<'a> Planner<'a> {
 }
 
 /// What an arm loses beyond what it may.
-fn excess(problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) -> f64 {
+pub(super) fn excess(problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) -> f64 {
     (problem.loss(arm, branches) - problem.may_lose(arm)).max(0.0)
 }
 
 /// What arms have left over.
 #[derive(Clone)]
-struct Room {
+pub(super) struct Room {
     /// Bytes by node.
-    free: Vec<u64>,
+    pub(super) free: Vec<u64>,
     /// By node: whether an arm uses it.
     used: Vec<bool>,
 }
 
 impl Room {
-    fn new(problem: &Problem) -> Self {
+    pub(super) fn new(problem: &Problem) -> Self {
         Self {
             free: problem.nodes.iter().map(|node| node.memory_bytes).collect(),
             used: vec![false; problem.nodes.len()],
         }
     }
 
-    fn take(&mut self, problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) {
+    pub(super) fn take(&mut self, problem: &Problem, arm: &ArmProblem, branches: &[Vec<Stage>]) {
         for (chain, stages) in arm.chains.iter().zip(branches) {
             for stage in stages {
                 self.free[stage.node] -= problem.memory(chain, stage.segments.clone());
@@ -321,9 +346,9 @@ fn quickest(
     Some(best)
 }
 
-/// The nodes worth considering: all of them, or those on which the arm's segments would run fastest
+/// The nodes worth considering: all of them, or those on which the arm's segments would be done first
 /// among those that can hold at least one.
-fn candidates(problem: &Problem, arm: &ArmProblem, free: &[u64]) -> Vec<usize> {
+fn candidates(problem: &Problem, arm: &ArmProblem, free: &[u64], most: usize) -> Vec<usize> {
     let is_pinned = |node: usize| arm.bounds.pins.values().any(|pin| *pin == node);
     let fits = |node: usize| {
         let allowed = arm.bounds.nodes.as_ref();
@@ -337,23 +362,29 @@ fn candidates(problem: &Problem, arm: &ArmProblem, free: &[u64]) -> Vec<usize> {
     let mut nodes: Vec<usize> = (0..problem.nodes.len())
         .filter(|&node| fits(node))
         .collect();
-    if Exact::NODES < nodes.len() {
-        let speed = |node: usize| -> f64 {
+    if most < nodes.len() {
+        // A piece of the arm there, beside what else runs there.
+        let pieces = f64::from(u32::try_from(arm.parts.1.max(1)).unwrap_or(u32::MAX));
+        let seconds = |node: usize| -> f64 {
             let work: f64 = arm
                 .chains
                 .iter()
                 .flat_map(|chain| &chain.segments)
                 .map(|s| s.service[node])
                 .sum();
-            work + problem.transfer(problem.center(), node, &arm.chains[0].boundaries[0])
+            let piece = problem.sojourn(arm, node, work / pieces);
+            let entry = problem.transfer(problem.center(), node, &arm.chains[0].boundaries[0]);
+            piece.seconds * pieces + entry
         };
+        let seconds: BTreeMap<usize, f64> =
+            nodes.iter().map(|&node| (node, seconds(node))).collect();
         nodes.sort_by(|&a, &b| {
             let pinned_first = is_pinned(b).cmp(&is_pinned(a));
             pinned_first
-                .then(speed(a).total_cmp(&speed(b)))
+                .then(seconds[&a].total_cmp(&seconds[&b]))
                 .then(a.cmp(&b))
         });
-        nodes.truncate(Exact::NODES);
+        nodes.truncate(most);
         nodes.sort_unstable();
     }
     nodes
@@ -367,7 +398,7 @@ fn whole(problem: &Problem, arm: &ArmProblem) -> u64 {
 }
 
 /// Why an arm has no place, with the numbers.
-fn why_not(problem: &Problem, arm: &ArmProblem, free: &[u64]) -> String {
+pub(super) fn why_not(problem: &Problem, arm: &ArmProblem, free: &[u64]) -> String {
     let whole = whole(problem, arm);
     let (fewest, most) = arm.parts;
     let shape = match arm.kind {

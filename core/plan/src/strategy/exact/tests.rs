@@ -293,11 +293,11 @@ proptest! {
         all.arms.extend(b.arms);
         all.arms.extend(c.arms);
         all.arms.iter_mut().for_each(|arm| arm.arrival_rate = rate);
-        let mut together = Planner::new(&all);
+        let mut together = Planner::new(&all, Exact::NODES);
         let (every, room) = (Vec::from_iter(0..all.arms.len()), Room::new(&all));
         for order in orders(&all, &every) {
             let known = together.in_order(&room, &order);
-            let anew = Planner::new(&all).in_order(&room, &order);
+            let anew = Planner::new(&all, Exact::NODES).in_order(&room, &order);
             let places = |found: &[Option<Rc<Found>>]| -> Vec<_> {
                 found.iter().map(|one| one.as_ref().map(|one| one.placed.clone())).collect()
             };
