@@ -13,6 +13,8 @@ mod batch;
 mod boards;
 mod draw;
 mod graph;
+mod layout;
+mod messages;
 mod read;
 mod read_out;
 mod score;

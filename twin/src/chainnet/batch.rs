@@ -1,10 +1,9 @@
-//! Several systems as one graph: who is next to whom, and what each is fed.
+//! Several systems as one graph: what each chain, fragment and device of it is fed.
 
-use std::sync::Arc;
-
-use ndarray::Array2;
-
-use super::{Kind, System, Thinned};
+use super::{
+    Kind, System, Thinned,
+    layout::{Layout, matrix},
+};
 use crate::net::Matrix;
 
 /// Features of a fragment, of a device, of a chain.
@@ -12,23 +11,10 @@ pub(super) const FEATURES: [usize; 3] = [9, 5, 4];
 /// Log-odds beyond this are taken for this.
 const ODDS: f64 = 7.0;
 
-/// Numbers of rows.
-pub(super) type Rows = Arc<[usize]>;
-
-/// Several systems as one graph. Chains lie by length, the longest first, and fragments step by step in the order of
-/// their chains, so that what goes on from a step are its first rows.
+/// Several systems as one graph, and what it is fed.
 pub(super) struct Batch {
+    pub(super) layout: Layout,
     pub(super) features: [Matrix; 3],
-    /// By fragment: its device and its chain.
-    pub(super) device: Rows,
-    pub(super) chain: Rows,
-    /// By step: how many chains get there.
-    pub(super) counts: Rows,
-    /// By chain: the row of its last fragment.
-    pub(super) last: Rows,
-    pub(super) devices: usize,
-    /// Where the systems' chains lie, in their order.
-    pub(super) places: Vec<usize>,
     /// By fragment, for the plain network: what a full queue makes a job wait there, over the work of its chain.
     pub(super) longest: Vec<f32>,
     /// What the formulas say, in log-odds: latency and throughput by chain as they lie.
@@ -44,11 +30,8 @@ impl Batch {
     /// Of these systems, fed as this kind of network is.
     pub(super) fn new(systems: &[&System], kind: Kind) -> Self {
         let (mut fragments, mut devices, mut chains) = (Vec::new(), Vec::new(), Vec::new());
-        // (step, chain, device), to be put in order of the steps.
-        let mut rows: Vec<(usize, usize, usize)> = Vec::new();
         let (mut longest, mut prior) = (Vec::new(), Vec::new());
         for system in systems {
-            let (first_device, first_chain) = (devices.len(), chains.len());
             let thinned = match kind {
                 Kind::Plain => None,
                 Kind::Residual => Some(Thinned::of(system)),
@@ -57,8 +40,7 @@ impl Batch {
             devices.extend(device_features(system, known));
             for (at, chain) in system.chains.iter().enumerate() {
                 let steps = known.map(|known| &known.chains[at]);
-                for (step, &device) in chain.path.iter().enumerate() {
-                    rows.push((step, first_chain + at, first_device + device));
+                for step in 0..chain.path.len() {
                     let known = steps.map(|steps| steps[step]);
                     fragments.push(fragment_features(system, at, step, known));
                     longest.push(full_wait(system, at, step));
@@ -77,45 +59,18 @@ impl Batch {
                 chains.push([1.0, latency, throughput, load as f32]);
             }
         }
-        let mut lengths = vec![0usize; chains.len()];
-        rows.iter().for_each(|row| lengths[row.1] += 1);
-        let mut longest_first: Vec<usize> = (0..chains.len()).collect();
-        longest_first.sort_by_key(|&chain| std::cmp::Reverse(lengths[chain]));
-        let mut places = vec![0; chains.len()];
-        for (place, &chain) in longest_first.iter().enumerate() {
-            places[chain] = place;
-        }
-        let mut order: Vec<usize> = (0..rows.len()).collect();
-        order.sort_by_key(|&row| (rows[row].0, places[rows[row].1]));
-        let device = order.iter().map(|&row| rows[row].2);
-        let chain: Rows = order.iter().map(|&row| places[rows[row].1]).collect();
-        let mut last = vec![0; chains.len()];
-        (0..)
-            .zip(&*chain)
-            .for_each(|(row, &chain)| last[chain] = row);
-        let steps = lengths.iter().max().copied().unwrap_or(0);
-        let get_to = |step: usize| lengths.iter().filter(|length| step < **length).count();
+        let layout = Layout::of(systems);
         Self {
-            device: device.collect(),
-            chain,
-            counts: (0..steps).map(get_to).collect(),
-            last: last.into(),
-            devices: devices.len(),
-            prior: longest_first.iter().map(|&chain| prior[chain]).collect(),
+            prior: layout.chains_as_they_lie(&prior).collect(),
             features: [
-                matrix(order.iter().map(|&row| fragments[row])),
+                matrix(layout.fragments_as_they_lie(&fragments)),
                 matrix(devices.into_iter()),
-                matrix(longest_first.iter().map(|&chain| chains[chain])),
+                matrix(layout.chains_as_they_lie(&chains)),
             ],
-            places,
-            longest: order.iter().map(|&row| longest[row]).collect(),
+            longest: layout.fragments_as_they_lie(&longest).collect(),
+            layout,
         }
     }
-}
-
-fn matrix<const N: usize>(rows: impl Iterator<Item = [f32; N]>) -> Matrix {
-    let rows: Vec<[f32; N]> = rows.collect();
-    Array2::from(rows)
 }
 
 /// Fragments hosted over capacity as published, the device's offered load, its capacity; for the residual, loss and

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use super::{
     Ratios, System,
     batch::{Batch, FEATURES},
+    messages::{States, read_off, rounds},
     read_out::{columns, ratios, slopes},
 };
 use crate::{
@@ -145,12 +146,7 @@ impl ChainNet {
         let mut tape = Tape::new(&self.weights);
         let ends = self.forward(&mut tape, &batch);
         let found = ratios(self.shape.kind, &batch, ends.map(|end| tape.value(end)));
-        let mut places = batch.places.iter();
-        let of = |system: &&System| {
-            let own = places.by_ref().take(system.chains.len());
-            own.map(|&place| found[place]).collect()
-        };
-        systems.iter().map(of).collect()
+        batch.layout.by_system(systems, &found)
     }
 
     /// The mean loss over some labelled systems, and its gradients.
@@ -164,7 +160,7 @@ impl ChainNet {
         let count = found.len() as f64 * 2.0;
         let mut of_ratios = vec![[0.0; 2]; found.len()];
         let mut total = 0.0;
-        let mut places = batch.places.iter();
+        let mut places = batch.layout.places.iter();
         for system in systems {
             let own: Vec<usize> = places.by_ref().take(system.chains.len()).copied().collect();
             let rate: f64 = system
@@ -202,42 +198,29 @@ impl ChainNet {
     fn forward(&self, tape: &mut Tape<'_>, batch: &Batch) -> [Var; 2] {
         let names = ["fragment.in", "device.in", "chain.in"];
         let given = [0, 1, 2].map(|at| tape.input(batch.features[at].clone()));
-        let [mut fragments, mut devices, mut chains] =
-            [0, 1, 2].map(|at| tape.affine(names[at], given[at]));
-        for _ in 0..self.shape.rounds {
-            let hosts = tape.gather(devices, Arc::clone(&batch.device));
-            let steps = tape.beside(fragments, hosts);
-            let outputs = tape.gru_along("along", steps, chains, Arc::clone(&batch.counts));
-            chains = tape.gather(outputs, Arc::clone(&batch.last));
-            let said = tape.beside(outputs, fragments);
-            let taken = tape.beside(outputs, hosts);
-            fragments = tape.gru("step", taken, fragments);
-            let heard = tape.attend("ear", said, devices, Arc::clone(&batch.device));
-            devices = tape.gru("host", heard, devices);
-        }
-        debug_assert_eq!(tape.value(devices).nrows(), batch.devices);
-        let read = match self.shape.kind {
+        let [fragments, devices, chains] = [0, 1, 2].map(|at| tape.affine(names[at], given[at]));
+        let states = States {
+            fragments,
+            devices,
+            chains,
+        };
+        let layout = &batch.layout;
+        let states = rounds(tape, layout, states, self.shape.rounds);
+        let [latency, throughput] = match self.shape.kind {
             Kind::Plain => {
-                let hosts = tape.gather(devices, Arc::clone(&batch.device));
-                [tape.beside(fragments, hosts); 2]
+                let hosts = tape.gather(states.devices, Arc::clone(&layout.device));
+                [tape.beside(states.fragments, hosts); 2]
             }
             Kind::Residual => {
-                let chain = Arc::clone(&batch.chain);
-                [tape.mean_by(fragments, chain, batch.prior.len()), chains]
+                let chain = Arc::clone(&layout.chain);
+                let mean = tape.mean_by(states.fragments, chain, batch.prior.len());
+                [mean, states.chains]
             }
         };
-        let mut ends = ["latency", "throughput"]
-            .into_iter()
-            .zip(read)
-            .map(|(name, state)| {
-                let mut state = state;
-                for layer in 1..=2 {
-                    let next = tape.affine(&format!("{name}.{layer}"), state);
-                    state = tape.relu(next);
-                }
-                tape.affine(&format!("{name}.3"), state)
-            });
-        [ends.next(), ends.next()].map(|end| end.unwrap_or(fragments))
+        [
+            read_off(tape, "latency", latency),
+            read_off(tape, "throughput", throughput),
+        ]
     }
 }
 

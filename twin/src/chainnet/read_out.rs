@@ -26,7 +26,7 @@ pub(super) fn ratios(kind: Kind, batch: &Batch, [delay, loss]: [&Matrix; 2]) -> 
     match kind {
         Kind::Plain => {
             let mut all = vec![(1.0, 1.0); batch.prior.len()];
-            for (row, &chain) in batch.chain.iter().enumerate() {
+            for (row, &chain) in batch.layout.chain.iter().enumerate() {
                 let (response, through): &mut (f64, f64) = &mut all[chain];
                 *response += wait(batch, delay, row);
                 *through *= sigmoid(-f64::from(loss[(row, 0)]));
@@ -61,7 +61,7 @@ pub(super) fn slopes(
     let mut back = [delay, loss].map(|end| Array2::zeros(end.dim()));
     match kind {
         Kind::Plain => {
-            for (row, &chain) in batch.chain.iter().enumerate() {
+            for (row, &chain) in batch.layout.chain.iter().enumerate() {
                 let (ratios, slopes) = (found[chain], of_ratios[chain]);
                 let d = -slopes[0] * ratios.latency * ratios.latency * wait(batch, delay, row);
                 let level = sigmoid(-f64::from(delay[(row, 0)]));
