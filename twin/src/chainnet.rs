@@ -6,15 +6,18 @@
 //! network delay. Here it is one [`Network`], so that the twin can be held against a truth that is not
 //! its own.
 //!
-//! Beside the simulation stand two faster judges of such systems: formulas ([`Thinned`]) and the graph network
-//! ([`ChainNet`]), trained here on systems drawn by the same law and labelled by the simulation.
+//! Beside the simulation stand faster judges of such systems: formulas ([`Thinned`]), the graph network ([`ChainNet`]),
+//! trained here on systems drawn by the same law and labelled by the simulation, and, to compare with, the network that
+//! was published with the systems ([`Published`]). All are behind one trait, [`Judge`].
 
 mod batch;
 mod boards;
 mod draw;
 mod graph;
+mod judge;
 mod layout;
 mod messages;
+mod published;
 mod read;
 mod read_out;
 mod score;
@@ -30,6 +33,8 @@ use splitplace_fleet::Timestamp;
 
 pub use boards::{BOARDS, Board, case};
 pub use graph::{ChainNet, Kind, Shape};
+pub use judge::{Formulas, Judge, Simulation};
+pub use published::Published;
 pub use read::{ReadError, Texts, read};
 pub use score::{Score, score};
 pub use thinned::{AtDevice, Thinned};

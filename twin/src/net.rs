@@ -14,12 +14,14 @@ mod attend;
 mod bend;
 mod gru;
 mod tape;
+mod torch;
 mod train;
 mod weights;
 
 pub use adam::{Adam, AdamSettings};
 pub(crate) use attend::HEADS;
 pub use tape::{Gradients, Tape, Var};
+pub use torch::{StateDict, StateDictError};
 pub use train::{Epoch, Learner, Trainer, Training};
 pub use weights::{Weights, WeightsError};
 

@@ -53,7 +53,8 @@ impl Weights {
         self.add(name, Array2::zeros((rows, columns)));
     }
 
-    fn add(&mut self, name: &str, matrix: Matrix) {
+    /// Adds a matrix.
+    pub(crate) fn add(&mut self, name: &str, matrix: Matrix) {
         self.names.insert(name.to_owned(), self.all.len());
         self.all.push(matrix);
     }
