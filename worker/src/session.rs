@@ -346,6 +346,7 @@ impl Worker {
                 security: self.security.clone(),
                 cores: self.hello.cores,
             };
+            let waiting = loads.downgrade();
             tokio::spawn(async move {
                 let mut loader = loader;
                 while let Some(load) = to_load.recv().await {
@@ -354,7 +355,7 @@ impl Worker {
                         if !to_load.is_empty() {
                             break;
                         }
-                        loader.curve(loaded).await;
+                        loader.curve(loaded, waiting.clone()).await;
                     }
                 }
             })

@@ -227,11 +227,11 @@ impl Fleet {
         self.say.send(Ok(message)).await.unwrap();
     }
 
-    async fn hear<T>(&mut self, wanted: impl Fn(worker_message::Kind) -> Option<T>) -> T {
+    async fn hear<T>(&mut self, mut wanted: impl FnMut(worker_message::Kind) -> Option<T>) -> T {
         let hear = async {
             loop {
                 let message = self.heard.recv().await.unwrap();
-                if let Some(found) = message.kind.and_then(&wanted) {
+                if let Some(found) = message.kind.and_then(&mut wanted) {
                     return found;
                 }
             }
@@ -395,13 +395,13 @@ async fn what_was_measured_outlives_a_restart() {
         status.fragments[0].memory_bytes,
     );
     assert!(0 < peak && peak < memory, "{peak} of {memory}");
-    // Nobody needs the node, so it finds out what more samples and threads do, for as long as it takes time for that.
-    // Told once, by whichever report comes next.
+    // Nobody needs the node, so it finds out what more samples and threads do: told once, by whichever report comes next.
+    let mut heard = Vec::new();
     let more = |kind| match kind {
         worker_message::Kind::Report(report) => {
-            let points = report.fragments.iter().flat_map(|f| settings(&f.profile));
-            let more: Vec<_> = points.filter(|(batch, ..)| *batch > 1).collect();
-            (!more.is_empty()).then_some(more)
+            heard.extend(report.fragments.iter().flat_map(|f| settings(&f.profile)));
+            let has = |is: fn(&(u32, u32, u64)) -> bool| heard.iter().any(is);
+            (has(|more| more.0 > 1) && has(|more| more.1 > 1)).then(|| heard.clone())
         }
         _ => None,
     };

@@ -1,7 +1,7 @@
 //! What workers say of their fragments: by samples in a call and by threads, with the tail and the peak of memory.
 //!
-//! Workers keep it over restarts and tell all of it when they load a fragment, so it is not kept here; it is for people,
-//! and for whoever wants to know how much more a second core does.
+//! Workers keep it over restarts and tell all of it when they load a fragment, so it is not kept here. People see all of
+//! it; planning takes how much longer a sample takes while a node's other cores work ([`Profiles::crowding`]).
 
 use std::collections::BTreeMap;
 

@@ -164,11 +164,17 @@ impl Loader {
         Ok(())
     }
 
-    /// Measures of a fragment what it does with more samples and threads, while nobody needs the node. What is found out
-    /// goes with the next report.
-    pub(super) async fn curve(&self, loaded: Arc<Loaded>) {
+    /// Measures of a fragment what it does with more samples and threads, while nobody needs the node and nothing
+    /// `waiting` is to be loaded. What is found out goes with the next report.
+    pub(super) async fn curve(&self, loaded: Arc<Loaded>, waiting: mpsc::WeakSender<Load>) {
         let (node, cores) = (Arc::clone(&self.node), self.cores);
-        let measure = move || curve(&loaded, cores, || node.queue.is_idle());
+        // An ended session has nobody who sends.
+        let nothing_waits = move || {
+            let loads = waiting.upgrade();
+            loads.is_some_and(|loads| loads.capacity() == loads.max_capacity())
+        };
+        let is_free = move || node.queue.is_idle() && nothing_waits();
+        let measure = move || curve(&loaded, cores, is_free);
         if let Err(error) = tokio::task::spawn_blocking(measure).await {
             tracing::warn!(code = "SP403", %error, "a fragment could not be measured");
         }
