@@ -96,7 +96,7 @@ enum Command {
     /// Simulate fleets, compare policies, hold the simulator against data.
     #[command(subcommand)]
     Twin(command::twin::TwinCommand),
-    /// Compare methods side by side: exit controllers by network, arrivals and load.
+    /// Compare methods side by side: cuts, their costs, placement, exit controllers, who decides and who judges.
     #[command(subcommand)]
     Lab(command::lab::LabCommand),
     /// Print parts of the documentation that are made from the program.

@@ -6,5 +6,6 @@ mod down_sets;
 mod drawn;
 mod envelope;
 mod methods;
+mod placed;
 mod question;
 mod several;

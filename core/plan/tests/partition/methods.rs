@@ -11,7 +11,7 @@ use splitplace_plan::{
 
 use crate::drawn::Lot;
 
-const CASES: u64 = 400;
+const CASES: u64 = 1000;
 
 /// Every method that has a name; the grid of one of them is coarse here, for so many cases.
 fn all() -> Vec<Box<dyn Method>> {
