@@ -31,15 +31,12 @@ pub(super) fn keep_or_move(
     candidates: &[Candidate<'_>],
     new: Vec<Place>,
 ) -> Result<(Vec<Place>, bool), PlanningError> {
-    let old = in_old_places(input, fleet, candidates, &new)?;
-    let olds = old.iter().map(Option::as_deref);
     let news = new.iter().map(here);
-    let as_before: Vec<_> = olds
-        .zip(news.clone())
-        .map(|(old, new)| old.or(new))
-        .collect();
+    let as_new = beside(input, fleet, candidates, news.clone());
+    let old = in_old_places(input, fleet, &as_new, candidates, &new)?;
+    let olds = old.iter().map(Option::as_deref);
+    let as_before: Vec<_> = olds.zip(news).map(|(old, new)| old.or(new)).collect();
     let as_before = beside(input, fleet, candidates, as_before.into_iter());
-    let as_new = beside(input, fleet, candidates, news);
     let mut mixed = Vec::with_capacity(new.len());
     let (mut stays, mut moves) = (0, 0);
     let (mut before, mut after) = (0.0, 0.0);
@@ -171,6 +168,7 @@ fn fits(fleet: &Fleet<'_>, placed: &[Place]) -> bool {
 fn in_old_places(
     input: &PlanningInput<'_>,
     fleet: &Fleet<'_>,
+    problem: &Problem,
     candidates: &[Candidate<'_>],
     new: &[Place],
 ) -> Result<Vec<Option<Box<Here>>>, PlanningError> {
@@ -194,11 +192,13 @@ fn in_old_places(
             let hops = plan.branches.iter().flat_map(|route| &route.hops);
             hops.map(|hop| hop.fragment).collect()
         };
-        old.push(match translate::one(input, fleet, candidate, stages)? {
-            // The package may have changed under the same version.
-            Place::Here(here) if hops(&here.plan) == hops(arm) => Some(here),
-            Place::Here(_) | Place::Nowhere(_) => None,
-        });
+        old.push(
+            match translate::one(input, fleet, problem, candidate, stages)? {
+                // The package may have changed under the same version.
+                Place::Here(here) if hops(&here.plan) == hops(arm) => Some(here),
+                Place::Here(_) | Place::Nowhere(_) => None,
+            },
+        );
     }
     Ok(old)
 }

@@ -47,6 +47,16 @@ pub(super) fn met(input: &PlanningInput<'_>, fleet: &Fleet<'_>, lying: &[Lies<'_
     problem
 }
 
+/// The arms that have a place, where they have it.
+pub(super) fn lying<'c>(candidates: &'c [Candidate<'c>], outcomes: &'c [Outcome]) -> Vec<Lies<'c>> {
+    let lying = candidates.iter().zip(outcomes);
+    let lying = lying.filter_map(|(candidate, outcome)| match outcome {
+        Outcome::Placed(placed) => Some((candidate, &placed.branches[..])),
+        Outcome::Unplaced(_) => None,
+    });
+    lying.collect()
+}
+
 fn beside(input: &PlanningInput<'_>, problem: &Problem, lying: &[Lies<'_>]) -> Vec<Beside> {
     let arms: Vec<Lying<'_>> = lying
         .iter()
@@ -122,12 +132,7 @@ pub(super) fn left(
     outcomes: &[Outcome],
     without: usize,
 ) -> Left {
-    let lying = candidates.iter().zip(outcomes);
-    let lying = lying.filter_map(|(candidate, outcome)| match outcome {
-        Outcome::Placed(placed) => Some((candidate, &placed.branches[..])),
-        Outcome::Unplaced(_) => None,
-    });
-    let lying: Vec<Lies<'_>> = lying.collect();
+    let lying = lying(candidates, outcomes);
     let mut left = Left {
         beside: beside(input, &links(input, fleet), &lying),
         nodes: fleet.specs(),

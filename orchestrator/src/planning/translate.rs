@@ -11,7 +11,9 @@ use splitplace_brain::forecast::{self, Backlog};
 use splitplace_codec::Codec;
 use splitplace_fleet::NodeId;
 use splitplace_onnx::Fragment;
-use splitplace_plan::{ArmPlan, ExitRule, FragmentId, Hop, Outcome, Plan, Route, RouteId, Stage};
+use splitplace_plan::{
+    ArmPlan, ExitRule, FragmentId, Hop, Outcome, Plan, Problem, Route, RouteId, Stage,
+};
 
 use super::{
     PlanningError, PlanningInput,
@@ -48,17 +50,19 @@ pub(super) fn all(
     candidates: &[Candidate<'_>],
     outcomes: &[Outcome],
 ) -> Result<Vec<Place>, PlanningError> {
+    let problem = solve::met(input, fleet, &solve::lying(candidates, outcomes));
     let translate = |(candidate, outcome): (&Candidate<'_>, &Outcome)| match outcome {
-        Outcome::Placed(placed) => one(input, fleet, candidate, placed.branches.clone()),
+        Outcome::Placed(placed) => one(input, fleet, &problem, candidate, placed.branches.clone()),
         Outcome::Unplaced(why) => Ok(Place::Nowhere(why.clone())),
     };
     candidates.iter().zip(outcomes).map(translate).collect()
 }
 
-/// One candidate on these stages.
+/// One candidate on these stages, with tensors coded as the links of `problem` and what is on them make best.
 pub(super) fn one(
     input: &PlanningInput<'_>,
     fleet: &Fleet<'_>,
+    problem: &Problem,
     candidate: &Candidate<'_>,
     stages: Vec<Vec<Stage>>,
 ) -> Result<Place, PlanningError> {
@@ -66,7 +70,6 @@ pub(super) fn one(
     let mut source = Source::Observed;
     let mut variance = 0.0;
     let mut branches = Vec::with_capacity(stages.len());
-    let problem = solve::links(input, fleet);
     let (center, asked) = (problem.center(), &candidate.problem);
     for (number, stages) in stages.iter().enumerate() {
         let part = candidate.part(number);
