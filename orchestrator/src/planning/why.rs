@@ -58,11 +58,11 @@ pub struct Switch {
 /// Why one arm runs as it does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Why {
-    /// As it runs.
+    /// As it runs, with its seconds at the load that is planned for.
     pub chosen: Alternative,
     /// Seconds that are expected of it at the load as it is, with nothing on top.
     pub expected: f64,
-    /// The best of everything else; `None` when there is nothing else.
+    /// The best of everything else, with its seconds at the load as it is; `None` when there is nothing else.
     pub runner_up: Option<Alternative>,
     /// By link, the nearest rates below and above the present one.
     pub switches: Vec<Switch>,
@@ -156,7 +156,7 @@ impl Look<'_> {
             expected,
             runner_up: best.map(|best| Alternative {
                 way: self.told(&problem, &best.branches),
-                seconds: best.latency,
+                seconds: problem.latency(&as_it_is, &best.branches),
             }),
             switches: links
                 .into_iter()

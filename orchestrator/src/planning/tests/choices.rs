@@ -506,25 +506,30 @@ fn an_arm_that_no_place_keeps_up_with_has_one_and_says_what_it_loses() {
     assert!(!told.contains("would be lost"), "{told}");
 }
 
+/// The same world without a plan, with the chain cut there and its first fragment on that node.
+fn pinned(world: &World, cut: usize, first: &str) -> World {
+    let mut pinned = World {
+        parent: Plan::default(),
+        snapshot: world.snapshot.clone(),
+        wishes: world.wishes.clone(),
+        measured: world.measured.clone(),
+        settings: world.settings,
+    };
+    let pin = ArmPin {
+        cuts: Some(BTreeSet::from([cut])),
+        nodes: BTreeMap::from([(0, first.into())]),
+    };
+    pinned.wishes[0].pins = BTreeMap::from([("base/chain".to_owned(), pin)]);
+    pinned
+}
+
 /// Latencies of every chain of two fragments, by brute force over what the planner says of each.
 fn forced(world: &World, segments: usize) -> BTreeMap<(usize, bool), Duration> {
     let mut all = BTreeMap::new();
     for cut in 1..segments {
         for is_device_first in [true, false] {
-            let mut pinned = World {
-                parent: Plan::default(),
-                snapshot: world.snapshot.clone(),
-                wishes: world.wishes.clone(),
-                measured: world.measured.clone(),
-                settings: world.settings,
-            };
             let first = if is_device_first { "device" } else { "server" };
-            let pin = ArmPin {
-                cuts: Some(BTreeSet::from([cut])),
-                nodes: BTreeMap::from([(0, first.into())]),
-            };
-            pinned.wishes[0].pins = BTreeMap::from([("base/chain".to_owned(), pin)]);
-            let output = pinned.plan();
+            let output = pinned(world, cut, first).plan();
             let planned = arm(&output, "base/chain").unwrap();
             assert_eq!(planned.branches[0].hops[0].segments, 0..cut);
             assert_eq!(nodes(planned)[0], first);
@@ -563,6 +568,34 @@ fn pins_hold_and_the_runner_up_is_the_best_of_the_rest() {
             "{told:?} {all:?}"
         );
     }
+}
+
+#[test]
+fn what_the_runner_up_loses_by_is_told_at_the_load_as_it_is() {
+    let key = ("sample".into(), "base/chain".to_owned());
+    let mut world = uplink(4.0);
+    let segments = world.wishes[0].loaded.variants()[0].parts[0].segments();
+    let idle = arm(&world.plan(), "base/chain").unwrap().clone();
+    let hops = idle.branches[0].hops.iter();
+    let busiest = hops.map(|hop| hop.service.as_secs_f64());
+    let load = &mut world.wishes[0].load;
+    load.rate_per_second = 0.6 / busiest.fold(0.0, f64::max);
+    load.headroom = 1.2;
+    world.parent = world.plan().plan;
+    let told = why(&world.input(&Exact)).remove(&key).unwrap();
+    let runner_up = told.runner_up.unwrap();
+    // The runner-up in force: what is expected of it then is what it is said to take now.
+    let mut ways = (1..segments).flat_map(|cut| ["device", "server"].map(|first| (cut, first)));
+    let in_force = ways.find_map(|(cut, first)| {
+        let mut other = pinned(&world, cut, first);
+        other.parent = other.plan().plan;
+        let told = why(&other.input(&Exact)).remove(&key).unwrap();
+        (told.chosen.way == runner_up.way).then_some(told)
+    });
+    let in_force = in_force.unwrap();
+    assert!((runner_up.seconds - in_force.expected).abs() < 1e-9);
+    // With headroom it waits longer: the two are told apart.
+    assert!(in_force.chosen.seconds > 1.01 * in_force.expected);
 }
 
 #[test]
