@@ -13,7 +13,8 @@
 //! and the delay accounts for the rest. Frames of one size cannot tell a delay from a rate: the delay is taken as it was
 //! and the rate has to account for the rest, unless they are so small that no rate would be the reason.
 //!
-//! A forecast is asked for by quantile: the link on which that share of frames is expected to be no slower.
+//! A forecast is asked for by quantile: the link on which that share of frames is expected to be no slower. Before a change
+//! the median is what is known, and a link that only jitters is slower by what the quantile of its frames is.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -50,6 +51,9 @@ impl Default for WatchSettings {
 const SURE: f64 = 2.0;
 /// Bytes from which on a frame that is late speaks of the rate: the smallest probe for one.
 const TELLING: f64 = 2048.0;
+
+/// Frames that have to be seen before they say how a link that never changed is spread.
+const FEW: usize = 12;
 
 /// One frame's way.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -159,12 +163,13 @@ impl LinkWatch {
         self.changes
     }
 
-    /// The link on which a share `quantile` of the frames is expected to be no slower; as it is known where
-    /// nothing else was seen.
+    /// The link on which a share `quantile` of the frames is expected to be no slower. Before a change was found it is as
+    /// it is known, and for quantiles above a half as many times slower as that share of the last frames was at most; frames
+    /// that are late by less than [`WatchSettings::floor`] are as expected. O(window log window).
     #[must_use]
     pub fn forecast(&self, quantile: f64) -> Link {
         let Some((delay, slope)) = self.fit else {
-            return self.known;
+            return self.spread(quantile);
         };
         let mut ratios: Vec<f64> = self
             .seen
@@ -182,6 +187,26 @@ impl LinkWatch {
                 f64::INFINITY
             },
             delay: Duration::try_from_secs_f64(delay * times).unwrap_or(self.known.delay),
+            jitter: self.known.jitter,
+        }
+    }
+
+    /// The known link by a quantile of the frames, where they are enough to say it; never faster than it is known.
+    fn spread(&self, quantile: f64) -> Link {
+        if quantile <= 0.5 || self.seen.len() < FEW {
+            return self.known;
+        }
+        let ratio = |one: &Seen| {
+            let expected = self.expected(one.bytes);
+            let is_late = self.settings.floor < one.seconds - expected && 0.0 < expected;
+            if is_late { one.seconds / expected } else { 1.0 }
+        };
+        let mut ratios: Vec<f64> = self.seen.iter().map(ratio).collect();
+        let times = quantile_of(&mut ratios, quantile).unwrap_or(1.0);
+        let delay = self.known.delay.as_secs_f64() * times;
+        Link {
+            rate_bytes_per_second: self.known.rate_bytes_per_second / times,
+            delay: Duration::try_from_secs_f64(delay).unwrap_or(self.known.delay),
             jitter: self.known.jitter,
         }
     }
@@ -417,6 +442,51 @@ mod tests {
         let (median, late) = (median.transfer(100_000), late.transfer(100_000));
         assert!((median.as_secs_f64() - 0.4).abs() < 0.01, "{median:?}");
         assert!((late.as_secs_f64() - 0.8).abs() < 0.02, "{late:?}");
+    }
+
+    #[test]
+    fn a_link_that_jitters_and_never_changes_has_slow_frames_and_the_known_median() {
+        let slow = Link {
+            rate_bytes_per_second: 0.25e6,
+            ..FAST
+        };
+        let mut watch = LinkWatch::new(slow, WatchSettings::default());
+        for n in 0..200u32 {
+            // Every fifth takes three times as long; three in a row would be a change.
+            let times = if n % 5 == 0 { 3.0 } else { 1.0 };
+            let bytes = f64::from(20_000 + 40_000 * (n % 3));
+            let late = watch.forecast(0.9);
+            // Too few to say it.
+            assert!(n >= 12 || late == slow);
+            assert!(!watch.observe(at(n), bytes, times * (0.005 + bytes / 0.25e6)));
+            assert_eq!(watch.forecast(0.5), slow);
+        }
+        assert_eq!(watch.changes(), 0);
+        for bytes in [0, 60_000] {
+            let time = |quantile| watch.forecast(quantile).transfer(bytes).as_secs_f64();
+            assert!((time(0.9) / time(0.5) - 3.0).abs() < 1e-6, "{bytes}");
+            assert!((time(0.75) / time(0.5) - 1.0).abs() < 1e-6, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn threads_that_wake_late_are_no_spread_of_a_link() {
+        let mut watch = watch();
+        for n in 0..100 {
+            watch.observe(at(n), 0.0, 0.005 + late(n) / 2.0);
+        }
+        assert_eq!((watch.changes(), watch.forecast(0.9)), (0, FAST));
+        // Of a way that takes no time there is no number of times it.
+        let local = Link {
+            rate_bytes_per_second: f64::INFINITY,
+            delay: Duration::ZERO,
+            jitter: Duration::ZERO,
+        };
+        let mut watch = LinkWatch::new(local, WatchSettings::default());
+        for n in 0..48 {
+            watch.observe(at(n), 1e6, if n % 5 == 0 { 0.01 } else { 0.0 });
+        }
+        assert_eq!((watch.changes(), watch.forecast(0.99)), (0, local));
     }
 
     #[test]
