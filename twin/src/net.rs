@@ -4,7 +4,7 @@
 //! each step. What a general framework offers (devices, kernels, fusion) does not pay at that size, and the two that
 //! are written in Rust bring a hundred crates (`twin/benches/frameworks`); the matrix products are `ndarray`'s, which
 //! the inference engine uses anyway, and the rest is here: a [`Tape`] of matrix operations, each with its derivative
-//! beside it, [`Weights`] by name, [`Adam`], and a [`Trainer`].
+//! beside it, [`Weights`] by name, [`Adam`], and a [`Trainer`]; and [`StateDict`], by which others' weights are read.
 //!
 //! Rows are things (steps, devices, examples), columns are features. Everything is `f32`, in a fixed order:
 //! the same seed gives the same weights on the same machine.

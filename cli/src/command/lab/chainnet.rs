@@ -2,7 +2,12 @@
 //! before and after is measured by a long simulation that no judge has seen. On the published systems, and on
 //! five small boards, where how long a fragment takes depends on the board.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use serde_json::json;
@@ -12,12 +17,15 @@ use splitplace_plan::{
 };
 use splitplace_twin::{
     Seed,
-    chainnet::{BOARDS, Board, ChainNet, System, Thinned, case},
+    chainnet::{BOARDS, Board, Judge, System, case},
     stats::Summary,
 };
 
 use crate::{
-    command::twin::{self, chainnet::Judge},
+    command::twin::{
+        self,
+        chainnet::{AnyJudge, JudgeArg},
+    },
     output,
     svg::{Bar, Bars},
 };
@@ -36,6 +44,10 @@ pub(crate) struct Chainnet {
     /// Systems that each search judges.
     #[arg(long, default_value_t = 200)]
     steps: u32,
+    /// Time for each search, in place of --steps: every judge gets as many steps as it has time for, going by what it
+    /// took for the first systems. What comes of it is then the machine's as well as the seed's.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME", conflicts_with = "steps")]
+    budget: Option<Duration>,
     /// Jobs of a simulation that judges.
     #[arg(long, default_value_t = 3000)]
     arrivals: u64,
@@ -48,6 +60,9 @@ pub(crate) struct Chainnet {
     /// Weights of the plain network, as `twin train` wrote them; the shipped ones without it.
     #[arg(long, value_name = "FILE")]
     plain: Option<PathBuf>,
+    /// The published ChainNet's file, model.pth of GitHub imperial-qore/ChainNet: it judges too.
+    #[arg(long, value_name = "FILE")]
+    published: Option<PathBuf>,
     /// Of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -62,12 +77,28 @@ pub(crate) struct Chainnet {
     json: bool,
 }
 
-const JUDGES: [(Judge, &str); 4] = [
-    (Judge::Formulas, "formulas"),
-    (Judge::Plain, "graph network, plain"),
-    (Judge::Residual, "graph network, residual"),
-    (Judge::Simulation, "simulation"),
-];
+/// A judge by its name in the table.
+type Named = (&'static str, AnyJudge);
+
+/// Who judges; the published network where its file is named.
+fn judges(args: &Chainnet) -> anyhow::Result<Vec<Named>> {
+    let plain = args.plain.as_deref();
+    let mut chosen = vec![
+        (JudgeArg::Formulas, "formulas", None),
+        (JudgeArg::Plain, "graph network, plain", plain),
+        (JudgeArg::Residual, "graph network, residual", None),
+        (JudgeArg::Simulation, "simulation", None),
+    ];
+    if let Some(path) = args.published.as_deref() {
+        let published = (JudgeArg::Published, "graph network, published", Some(path));
+        chosen.insert(3, published);
+    }
+    let named = chosen.into_iter().map(|(judge, name, weights)| {
+        let judge = judge.judge(args.arrivals, weights)?;
+        Ok((name, judge))
+    });
+    named.collect()
+}
 
 /// The fleets' names.
 const PUBLISHED: &str = "chainnet-val";
@@ -76,6 +107,8 @@ const FIVE_BOARDS: &str = "five boards";
 /// What came of one judge.
 #[derive(Clone, Debug, Default)]
 struct Row {
+    /// Of annealing.
+    steps: u32,
     before: Summary,
     after: Summary,
     /// (L0 - L*) / L0.
@@ -90,27 +123,28 @@ type Group = (&'static str, Vec<(&'static str, Row)>);
 type Found = Option<(f64, f64)>;
 
 pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
+    let judges = judges(args)?;
     let mut groups: Vec<Group> = Vec::new();
     if let Some(data) = &args.data {
         let systems = twin::chainnet::systems(data, args.systems)?;
         let system = |number: u64| systems.get(usize::try_from(number).ok()?);
         let rows = judged(
             args,
-            PUBLISHED,
-            systems.len() as u64,
-            |number| Some(measure(args, system(number)?, number)),
-            |judge, net, number| Some(published(args, judge, net, system(number)?, number)),
-        )?;
+            (PUBLISHED, systems.len() as u64),
+            &judges,
+            |number| system(number).cloned(),
+            |judge, steps, number| Some(published(args, judge, steps, system(number)?, number)),
+        );
         groups.push((PUBLISHED, rows));
     }
     if 0 < args.boards {
         let rows = judged(
             args,
-            FIVE_BOARDS,
-            args.boards,
-            |number| Some(measure(args, &Boards::drawn(args, number).begin()?, number)),
-            |judge, net, number| on_boards(args, judge, net, number),
-        )?;
+            (FIVE_BOARDS, args.boards),
+            &judges,
+            |number| Boards::drawn(args, number).begin(),
+            |judge, steps, number| on_boards(args, judge, steps, number),
+        );
         groups.push((FIVE_BOARDS, rows));
     }
     let told = report(args, &groups);
@@ -131,17 +165,17 @@ pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
 /// of cases take minutes, and where nobody watches there is no bar.
 fn judged(
     args: &Chainnet,
-    fleet: &str,
-    cases: u64,
-    begin: impl Fn(u64) -> Option<f64> + Sync,
-    one: impl Fn(Judge, Option<&ChainNet>, u64) -> Found + Sync,
-) -> anyhow::Result<Vec<(&'static str, Row)>> {
+    (fleet, cases): (&str, u64),
+    judges: &[Named],
+    begin: impl Fn(u64) -> Option<System> + Sync,
+    one: impl Fn(&dyn Judge, u32, u64) -> Found + Sync,
+) -> Vec<(&'static str, Row)> {
     let mut rows = Vec::new();
     let threads = twin::threads(args.threads);
     let start = Instant::now();
     let bar = twin::bar("before", cases);
     let before = twin::in_parallel(0..cases, threads, &bar, |number| {
-        Some((number, begin(number)?))
+        Some((number, measure(args, &begin(number)?, number)))
     });
     bar.finish_and_clear();
     let lossy = |(_, before): &(u64, f64)| args.least <= *before;
@@ -152,17 +186,25 @@ fn judged(
         args.least,
         start.elapsed().as_secs_f64()
     );
-    for (judge, name) in JUDGES {
-        let own = args.plain.as_deref().filter(|_| judge == Judge::Plain);
-        let net = judge.net(own)?;
+    for (name, judge) in judges {
+        let first = before
+            .keys()
+            .take(TRIED)
+            .filter_map(|number| begin(*number));
+        let steps = args.budget.map_or(args.steps, |budget| {
+            affordable(&**judge, &first.collect::<Vec<_>>(), budget)
+        });
         let bar = twin::bar(name, cases);
         let found = twin::in_parallel(0..cases, threads, &bar, |number| {
             let before = before.get(&number)?;
-            let (after, seconds) = one(judge, net.as_ref(), number)?;
+            let (after, seconds) = one(&**judge, steps, number)?;
             Some((*before, after, seconds))
         });
         bar.finish_and_clear();
-        let mut row = Row::default();
+        let mut row = Row {
+            steps,
+            ..Row::default()
+        };
         for (before, after, seconds) in found.into_iter().flatten() {
             row.before.add(before);
             row.after.add(after);
@@ -170,14 +212,34 @@ fn judged(
             row.seconds.add(seconds);
         }
         eprintln!(
-            "{fleet}, {name}: {} of the loss saved, {} a search · {:.0} s",
+            "{fleet}, {name}: {} of the loss saved, {steps} steps, {} a search · {:.0} s",
             twin::share(&row.reduction),
             twin::time(&row.seconds),
             start.elapsed().as_secs_f64()
         );
-        rows.push((name, row));
+        rows.push((*name, row));
     }
-    Ok(rows)
+    rows
+}
+
+/// Systems by which it is told how long a judge takes.
+const TRIED: usize = 20;
+
+/// How many systems a judge has time for.
+fn affordable(judge: &dyn Judge, systems: &[System], budget: Duration) -> u32 {
+    let begin = Instant::now();
+    for system in systems {
+        std::hint::black_box(judge.ratios(system, Seed(0)));
+    }
+    let each = begin.elapsed().as_secs_f64() / systems.len().max(1) as f64;
+    let steps = budget.as_secs_f64() / each.max(1e-9);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "held within what fits"
+    )]
+    let steps = steps.clamp(1.0, 1e6) as u32;
+    steps
 }
 
 /// What a long simulation loses.
@@ -187,26 +249,22 @@ fn measure(args: &Chainnet, system: &System, number: u64) -> f64 {
 }
 
 /// What a judge says is lost.
-fn loss(args: &Chainnet, judge: Judge, net: Option<&ChainNet>, system: &System, seed: Seed) -> f64 {
-    let ratios = match (judge, net) {
-        (Judge::Formulas, _) => Thinned::of(system).ratios(system),
-        (_, Some(net)) => predict(net, system),
-        (_, None) => system.simulate(args.arrivals, seed),
-    };
+fn loss(judge: &dyn Judge, system: &System, seed: Seed) -> f64 {
+    let ratios = judge.ratios(system, seed);
     system.loss(ratios.iter().map(|one| one.throughput))
 }
 
 fn published(
     args: &Chainnet,
-    judge: Judge,
-    net: Option<&ChainNet>,
+    judge: &dyn Judge,
+    steps: u32,
     system: &System,
     number: u64,
 ) -> (f64, f64) {
     let seed = Seed(args.seed).child("search", number);
     let begin = Instant::now();
-    let mut of = |system: &System| loss(args, judge, net, system, seed);
-    let (better, _) = system.improve(args.steps, seed, &mut of);
+    let mut of = |system: &System| loss(judge, system, seed);
+    let (better, _) = system.improve(steps, seed, &mut of);
     let seconds = begin.elapsed().as_secs_f64();
     (measure(args, &better, number), seconds)
 }
@@ -240,25 +298,21 @@ impl Boards {
     }
 }
 
-fn on_boards(args: &Chainnet, judge: Judge, net: Option<&ChainNet>, number: u64) -> Found {
+fn on_boards(args: &Chainnet, judge: &dyn Judge, steps: u32, number: u64) -> Found {
     let boards = Boards::drawn(args, number);
     let (problem, seed) = (&boards.problem, boards.seed);
     let annealing = Annealing {
-        steps: args.steps,
+        steps,
         ..Annealing::default()
     };
     let mut of = |places: &Places| {
         let system = boards.system(places);
-        system.map_or(1.0, |system| loss(args, judge, net, &system, seed))
+        system.map_or(1.0, |system| loss(judge, &system, seed))
     };
     let begin = Instant::now();
     let (better, _) = annealing.improve(problem, boards.begin_at.clone(), &mut of, seed.0);
     let seconds = begin.elapsed().as_secs_f64();
     Some((measure(args, &boards.system(&better)?, number), seconds))
-}
-
-fn predict(net: &ChainNet, system: &System) -> Vec<splitplace_twin::chainnet::Ratios> {
-    net.predict(&[system]).pop().unwrap_or_default()
 }
 
 fn report(args: &Chainnet, groups: &[Group]) -> serde_json::Value {
@@ -269,6 +323,7 @@ fn report(args: &Chainnet, groups: &[Group]) -> serde_json::Value {
         json!({
             "fleet": fleet,
             "judge": name,
+            "steps": row.steps,
             "systems": row.before.count(),
             "loss_before": twin::json(&row.before),
             "loss_after": twin::json(&row.after),
@@ -278,7 +333,7 @@ fn report(args: &Chainnet, groups: &[Group]) -> serde_json::Value {
     });
     json!({
         "seed": args.seed,
-        "steps": args.steps,
+        "budget_seconds": args.budget.map(|budget| budget.as_secs_f64()),
         "arrivals": args.arrivals,
         "truth_arrivals": args.truth,
         "least_loss": args.least,
@@ -295,6 +350,7 @@ fn show(args: &Chainnet, groups: &[Group]) {
         "loss before",
         "loss after",
         "(L0 - L*) / L0",
+        "steps",
         "a search takes",
     ]);
     let rows = groups
@@ -308,14 +364,15 @@ fn show(args: &Chainnet, groups: &[Group]) {
             twin::share(&row.before),
             twin::share(&row.after),
             twin::share(&row.reduction),
+            row.steps.to_string(),
             twin::time(&row.seconds),
         ]);
     }
     println!("{table}");
     println!(
-        "cases that lose at least {} of their jobs, {} steps of annealing each; measured by {} arrivals; \
+        "cases that lose at least {} of their jobs; steps of annealing in each search; measured by {} arrivals; \
          95 % intervals",
-        args.least, args.steps, args.truth
+        args.least, args.truth
     );
 }
 
@@ -333,7 +390,9 @@ fn plot(groups: &[Group]) -> Bars {
     Bars {
         title: "share of the loss that placing anew saves".into(),
         y: "(L0 - L*) / L0".into(),
-        series: JUDGES.map(|(_, name)| name.to_owned()).into(),
+        series: groups.first().map_or_else(Vec::new, |(_, rows)| {
+            rows.iter().map(|(name, _)| (*name).to_owned()).collect()
+        }),
         groups: groups
             .iter()
             .map(|(fleet, rows)| ((*fleet).to_owned(), bars(rows)))

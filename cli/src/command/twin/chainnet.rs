@@ -11,15 +11,18 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use splitplace_twin::{
     Seed,
-    chainnet::{ChainNet, Kind, Score, System, Texts, Thinned, read},
+    chainnet::{
+        ChainNet, Formulas, Judge, Kind, Published, Score, Simulation, System, Texts, read,
+    },
     net::Weights,
+    stats::Summary,
 };
 
 use crate::output;
 
 /// A judge of systems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Judge {
+pub(crate) enum JudgeArg {
     /// Event simulation.
     Simulation,
     /// M/G/1/K stations, thinned.
@@ -28,26 +31,43 @@ pub(crate) enum Judge {
     Plain,
     /// The graph network on top of the formulas.
     Residual,
+    /// ChainNet as its authors published it; `--weights` names their file.
+    Published,
 }
 
-impl Judge {
-    /// The network behind it, if there is one: with the weights of a file that `twin train` wrote for a network of
-    /// the usual size, or with the shipped ones.
-    pub(crate) fn net(self, weights: Option<&Path>) -> anyhow::Result<Option<ChainNet>> {
+/// A judge, for any number of threads.
+pub(crate) type AnyJudge = Box<dyn Judge + Sync>;
+
+impl JudgeArg {
+    /// Who judges. A simulation has so many arrivals; a network has the weights of a file, which `twin train` wrote for
+    /// a network of the usual size or the authors of ChainNet published, or else the shipped ones.
+    pub(crate) fn judge(self, arrivals: u64, weights: Option<&Path>) -> anyhow::Result<AnyJudge> {
         let kind = match self {
-            Self::Simulation | Self::Formulas => return Ok(None),
+            Self::Simulation => return Ok(Box::new(Simulation { arrivals })),
+            Self::Formulas => return Ok(Box::new(Formulas)),
             Self::Plain => Kind::Plain,
             Self::Residual => Kind::Residual,
+            Self::Published => {
+                let path = weights.context(
+                    "the published network does not come with this program: name its file, model.pth of GitHub \
+                     imperial-qore/ChainNet, by --weights",
+                )?;
+                let net = Published::read(&bytes(path)?);
+                return Ok(Box::new(net.with_context(|| path.display().to_string())?));
+            }
         };
         let shipped = ChainNet::shipped(kind)?;
         let Some(path) = weights else {
-            return Ok(Some(shipped));
+            return Ok(Box::new(shipped));
         };
-        let bytes =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let net = Weights::from_bytes(&bytes).and_then(|own| ChainNet::with(shipped.shape(), own));
-        Ok(Some(net.with_context(|| path.display().to_string())?))
+        let weights = Weights::from_bytes(&bytes(path)?);
+        let net = weights.and_then(|own| ChainNet::with(shipped.shape(), own));
+        Ok(Box::new(net.with_context(|| path.display().to_string())?))
     }
+}
+
+fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 #[derive(Debug, Args)]
@@ -63,8 +83,9 @@ pub(crate) struct Chainnet {
     arrivals: u64,
     /// Who says what becomes of the jobs.
     #[arg(long, value_enum, default_value = "simulation")]
-    judge: Judge,
-    /// Weights of the network that judges, as `twin train` wrote them; the shipped ones without it.
+    judge: JudgeArg,
+    /// Weights of the network that judges, as `twin train` wrote them, the shipped ones without it; of the published
+    /// network as its authors saved them.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Of everything random.
@@ -105,25 +126,18 @@ pub(crate) fn systems(folder: &Path, most: usize) -> anyhow::Result<Vec<System>>
 
 pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
     let systems = systems(&args.data, args.systems.unwrap_or(usize::MAX))?;
-    let begin = Instant::now();
     let bar = super::bar("systems", systems.len() as u64);
     let threads = super::threads(args.threads);
     ensure!(
-        args.weights.is_none() || matches!(args.judge, Judge::Plain | Judge::Residual),
-        "--weights are those of a network: choose --judge plain or residual"
+        args.weights.is_none() || !matches!(args.judge, JudgeArg::Simulation | JudgeArg::Formulas),
+        "--weights are those of a network: choose --judge plain, residual or published"
     );
-    let net = args.judge.net(args.weights.as_deref())?;
+    let judge = args.judge.judge(args.arrivals, args.weights.as_deref())?;
+    let begin = Instant::now();
     let found = super::in_parallel(0..systems.len() as u64, threads, &bar, |number| {
         let seed = Seed(args.seed).child("system", number);
         let system = usize::try_from(number).ok().and_then(|at| systems.get(at));
-        let Some(system) = system else {
-            return Vec::new();
-        };
-        match (args.judge, &net) {
-            (Judge::Formulas, _) => Thinned::of(system).ratios(system),
-            (_, Some(net)) => net.predict(&[system]).pop().unwrap_or_default(),
-            (_, None) => system.simulate(args.arrivals, seed),
-        }
+        system.map_or_else(Vec::new, |system| judge.ratios(system, seed))
     });
     bar.finish_and_clear();
     let seconds = begin.elapsed().as_secs_f64();
@@ -131,31 +145,39 @@ pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
     for (system, found) in systems.iter().zip(&found) {
         score.add(system, found);
     }
+    let pooled = f64::midpoint(score.throughput.mean(), score.latency.mean());
     let agrees = score.throughput.mean() <= THROUGHPUT && score.latency.mean() <= LATENCY;
     if args.json {
         output::json(&json!({
             "systems": score.systems,
             "chains": score.throughput.count(),
             "judge": format!("{:?}", args.judge).to_lowercase(),
-            "arrivals": (args.judge == Judge::Simulation).then_some(args.arrivals),
+            "arrivals": (args.judge == JudgeArg::Simulation).then_some(args.arrivals),
             "seed": args.seed,
             "throughput_ratio_mape": score.throughput.mean(),
             "latency_ratio_mape": score.latency.mean(),
+            "pooled_mape": pooled,
             "system_loss_mae": score.loss.mean(),
             "agrees": agrees,
+            "threads": threads,
             "wall_seconds": seconds,
+            "wall_seconds_a_system": seconds / score.systems.max(1) as f64,
         }))?;
     } else {
         let mut table = output::table(["", "mean error", "worst", "bar"]);
-        for (name, summary, bar) in [
-            ("throughput ratio, relative", &score.throughput, "0.50 %"),
-            ("latency ratio, relative", &score.latency, "1.00 %"),
-            ("system loss, absolute", &score.loss, ""),
+        let worst = |summary: &Summary| summary.extremes().map_or(0.0, |(_, most)| most);
+        let [throughput, latency, loss] =
+            [&score.throughput, &score.latency, &score.loss].map(|one| (one.mean(), worst(one)));
+        let both = (pooled, throughput.1.max(latency.1));
+        for (name, (mean, worst), bar) in [
+            ("throughput ratio, relative", throughput, "0.50 %"),
+            ("latency ratio, relative", latency, "1.00 %"),
+            ("both ratios, pooled", both, ""),
+            ("system loss, absolute", loss, ""),
         ] {
-            let worst = summary.extremes().map_or(0.0, |(_, most)| most);
             table.add_row([
                 name.to_owned(),
-                format!("{:.3} %", summary.mean() * 100.0),
+                format!("{:.3} %", mean * 100.0),
                 format!("{:.2} %", worst * 100.0),
                 bar.to_owned(),
             ]);
@@ -170,10 +192,38 @@ pub(super) fn run(args: &Chainnet) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(
-        if agrees || args.judge != Judge::Simulation || args.arrivals < 400_000 {
+        if agrees || args.judge != JudgeArg::Simulation || args.arrivals < 400_000 {
             ExitCode::SUCCESS
         } else {
             ExitCode::from(output::NO)
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(weights: Option<&Path>) -> String {
+        let judge = JudgeArg::Published.judge(1, weights);
+        format!("{:#}", judge.map(|_| ()).unwrap_err())
+    }
+
+    #[test]
+    fn the_published_network_needs_its_file() {
+        assert!(refusal(None).contains("model.pth of GitHub imperial-qore/ChainNet"));
+        let nowhere = Path::new("no-such-file.pth");
+        assert!(refusal(Some(nowhere)).starts_with("cannot read no-such-file.pth"));
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../twin");
+        let own = folder.join("weights/chainnet-plain.bin");
+        let told = refusal(Some(&own));
+        assert!(
+            told.contains("chainnet-plain.bin: the file: no whole zip archive"),
+            "{told}"
+        );
+        let published = folder.join("tests/data/chainnet-published/model.pth");
+        assert!(JudgeArg::Published.judge(1, Some(&published)).is_ok());
+        // And the other way round: it is none of our networks.
+        assert!(JudgeArg::Plain.judge(1, Some(&published)).is_err());
+    }
 }
