@@ -19,7 +19,7 @@ use splitplace_proto::control;
 use crate::{
     cache::Cache,
     emulated::Stretches,
-    profile::Setting,
+    profile::{Memory, Setting},
     profiles::{Handle, Profiles},
 };
 
@@ -62,10 +62,7 @@ pub(crate) struct Loaded {
     pub(crate) id: FragmentId,
     pub(crate) label: String,
     pub(crate) prepared: Prepared,
-    /// Held after loading, and the peak of one run on top of it.
-    pub(crate) memory_bytes: u64,
-    /// The latter alone.
-    pub(crate) peak_bytes: u64,
+    pub(crate) memory: Memory,
     /// Of the runs made when it was loaded.
     pub(crate) first: Service,
     /// What it takes on this hardware.
@@ -88,10 +85,10 @@ impl Loaded {
     pub(crate) fn status(&self) -> control::FragmentStatus {
         control::FragmentStatus {
             id: self.id.0.to_vec().into(),
-            memory_bytes: self.memory_bytes,
+            memory_bytes: self.memory.bytes,
             service: Some(self.first.message()),
             profile: self.profile.lock().points(),
-            peak_bytes: self.peak_bytes,
+            peak_bytes: self.memory.peak_bytes,
         }
     }
 
@@ -179,7 +176,7 @@ impl Fragments {
         self.held
             .lock()
             .values()
-            .map(|loaded| loaded.memory_bytes)
+            .map(|loaded| loaded.memory.bytes)
             .sum()
     }
 
@@ -206,8 +203,8 @@ impl Fragments {
         Ok(())
     }
 
-    /// Loads, measures and holds a fragment, or says with the arithmetic why it does not fit.
-    /// Blocks for as long as that takes; call it on a thread.
+    /// Loads, measures and holds a fragment, or says with the arithmetic why it does not fit: without loading it where it is
+    /// known from before what it takes. Blocks for as long as that takes; call it on a thread.
     pub(crate) fn load(
         &self,
         spec: &control::FragmentSpec,
@@ -219,8 +216,23 @@ impl Fragments {
         }
         let size = bytes.len() as u64;
         self.room(spec, id, size)?;
+        let profile = self.profiles.of(id);
+        let known = profile.lock().memory();
+        if let Some(memory) = known {
+            self.room(spec, id, memory.bytes)
+                .map_err(|reason| NotLoaded {
+                    reason,
+                    measured: Some(Box::new(control::FragmentStatus {
+                        id: id.0.to_vec().into(),
+                        memory_bytes: memory.bytes,
+                        service: None,
+                        profile: profile.lock().points(),
+                        peak_bytes: memory.peak_bytes,
+                    })),
+                })?;
+        }
         let loaded = Arc::new(self.measure(spec, id, bytes)?);
-        self.room(spec, id, loaded.memory_bytes)
+        self.room(spec, id, loaded.memory.bytes)
             .map_err(|reason| NotLoaded {
                 reason,
                 measured: Some(Box::new(loaded.status())),
@@ -270,12 +282,16 @@ impl Fragments {
             }
         }
         let held = u64::try_from(counted.bytes_current).unwrap_or(0);
+        let memory = Memory {
+            bytes: held.saturating_add(run.bytes_max),
+            peak_bytes: run.bytes_max,
+        };
+        profile.lock().take_memory(memory);
         Ok(Loaded {
             id,
             label: spec.label.clone(),
             prepared,
-            memory_bytes: held.saturating_add(run.bytes_max),
-            peak_bytes: run.bytes_max,
+            memory,
             first,
             profile,
             stretch,
@@ -302,7 +318,7 @@ impl Fragments {
         let held: Vec<String> = self
             .all()
             .iter()
-            .map(|loaded| format!("{} {}", loaded.label, megabytes(loaded.memory_bytes)))
+            .map(|loaded| format!("{} {}", loaded.label, megabytes(loaded.memory.bytes)))
             .collect();
         Err(format!(
             "fragment {id} ({}) needs {}; {} of {} are left, held are: {}",

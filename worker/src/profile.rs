@@ -1,11 +1,12 @@
 //! What a fragment takes on this machine: by samples in one call and by threads that run it at once.
 //!
 //! Threads get in each other's way (memory, caches, clock), so two do not do twice the work of one; how much they do
-//! is measured, not assumed. A cell is the pair of samples and threads; it holds what one sample took. Cells forget:
+//! is measured, not assumed. Memory does not depend on either. A cell is the pair of samples and threads; it holds what one sample took. Cells forget:
 //! when one has [`FULL`] runs, all that it knows counts half from then on.
 
 use std::collections::BTreeMap;
 
+use splitplace_plan::FragmentId;
 use splitplace_proto::control;
 
 /// Runs in a cell at which what it knows begins to count half.
@@ -46,10 +47,21 @@ struct Cell {
     is_news: bool,
 }
 
+/// Memory that a fragment takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Bytes held after loading, and the peak of one run on top of it.
+    pub(crate) bytes: u64,
+    /// The latter alone.
+    pub(crate) peak_bytes: u64,
+}
+
 /// A fragment's profile.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Profile {
     cells: BTreeMap<Setting, Cell>,
+    /// When it was last loaded.
+    memory: Option<Memory>,
     /// Since it was last written.
     is_unsaved: bool,
 }
@@ -63,6 +75,17 @@ impl Profile {
             self.cells.entry(setting).or_default().add(seconds);
             self.is_unsaved = true;
         }
+    }
+
+    /// Takes in what memory it was found to take.
+    pub(crate) fn take_memory(&mut self, memory: Memory) {
+        self.is_unsaved |= self.memory != Some(memory);
+        self.memory = Some(memory);
+    }
+
+    /// The memory that it was found to take; `None` when it was never loaded.
+    pub(crate) const fn memory(&self) -> Option<Memory> {
+        self.memory
     }
 
     /// Whether there are runs of that setting.
@@ -91,8 +114,17 @@ impl Profile {
         std::mem::replace(&mut self.is_unsaved, false)
     }
 
-    /// As it is kept.
-    pub(crate) fn cells(&self) -> Vec<control::ProfileCell> {
+    /// As it is kept, of the fragment of that name.
+    pub(crate) fn kept(&self, id: FragmentId) -> control::FragmentProfile {
+        control::FragmentProfile {
+            id: id.0.to_vec().into(),
+            cells: self.cells(),
+            memory_bytes: self.memory.map_or(0, |memory| memory.bytes),
+            peak_bytes: self.memory.map_or(0, |memory| memory.peak_bytes),
+        }
+    }
+
+    fn cells(&self) -> Vec<control::ProfileCell> {
         let cells = self.cells.iter();
         cells
             .map(|(setting, cell)| control::ProfileCell {
@@ -107,10 +139,15 @@ impl Profile {
             .collect()
     }
 
-    /// What was kept; cells that cannot be are left out.
-    pub(crate) fn restore(cells: &[control::ProfileCell]) -> Self {
+    /// What was kept; what cannot be is left out.
+    pub(crate) fn restore(kept: &control::FragmentProfile) -> Self {
         let sound = |x: f64| x.is_finite() && x >= 0.0;
-        let cells = cells.iter().filter_map(|kept| {
+        let memory = Memory {
+            bytes: kept.memory_bytes,
+            peak_bytes: kept.peak_bytes,
+        };
+        let is_memory = 0 < memory.bytes && memory.peak_bytes <= memory.bytes;
+        let cells = kept.cells.iter().filter_map(|kept| {
             let numbers = [kept.weight, kept.mean_seconds, kept.squares_seconds2];
             let is_sound = numbers.iter().chain(&kept.weights).all(|x| sound(*x))
                 && kept.weight > 0.0
@@ -135,6 +172,7 @@ impl Profile {
         });
         Self {
             cells: cells.take(CELLS).collect(),
+            memory: is_memory.then_some(memory),
             is_unsaved: false,
         }
     }
@@ -275,10 +313,19 @@ mod tests {
         assert_eq!(profile.news().len(), 2);
         assert!(profile.news().is_empty());
         assert!(profile.take_unsaved() && !profile.take_unsaved());
-        let mut kept = profile.cells();
+        let memory = Memory {
+            bytes: 3000,
+            peak_bytes: 1000,
+        };
+        profile.take_memory(memory);
+        assert!(profile.take_unsaved());
+        profile.take_memory(memory);
+        assert!(!profile.take_unsaved());
+        let mut kept = profile.kept(FragmentId([1; 32]));
         assert_eq!(Profile::restore(&kept), profile);
-        kept[0].mean_seconds = f64::NAN;
-        kept[1].bins[0] = 1 << 20;
+        kept.cells[0].mean_seconds = f64::NAN;
+        kept.cells[1].bins[0] = 1 << 20;
+        kept.peak_bytes = 3001;
         assert_eq!(Profile::restore(&kept), Profile::default());
     }
 

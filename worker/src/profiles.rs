@@ -76,7 +76,7 @@ impl Profiles {
             Some(Ok(file)) => {
                 for one in file.fragments.iter().take(FRAGMENTS) {
                     if let Some(id) = FragmentId::from_slice(&one.id) {
-                        *kept.of(id).lock() = Profile::restore(&one.cells);
+                        *kept.of(id).lock() = Profile::restore(one);
                     }
                 }
             }
@@ -110,10 +110,7 @@ impl Profiles {
         let fragments = all.iter().map(|(_, id, handle)| {
             let mut profile = handle.lock();
             is_changed |= profile.take_unsaved();
-            control::FragmentProfile {
-                id: id.0.to_vec().into(),
-                cells: profile.cells(),
-            }
+            profile.kept(*id)
         });
         let fragments = fragments.collect();
         if !is_changed {

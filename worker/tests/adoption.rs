@@ -408,7 +408,7 @@ async fn what_was_measured_outlives_a_restart() {
     let told = first.hear(more).await;
     first.leave().await;
 
-    let mut second = Fleet::with(files(), 1 << 30, cache).await;
+    let mut second = Fleet::with(files(), 1 << 30, cache.clone()).await;
     let status = second.assign(1, 0, 0).await;
     // All of it is there, and the run at load came on top.
     let known = settings(&status.fragments[0].profile);
@@ -419,4 +419,16 @@ async fn what_was_measured_outlives_a_restart() {
     }
     let points = &status.fragments[0].profile;
     assert!(points.iter().all(|p| p.p95_seconds > 0.0), "{points:?}");
+    let memory = status.fragments[0].memory_bytes;
+    second.leave().await;
+
+    // What it takes is known, so where that is too much it is not even loaded: no run comes on top.
+    let mut small = Fleet::with(files(), memory - 1, cache).await;
+    let status = small.assign(1, 0, 0).await;
+    assert!(status.refusal.contains("needs"), "{}", status.refusal);
+    let told = &status.fragments[0];
+    assert_eq!((told.memory_bytes, told.service.as_ref()), (memory, None));
+    assert!(0 < told.peak_bytes && told.peak_bytes < memory, "{told:?}");
+    let known = settings(&told.profile);
+    assert!(known.contains(&(1, 1, 2)), "{known:?}");
 }
