@@ -141,9 +141,9 @@ fn along(nodes: usize) -> impl Iterator<Item = (Network, Links)> {
 
 fn partition(c: &mut Criterion) {
     let mut told = Vec::new();
-    let several = along(3).zip(along(4)).zip(along(5));
-    for ((name, two), ((three, four), five)) in nets::all(2).into_iter().zip(several) {
-        let along = [three, four, five];
+    let several = along(3).zip(along(4)).zip(along(5).zip(along(6)));
+    for ((name, two), ((three, four), (five, six))) in nets::all(2).into_iter().zip(several) {
+        let along = [three, four, five, six];
         let sets = DownSets::new(&two, DownSets::MOST).map(|sets| sets.count());
         println!("{name}: {} layers, {sets:?} down-sets", two.layers().len());
         let exits = exits(&two);
