@@ -10,7 +10,7 @@
 //!
 //! Reading order: [`value`], [`diff`](mod@diff), [`problem`], [`bounds`], [`station`] (what load means on a node),
 //! [`beside`] (what other models do there), [`strategy`], [`joint`] (all arms judged together), [`standing`] (the same kept up to date while one arm moves),
-//! [`lint`].
+//! [`rules`] (what every solution keeps), [`lint`].
 //! Beside them stands [`partition`]: where to part one network, layer by layer; and
 //! [`predict`]: how long segments take that were never run, with [`effects`]: what nodes take over it.
 
@@ -23,6 +23,7 @@ pub mod lint;
 pub mod partition;
 pub mod predict;
 pub mod problem;
+pub mod rules;
 pub mod standing;
 pub mod station;
 pub mod strategy;
@@ -35,7 +36,7 @@ pub use problem::{
     ArmProblem, ChainProblem, Crossing, NodeSpec, Outcome, Placed, Problem, SegmentSpec, Solution,
     Stage, Way,
 };
-pub use strategy::{Annealing, Exact, Greedy, Integer, Random, Responses, Strategy};
+pub use strategy::{Annealing, BruteForce, Exact, Greedy, Integer, Random, Responses, Strategy};
 pub use value::{
     ArmKind, ArmPlan, ExitRule, FragmentId, Generation, Hop, ModelName, ModelPlan, Plan, Route,
     RouteId,

@@ -4,9 +4,11 @@
 //! reduced to the nodes that an arm could use best, which is stated as what it is. [`Responses`] is what it does where
 //! several models have something to do, quicker. [`Integer`] is the
 //! integer programme of the literature, [`Annealing`] searches over all arms together, [`Greedy`] and
-//! [`Random`] are what the others have to beat.
+//! [`Random`] are what the others have to beat; [`BruteForce`] tries every placement of a small problem, and is what they
+//! are held against.
 
 mod annealing;
+mod brute_force;
 mod exact;
 mod integer;
 mod responses;
@@ -15,6 +17,7 @@ mod simple;
 use std::collections::BTreeMap;
 
 pub use annealing::Annealing;
+pub use brute_force::BruteForce;
 pub use exact::Exact;
 pub use integer::Integer;
 pub use responses::Responses;

@@ -3,13 +3,14 @@
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde_json::json;
 use splitplace_plan::{
-    Annealing, ArmKind, ArmProblem, Bounds, ChainProblem, Exact, Greedy, Integer, NodeSpec,
-    Problem, Random, Responses, SegmentSpec, Strategy,
-    joint::{lower_bound, places},
+    Annealing, ArmKind, ArmProblem, Bounds, BruteForce, ChainProblem, Exact, Greedy, Integer,
+    NodeSpec, Problem, Random, Responses, SegmentSpec, Strategy,
+    joint::{Places, Worth, lower_bound, places, worth},
+    rules,
 };
 use splitplace_twin::{
     Seed,
@@ -27,7 +28,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Placement {
     /// Sizes of fleets.
-    #[arg(long, value_delimiter = ',', default_value = "2,5,10,20,50,100")]
+    #[arg(long, value_delimiter = ',', default_value = "2,3,5,10,20,50,100")]
     nodes: Vec<usize>,
     /// Loads: share of what the fleet could do if all work went anywhere for nothing.
     #[arg(long, value_delimiter = ',', default_value = "0.2,0.5,0.8")]
@@ -55,6 +56,8 @@ const SEGMENTS: usize = 8;
 const PROMISE: f64 = 3.0;
 /// Nodes up to which the integer programme is written down here.
 const INTEGER: usize = 10;
+/// Nodes up to which every placement is tried: the optimum of the formulas is known.
+const BRUTE_FORCE: usize = 3;
 /// Watts of a board at no and at full load, by its power table.
 const WATTS: (f64, f64) = (0.45, 1.75);
 
@@ -63,6 +66,11 @@ const WATTS: (f64, f64) = (0.45, 1.75);
 struct Row {
     response: Summary,
     over_bound: Summary,
+    /// Expected seconds by `joint::worth` over those of the best of all placements by it, less 1: of the fleets where it
+    /// places as much and overloads as little as that.
+    over_optimum: Summary,
+    /// Fleets where it places less or overloads more than the best of all placements, of those where that is known.
+    short: u64,
     loss: Summary,
     violations: Summary,
     watts: Summary,
@@ -86,6 +94,9 @@ fn strategies(nodes: usize) -> Vec<Box<dyn Strategy>> {
         }));
     }
     all.push(Box::new(Proven::default()));
+    if nodes <= BRUTE_FORCE {
+        all.push(Box::new(BruteForce::default()));
+    }
     all
 }
 
@@ -148,7 +159,7 @@ fn problem(nodes: usize, load: f64, seed: Seed) -> Problem {
 }
 
 /// Watts of all nodes, from the work that is placed on them.
-fn watts(problem: &Problem, placed: &splitplace_plan::joint::Places) -> f64 {
+fn watts(problem: &Problem, placed: &Places) -> f64 {
     let mut busy = vec![0.0; problem.nodes.len()];
     for (arm, place) in problem.arms.iter().zip(placed) {
         for (chain, stages) in arm.chains.iter().zip(place.iter().flatten()) {
@@ -185,7 +196,7 @@ pub(super) fn run(args: &Placement) -> anyhow::Result<ExitCode> {
                 .collect();
             for number in 0..args.seeds {
                 let seed = Seed(args.seed).child("fleet", number);
-                one(args, &mut rows, nodes, load, seed);
+                one(args, &mut rows, nodes, load, seed)?;
                 bar.inc(1);
             }
             cells.insert((size, heavy), rows);
@@ -210,9 +221,19 @@ pub(super) fn run(args: &Placement) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn one(args: &Placement, rows: &mut [(&'static str, Row)], nodes: usize, load: f64, seed: Seed) {
+fn one(
+    args: &Placement,
+    rows: &mut [(&'static str, Row)],
+    nodes: usize,
+    load: f64,
+    seed: Seed,
+) -> anyhow::Result<()> {
     let problem = problem(nodes, load, seed);
     let bound = lower_bound(&problem);
+    let optimum = (nodes <= BRUTE_FORCE)
+        .then(|| BruteForce::default().best(&problem))
+        .flatten()
+        .map(|(_, places)| worth(&problem, &places));
     let judge = Trial {
         requests: args.requests,
         promise: PROMISE * bound,
@@ -222,7 +243,20 @@ fn one(args: &Placement, rows: &mut [(&'static str, Row)], nodes: usize, load: f
         let begin = Instant::now();
         let solution = strategy.solve(&problem, seed.0);
         row.decided.add(begin.elapsed().as_secs_f64());
+        rules::check(&problem, &solution).with_context(|| {
+            let name = strategy.name();
+            format!(
+                "{name} broke a rule on {nodes} nodes at load {load}, seed {}",
+                seed.0
+            )
+        })?;
         let placed = places(&solution);
+        if let Some(optimum) = optimum {
+            match gap(worth(&problem, &placed), optimum) {
+                Some(gap) => row.over_optimum.add(gap),
+                None => row.short += 1,
+            }
+        }
         let shown = judge.run(&problem, &placed, seed.child("judge", 0));
         row.loss.add(shown.loss);
         row.violations.add(shown.violations);
@@ -231,6 +265,23 @@ fn one(args: &Placement, rows: &mut [(&'static str, Row)], nodes: usize, load: f
             row.response.add(shown.response.mean());
             row.over_bound.add(shown.response.mean() / bound - 1.0);
         }
+    }
+    Ok(())
+}
+
+/// How much slower by formulas than the best of all placements; `None` where less is placed or more is overloaded.
+fn gap(found: Worth, optimum: Worth) -> Option<f64> {
+    let is_as_good =
+        found.unplaced == optimum.unplaced && found.overload <= optimum.overload + 1e-9;
+    is_as_good.then(|| found.seconds / optimum.seconds - 1.0)
+}
+
+/// `2.10 % ± 0.04`, and the fleets of which no such share can be told.
+fn over_optimum(row: &Row) -> String {
+    let share = twin::share(&row.over_optimum);
+    match row.short {
+        0 => share,
+        short => format!("{share}; {short} overloaded"),
     }
 }
 
@@ -245,6 +296,8 @@ fn report(args: &Placement, cells: &Cells) -> serde_json::Value {
                 "strategy": name,
                 "response_seconds": twin::json(&row.response),
                 "response_over_bound": twin::json(&row.over_bound),
+                "expected_over_optimum": twin::json(&row.over_optimum),
+                "fleets_short_of_optimum": row.short,
                 "loss": twin::json(&row.loss),
                 "sla_violations": twin::json(&row.violations),
                 "watts": twin::json(&row.watts),
@@ -274,6 +327,7 @@ fn show(args: &Placement, cells: &Cells) {
         "strategy",
         "mean",
         "over the bound",
+        "over the optimum",
         "lost",
         "SLA missed",
         "W",
@@ -287,6 +341,7 @@ fn show(args: &Placement, cells: &Cells) {
                 (*name).to_owned(),
                 twin::time(&row.response),
                 twin::share(&row.over_bound),
+                over_optimum(row),
                 twin::share(&row.loss),
                 twin::share(&row.violations),
                 twin::number(&row.watts),
@@ -296,7 +351,9 @@ fn show(args: &Placement, cells: &Cells) {
     }
     println!("{table}");
     println!(
-        "{} fleets each, {} requests to judge; 95 % intervals; the bound knows no queues and no memory",
+        "{} fleets each, {} requests to judge; 95 % intervals; the bound knows no queues and no memory. The optimum is \
+         the best of all placements by the formulas (`worth`), up to {BRUTE_FORCE} nodes: what a strategy is over it is by \
+         them too, all else is simulated",
         args.seeds, args.requests
     );
 }
@@ -335,4 +392,62 @@ fn plots(args: &Placement, cells: &Cells, heavy: usize) -> Vec<(&'static str, Pl
         (what, plot)
     };
     figures.into_iter().map(plot).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_below_the_optimum_and_brute_force_is_at_it() {
+        let args = Placement {
+            nodes: vec![2, 3],
+            load: vec![0.2, 0.8],
+            seeds: 2,
+            seed: 1,
+            requests: 50,
+            report: None,
+            json: false,
+        };
+        for &nodes in &args.nodes {
+            for &load in &args.load {
+                let all = strategies(nodes);
+                let mut rows: Vec<_> = all.iter().map(|one| (one.name(), Row::default())).collect();
+                for number in 0..args.seeds {
+                    let seed = Seed(args.seed).child("fleet", number);
+                    one(&args, &mut rows, nodes, load, seed).expect("all keep the rules");
+                }
+                for (name, row) in &rows {
+                    assert_eq!(row.over_optimum.count() + row.short, args.seeds, "{name}");
+                    let least = match row.over_optimum.count() {
+                        0 => 0.0,
+                        _ => row.over_optimum.mean(),
+                    };
+                    assert!(-1e-9 < least, "{name}: {least}");
+                    if *name == "brute-force" {
+                        assert!(least < 1e-9 && row.short == 0, "{row:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_gap_is_told_only_where_as_much_is_kept() {
+        let worth = |unplaced, overload, seconds| Worth {
+            unplaced,
+            overload,
+            seconds,
+        };
+        let optimum = worth(0, 0.0, 2.0);
+        let slower = gap(worth(0, 0.0, 2.5), optimum).expect("nothing is overloaded");
+        assert!((slower - 0.25).abs() < 1e-12);
+        assert_eq!(gap(worth(0, 0.1, 1.0), optimum), None);
+        assert_eq!(gap(worth(1, 0.0, 1.0), optimum), None);
+        let row = Row {
+            short: 2,
+            ..Row::default()
+        };
+        assert_eq!(over_optimum(&row), "—; 2 overloaded");
+    }
 }
