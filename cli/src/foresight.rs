@@ -5,7 +5,7 @@
 //! centre's own processor time, other work on the machines) makes it an optimist on a busy machine, which
 //! is why the dashboard shows its error beside it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use splitplace_orchestrator::foresight::{Figure, Forecast, Foresight, ModelForecast, Situation};
 use splitplace_plan::Exact;
@@ -77,7 +77,7 @@ fn observed(situation: &Situation) -> Result<Observed, String> {
         planner: Offered {
             nodes: Vec::new(),
             offers: Vec::new(),
-            strategy: Box::new(Exact),
+            strategy: Arc::new(Exact),
             settings: PlannerSettings::default(),
             inertia: 0.0,
         },

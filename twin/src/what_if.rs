@@ -9,7 +9,7 @@
 mod answer;
 mod change;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use splitplace_brain::Settings;
 use splitplace_fleet::{Links, Node, Snapshot, Timestamp};
@@ -164,7 +164,7 @@ impl Question {
         let mut offered = Offered {
             nodes: observed.planner.nodes.clone(),
             offers: observed.planner.offers.clone(),
-            strategy: Box::new(splitplace_plan::Exact),
+            strategy: Arc::clone(&observed.planner.strategy),
             settings: observed.planner.settings.clone(),
             inertia: observed.planner.inertia,
         };

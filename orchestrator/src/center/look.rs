@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use splitplace_brain::Report;
 use splitplace_fleet::{Node, NodeId, Place, Snapshot};
-use splitplace_plan::{ArmPlan, ArmProblem, ChainProblem, Hop, Plan, Route};
+use splitplace_plan::{ArmPlan, ArmProblem, Bounds, ChainProblem, Hop, Plan, Route};
 use splitplace_proto::center::{
-    ExitStatus, SnapshotArm, SnapshotCandidate, SnapshotChain, SnapshotCrossing, SnapshotDemand,
-    SnapshotHop, SnapshotLink, SnapshotModel, SnapshotNode, SnapshotPromise, SnapshotResponse,
-    SnapshotRoute, SnapshotSegment, SnapshotWay,
+    ExitStatus, SnapshotArm, SnapshotBounds, SnapshotCandidate, SnapshotChain, SnapshotCrossing,
+    SnapshotCuts, SnapshotDemand, SnapshotHop, SnapshotLink, SnapshotModel, SnapshotNode,
+    SnapshotNodes, SnapshotPromise, SnapshotResponse, SnapshotRoute, SnapshotSegment, SnapshotWay,
 };
 
 use super::{Inner, control::Basis, roll_out, served::Served};
@@ -49,7 +49,7 @@ fn assemble(inner: &Inner, look: &Basis) -> SnapshotResponse {
     let nodes: Vec<&Node> = look.start.snapshot.alive().collect();
     let models = served
         .iter()
-        .map(|served| model(inner, look, served, &found));
+        .map(|served| model(inner, look, served, &found, &nodes));
     let (policy, state) = {
         let flow = inner.flow.lock();
         (flow.brain.policy().name(), flow.brain.policy().state())
@@ -125,7 +125,13 @@ fn links(snapshot: &Snapshot, nodes: &[&Node], transfers: &Transfers) -> Vec<Sna
     links
 }
 
-fn model(inner: &Inner, look: &Basis, served: &Served, found: &[Candidate]) -> SnapshotModel {
+fn model(
+    inner: &Inner,
+    look: &Basis,
+    served: &Served,
+    found: &[Candidate],
+    nodes: &[&Node],
+) -> SnapshotModel {
     let planned = look.start.parent.models.get(&served.name);
     let arms = planned.map_or(&[][..], |model| &model.arms);
     let own = found.iter().filter(|one| one.model == served.name);
@@ -136,7 +142,7 @@ fn model(inner: &Inner, look: &Basis, served: &Served, found: &[Candidate]) -> S
             .iter()
             .map(|arm| in_force(inner, arm, &look.start.measured))
             .collect(),
-        candidates: own.map(candidate).collect(),
+        candidates: own.map(|one| candidate(one, nodes)).collect(),
         demand: seen.map(|seen| SnapshotDemand {
             requests_per_second: seen.rate,
             gaps_scv: seen.gaps_scv,
@@ -204,7 +210,8 @@ fn in_force(inner: &Inner, arm: &ArmPlan, measured: &Measured) -> SnapshotArm {
     }
 }
 
-fn candidate(candidate: &Candidate) -> SnapshotCandidate {
+/// `nodes` are those that the candidate's places are numbers of.
+fn candidate(candidate: &Candidate, nodes: &[&Node]) -> SnapshotCandidate {
     let ArmProblem {
         name,
         kind,
@@ -212,7 +219,8 @@ fn candidate(candidate: &Candidate) -> SnapshotCandidate {
         chains,
         arrival_rate,
         arrival_scv,
-        ..
+        bounds: own,
+        model: _,
     } = &candidate.problem;
     SnapshotCandidate {
         arm: name.clone(),
@@ -224,6 +232,34 @@ fn candidate(candidate: &Candidate) -> SnapshotCandidate {
         arrival_rate: *arrival_rate,
         arrival_scv: Some(*arrival_scv),
         chains: chains.iter().map(chain).collect(),
+        bounds: Some(bounds(own, nodes)),
+    }
+}
+
+fn bounds(bounds: &Bounds, nodes: &[&Node]) -> SnapshotBounds {
+    let name = |at: &usize| nodes.get(*at).map(|node| node.id.to_string());
+    let Bounds {
+        nodes: allowed,
+        pins,
+        cuts,
+        apart,
+        priority,
+        loss,
+    } = bounds;
+    let pins = pins.iter();
+    SnapshotBounds {
+        nodes: allowed.as_ref().map(|allowed| SnapshotNodes {
+            nodes: allowed.iter().filter_map(name).collect(),
+        }),
+        pins: pins
+            .filter_map(|(number, node)| Some((small(*number), name(node)?)))
+            .collect(),
+        cuts: cuts.as_ref().map(|cuts| SnapshotCuts {
+            segments: cuts.iter().map(|at| small(*at)).collect(),
+        }),
+        apart: *apart,
+        priority: *priority,
+        loss: *loss,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Plans from what a live system says that its arms cost on each of its nodes.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use splitplace_brain::forecast::{self, Backlog};
 use splitplace_fleet::{Node, NodeId, Snapshot};
@@ -19,7 +19,7 @@ pub struct Offered {
     /// The arms that could be.
     pub offers: Vec<Offer>,
     /// Who places.
-    pub strategy: Box<dyn Strategy>,
+    pub strategy: Arc<dyn Strategy>,
     /// What may be chosen.
     pub settings: PlannerSettings,
     /// Share of their forecasts by which arms must get faster together before running ones are moved.
@@ -43,6 +43,17 @@ impl Offered {
         let chains = offers.iter_mut().flat_map(|one| &mut one.problem.chains);
         for segment in chains.flat_map(|chain| &mut chain.segments) {
             segment.service = columns.iter().map(|&at| segment.service[at]).collect();
+        }
+        // As live: a pin to a node that is gone binds nothing, and an operator's list of nodes has one less.
+        let column = |node: &usize| columns.iter().position(|at| at == node);
+        for bounds in offers.iter_mut().map(|one| &mut one.problem.bounds) {
+            if let Some(nodes) = &mut bounds.nodes {
+                *nodes = nodes.iter().filter_map(column).collect();
+            }
+            let pins = bounds.pins.iter();
+            bounds.pins = pins
+                .filter_map(|(number, node)| Some((*number, column(node)?)))
+                .collect();
         }
         offers
     }

@@ -5,7 +5,7 @@
 //! placements are random, as the published networks' were; the others are greedy ones and those a few random
 //! steps away, because it is near good placements that a surrogate has to tell them apart.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use splitplace_brain::Settings;
 use splitplace_fleet::{Link, Links, Node, NodeId, NodeState, Place, Snapshot, Timestamp};
@@ -255,7 +255,7 @@ impl Drawn {
                 .map(|worker| worker.node.id.clone())
                 .collect(),
             offers: offers.collect(),
-            strategy: Box::new(Given(given)),
+            strategy: Arc::new(Given(given)),
             settings: PlannerSettings {
                 overhead_bytes: self.problem.overhead_bytes,
                 spread: 0.0,

@@ -1,7 +1,7 @@
 //! Small systems whose answers can be worked out by hand, and the grammar of changes.
 
 use splitplace_fleet::{Link, NodeId, NodeState};
-use splitplace_plan::{ArmKind, ArmProblem, ChainProblem, Exact, SegmentSpec};
+use splitplace_plan::{ArmKind, ArmProblem, Bounds, ChainProblem, Exact, SegmentSpec};
 
 use super::*;
 use crate::{
@@ -42,13 +42,13 @@ fn observed() -> Observed {
             }],
             arrival_rate: 0.0,
             arrival_scv: 1.0,
-            bounds: splitplace_plan::Bounds::default(),
+            bounds: Bounds::default(),
         },
     };
     let planner = Offered {
         nodes: vec!["a".into(), "b".into()],
         offers: vec![offer],
-        strategy: Box::new(Exact),
+        strategy: Arc::new(Exact),
         settings: PlannerSettings::default(),
         inertia: 0.1,
     };
@@ -74,10 +74,15 @@ fn observed() -> Observed {
         control: Control::default(),
         policy: ("two-context".into(), BTreeMap::new(), BTreeMap::new()),
     };
-    let snapshot = snapshot(&world(&observed, Effort::default()));
+    plan(&mut observed);
+    observed
+}
+
+/// Puts a plan of its own planner in force.
+fn plan(observed: &mut Observed) {
+    let snapshot = snapshot(&world(observed, Effort::default()));
     let planner = &observed.planner;
     observed.plan = planner.plan(&snapshot, &Plan::default(), splitplace_plan::Generation(1));
-    observed
 }
 
 fn ask(changes: &[&str]) -> Answer {
@@ -124,6 +129,83 @@ fn without_the_fast_node_the_slow_one_answers() {
         vec!["b".to_owned()],
     )];
     assert_eq!(answer.moved(), moved);
+}
+
+/// Where the arm of the answer's later side runs.
+fn after(observed: &Observed, change: &str) -> Vec<NodeId> {
+    let effort = Effort {
+        measured: Duration::from_secs(2),
+        warm_up: Duration::ZERO,
+        runs: 2,
+    };
+    let answer = what_if(observed, &[change.parse().unwrap()], effort, Seed(1)).unwrap();
+    let model = &answer.after.plan.models[&ModelName::new("m")];
+    let arms = model.arms.iter();
+    arms.flat_map(|arm| arm.nodes().into_iter().cloned().collect::<Vec<_>>())
+        .collect()
+}
+
+#[test]
+fn what_an_operator_laid_down_holds_after_a_change_as_well() {
+    let mut observed = observed();
+    // Free to move, it is where it is faster.
+    assert_eq!(after(&observed, "delay=center:a:100"), ["b".into()]);
+    let bounds = |observed: &mut Observed, bounds| {
+        observed.planner.offers[0].problem.bounds = bounds;
+        plan(observed);
+    };
+    bounds(
+        &mut observed,
+        Bounds {
+            nodes: Some([0].into()),
+            ..Bounds::default()
+        },
+    );
+    assert_eq!(after(&observed, "delay=center:a:100"), ["a".into()]);
+    bounds(
+        &mut observed,
+        Bounds {
+            pins: [(0, 1)].into(),
+            ..Bounds::default()
+        },
+    );
+    assert_eq!(after(&observed, "delay=center:b:100"), ["b".into()]);
+    // Nodes are numbered anew without the first one, and the pin with them.
+    assert_eq!(after(&observed, "remove=a"), ["b".into()]);
+    // As live: a pin to what is gone binds nothing, a list of nodes that are gone leaves none.
+    assert_eq!(after(&observed, "remove=b"), ["a".into()]);
+    bounds(
+        &mut observed,
+        Bounds {
+            nodes: Some([1].into()),
+            ..Bounds::default()
+        },
+    );
+    assert_eq!(after(&observed, "remove=b"), []);
+}
+
+/// Places nothing.
+struct Nowhere;
+
+impl splitplace_plan::Strategy for Nowhere {
+    fn name(&self) -> &'static str {
+        "nowhere"
+    }
+
+    fn solve(&self, problem: &splitplace_plan::Problem, _: u64) -> splitplace_plan::Solution {
+        let arms = problem.arms.iter();
+        let nowhere = |arm: &ArmProblem| splitplace_plan::Outcome::Unplaced(arm.name.clone());
+        splitplace_plan::Solution {
+            arms: arms.map(nowhere).collect(),
+        }
+    }
+}
+
+#[test]
+fn the_strategy_that_plans_live_plans_the_question() {
+    let mut observed = observed();
+    observed.planner.strategy = Arc::new(Nowhere);
+    assert_eq!(after(&observed, "remove=b"), []);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the centre says of itself, as the twin wants it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use splitplace_fleet::{Link, Links, Node, NodeId, NodeState, Place};
@@ -9,8 +9,8 @@ use splitplace_plan::{
     Generation, Hop, ModelName, ModelPlan, Plan, Route, RouteId, SegmentSpec, Way,
 };
 use splitplace_proto::center::{
-    SnapshotArm, SnapshotCandidate, SnapshotChain, SnapshotDemand, SnapshotHop, SnapshotModel,
-    SnapshotNode, SnapshotResponse, SnapshotRoute,
+    SnapshotArm, SnapshotBounds, SnapshotCandidate, SnapshotChain, SnapshotDemand, SnapshotHop,
+    SnapshotModel, SnapshotNode, SnapshotResponse, SnapshotRoute,
 };
 use splitplace_twin::{
     Law,
@@ -69,8 +69,9 @@ pub(crate) fn observed(told: &SnapshotResponse) -> anyhow::Result<Observed> {
                 .iter()
                 .map(|node| NodeId::new(&node.node))
                 .collect(),
-            offers: offers(&told.models, told.nodes.len())?,
-            strategy: strategies::by_name(&told.strategy).unwrap_or_else(|| Box::new(Exact)),
+            offers: offers(&told.models, &told.nodes)?,
+            strategy: strategies::by_name(&told.strategy)
+                .map_or_else(|| Arc::new(Exact) as _, Arc::from),
             settings: planner_settings,
             inertia: told.inertia,
         },
@@ -223,7 +224,7 @@ fn hop(hop: &SnapshotHop) -> anyhow::Result<Hop> {
 }
 
 /// In the order in which places are sought: kind by kind over all models.
-fn offers(models: &[SnapshotModel], nodes: usize) -> anyhow::Result<Vec<Offer>> {
+fn offers(models: &[SnapshotModel], nodes: &[SnapshotNode]) -> anyhow::Result<Vec<Offer>> {
     let mut offers = Vec::new();
     for kind in [
         ArmKind::Whole,
@@ -235,7 +236,7 @@ fn offers(models: &[SnapshotModel], nodes: usize) -> anyhow::Result<Vec<Offer>> 
         for model in models {
             let of_kind = |one: &&SnapshotCandidate| one.kind == kind.label();
             for one in model.candidates.iter().filter(of_kind) {
-                let chains = one.chains.iter().map(|one| chain(one, nodes));
+                let chains = one.chains.iter().map(|one| chain(one, nodes.len()));
                 offers.push(Offer {
                     model: ModelName::new(&model.model),
                     variant: one.variant.clone(),
@@ -248,13 +249,38 @@ fn offers(models: &[SnapshotModel], nodes: usize) -> anyhow::Result<Vec<Offer>> 
                         chains: chains.collect::<anyhow::Result<_>>()?,
                         arrival_rate: one.arrival_rate,
                         arrival_scv: one.arrival_scv.unwrap_or(1.0),
-                        bounds: Bounds::default(),
+                        bounds: one
+                            .bounds
+                            .as_ref()
+                            .map_or_else(Bounds::default, |own| bounds(own, nodes)),
                     },
                 });
             }
         }
     }
     Ok(offers)
+}
+
+/// Names as places in the list of nodes; those of nodes that are not in it bind nothing.
+fn bounds(told: &SnapshotBounds, nodes: &[SnapshotNode]) -> Bounds {
+    let find = |name: &String| nodes.iter().position(|node| node.node == *name);
+    let pins = told.pins.iter();
+    Bounds {
+        nodes: told
+            .nodes
+            .as_ref()
+            .map(|allowed| allowed.nodes.iter().filter_map(find).collect()),
+        pins: pins
+            .filter_map(|(number, node)| Some((*number as usize, find(node)?)))
+            .collect(),
+        cuts: told
+            .cuts
+            .as_ref()
+            .map(|cuts| cuts.segments.iter().map(|at| *at as usize).collect()),
+        apart: told.apart,
+        priority: told.priority,
+        loss: told.loss,
+    }
 }
 
 fn chain(chain: &SnapshotChain, nodes: usize) -> anyhow::Result<ChainProblem> {
@@ -285,4 +311,83 @@ fn chain(chain: &SnapshotChain, nodes: usize) -> anyhow::Result<ChainProblem> {
         segments: segments.collect(),
         boundaries,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use splitplace_proto::center::{
+        SnapshotCrossing, SnapshotCuts, SnapshotNodes, SnapshotSegment, SnapshotWay,
+    };
+
+    use super::*;
+
+    fn nodes(names: &[&str]) -> Vec<SnapshotNode> {
+        let node = |name: &&str| SnapshotNode {
+            node: (*name).to_owned(),
+            ..SnapshotNode::default()
+        };
+        names.iter().map(node).collect()
+    }
+
+    fn model(bounds: Option<SnapshotBounds>) -> SnapshotModel {
+        let crossing = SnapshotCrossing {
+            reach: 1.0,
+            ways: vec![SnapshotWay {
+                codec: "raw".into(),
+                ..SnapshotWay::default()
+            }],
+        };
+        SnapshotModel {
+            model: "m".into(),
+            candidates: vec![SnapshotCandidate {
+                arm: "base/chain".into(),
+                kind: "chain".into(),
+                fewest_parts: 2,
+                most_parts: 2,
+                chains: vec![SnapshotChain {
+                    segments: vec![
+                        SnapshotSegment {
+                            seconds: vec![1.0; 3],
+                            ..SnapshotSegment::default()
+                        };
+                        2
+                    ],
+                    crossings: vec![crossing; 3],
+                }],
+                bounds,
+                ..SnapshotCandidate::default()
+            }],
+            ..SnapshotModel::default()
+        }
+    }
+
+    #[test]
+    fn bounds_are_those_that_the_server_tells() {
+        let told = SnapshotBounds {
+            nodes: Some(SnapshotNodes {
+                nodes: vec!["c".into(), "a".into(), "gone".into()],
+            }),
+            pins: [(0, "c".to_owned()), (1, "gone".to_owned())].into(),
+            cuts: Some(SnapshotCuts { segments: vec![1] }),
+            apart: true,
+            priority: -3,
+            loss: Some(0.02),
+        };
+        let nodes = nodes(&["a", "b", "c"]);
+        let found = offers(&[model(Some(told))], &nodes).expect("it is whole");
+        assert_eq!(
+            found[0].problem.bounds,
+            Bounds {
+                nodes: Some([0, 2].into()),
+                pins: [(0, 2)].into(),
+                cuts: Some([1].into()),
+                apart: true,
+                priority: -3,
+                loss: Some(0.02),
+            }
+        );
+        // An orchestrator of before tells none.
+        let found = offers(&[model(None)], &nodes).expect("it is whole");
+        assert_eq!(found[0].problem.bounds, Bounds::default());
+    }
 }
