@@ -365,7 +365,8 @@ def alerts():
     rule = next(o for o in objects(render("extreme")) if o["kind"] == "PrometheusRule")
     board = next(o for o in objects(render("extreme")) if o["kind"] == "ConfigMap" and "splitplace.json" in o["data"])
     json.loads(board["data"]["splitplace.json"])
-    source = "".join(p.read_text() for folder in ("orchestrator", "worker") for p in (ROOT / folder / "src").rglob("metrics.rs"))
+    files = ("metrics.rs", "prediction.rs")
+    source = "".join(p.read_text() for folder in ("orchestrator", "worker") for p in (ROOT / folder / "src").rglob("*.rs") if p.name in files)
     text = yaml.safe_dump(rule["spec"]) + board["data"]["splitplace.json"]
     used = set(re.findall(r"splitplace_[a-z_]+", text))
     unknown = []

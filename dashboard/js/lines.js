@@ -6,11 +6,14 @@ import { time } from "./words.js";
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** A plot of times over seconds. `series` are `{label, colour, dash}`; `update(rows)` takes columns. */
+/** A plot over seconds, of times unless told otherwise. `series` are `{label, colour, dash}`; `update(rows)` takes columns;
+    `words` says a value, `range` what of y is shown, by the least and the largest value. */
 export class Times {
-  constructor(host, series) {
+  constructor(host, series, words = (seconds) => time(seconds * 1e6), range = (_, high) => [0, Math.max(high, 1e-3) * 1.12]) {
     this.host = host;
     this.series = series;
+    this.words = words;
+    this.range = range;
     this.watch = new ResizeObserver(() => this.make());
     this.watch.observe(host);
   }
@@ -25,14 +28,14 @@ export class Times {
     this.plot = new uPlot({
       width, height: 190, cursor: { y: false, drag: { x: false, y: false } }, legend: { live: true },
       padding: [10, 18, 4, 0],
-      scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1e-3) * 1.12] } },
+      scales: { x: { time: false }, y: { range: (_, low, high) => this.range(low ?? 0, high ?? 0) } },
       axes: [
         { ...axis, values: (_, marks) => marks.map((mark) => (mark === 0 ? "now" : `${mark} s`)), size: 26 },
-        { ...axis, values: (_, marks) => marks.map((mark) => time(mark * 1e6)), size: 62 },
+        { ...axis, values: (_, marks) => marks.map(this.words), size: 62 },
       ],
       series: [{ label: "ago", value: (_, value) => (value === null ? "" : `${value} s`) }, ...this.series.map((one) => ({
         label: one.label, stroke: css(one.colour), width: 1.8, dash: one.dash, spanGaps: true, points: { show: false },
-        value: (_, value) => (value === null ? "—" : time(value * 1e6)),
+        value: (_, value) => (value === null ? "—" : this.words(value)),
       }))],
     }, this.data ?? [[], ...this.series.map(() => [])], this.host);
   }

@@ -13,7 +13,7 @@ let wanted = null;
 
 export function enter(root) {
   parts = {
-    seen: h("div"), plot: h("div", { class: "plot" }), nodes: h("div", { class: "traces" }), answer: h("section", { class: "card", "aria-label": "The answer", "aria-live": "polite" }),
+    seen: h("div"), plot: h("div", { class: "plot" }), errors: h("div", { class: "plot", id: "errors" }), off: h("h3"), nodes: h("div", { class: "traces" }), answer: h("section", { class: "card", "aria-label": "The answer", "aria-live": "polite" }),
     drop: h("div", { class: "drop" }, "Drag a node here, or press it: what if it were gone?"), factor: h("input", { type: "range", id: "factor", min: "-3", max: "5", step: "0.5", value: "1" }), factorText: h("output", { for: "factor" }, "× 2"),
     from: h("select", { id: "from" }), to: h("select", { id: "to" }), slow: h("input", { type: "range", id: "slow", min: "-5", max: "2", step: "1", value: "-2" }), slowText: h("output", { for: "slow" }, "a quarter of its rate"),
     delay: h("input", { type: "number", id: "delay", min: "0", max: "10000", step: "1", value: "5" }), assumed: h("div", { class: "row" }),
@@ -31,6 +31,8 @@ export function enter(root) {
     if (node) ask({ kind: "remove-node", node });
   });
   parts.times = new Times(parts.plot, [{ label: "observed", colour: "--accent" }, { label: "predicted", colour: "--m1", dash: [6, 3] }]);
+  parts.misses = new Times(parts.errors, [{ label: "error", colour: "--accent" }, { label: "none", colour: "--soft", dash: [2, 4] }], signed,
+    (low, high) => { const far = Math.max(-low, high, 0.1) * 1.12; return [-far, far]; });
   root.append(
     h("section", { class: "card", "aria-label": "What if" },
       h("header", null, h("h2", null, "What if …"), parts.assumed),
@@ -44,16 +46,19 @@ export function enter(root) {
           h("label", { for: "slow" }, "Rate ", parts.slowText), parts.slow,
           h("div", { class: "row" }, h("label", { for: "delay" }, "Milliseconds of delay more"), parts.delay), h("div", { class: "row end" }, h("button", { type: "submit", id: "ask-link" }, "Ask"))))),
     parts.answer,
-    h("section", { class: "card", "aria-label": "Prediction beside observation" }, h("header", null, h("h2", null, "How right it has been")), parts.plot, parts.seen));
+    h("section", { class: "card", "aria-label": "Prediction beside observation" }, h("header", null, h("h2", null, "How right it has been")), parts.plot, parts.off, parts.errors, parts.seen));
   show();
 }
 
 export function leave() {
   parts.times.leave();
+  parts.misses.leave();
   parts = null;
 }
 
-export function look() { parts.times.width = 0; parts.times.make(); }
+export function look() {
+  for (const plot of [parts.times, parts.misses]) { plot.width = 0; plot.make(); }
+}
 
 export function goto(node) {
   wanted = node || null;
@@ -91,13 +96,20 @@ export function pulse() {
   const heads = [["model"], ["whose"], ["time to the answer", "num"], ["95th", "num"], ["promises kept", "num"], ["lost", "num"], ["accuracy", "num"], ["error of the mean", "num"]];
   const rows = latest.flatMap((one) => [
     row(heads, [h("span", { class: "row" }, mark(one.model), one.model), "predicted", time(one.predicted.response_seconds.mean * 1e6), time(one.predicted.p95_seconds.mean * 1e6), percent(one.predicted.held.mean), percent(one.predicted.loss.mean), percent(one.predicted.accuracy.mean, 2), ""]),
-    row(heads, ["", "observed", time(one.observed.response_seconds * 1e6), time(one.observed.p95_seconds * 1e6), percent(one.observed.held), percent(one.observed.loss), percent(one.observed.accuracy, 2), h("strong", null, `${one.error > 0 ? "+" : "−"}${percent(Math.abs(one.error))}`)])]);
+    row(heads, ["", "observed", time(one.observed.response_seconds * 1e6), time(one.observed.p95_seconds * 1e6), percent(one.observed.held), percent(one.observed.loss), percent(one.observed.accuracy, 2), h("strong", null, signed(one.error))])]);
   fill(parts.seen, table("The last comparison of each model", heads, rows));
   const busiest = latest.reduce((a, b) => (b.observed.offered_per_second > a.observed.offered_per_second ? b : a));
   const line = all.filter((one) => one.model === busiest.model);
-  parts.plot.hidden = line.length < 2;
+  parts.plot.hidden = parts.errors.hidden = parts.off.hidden = line.length < 2;
+  parts.off.textContent = `Error of the mean, ${busiest.model}: above 0 the twin predicted too long a time`;
   const now = state.pulse.second;
   parts.times.update([line.map((one) => one.second - now), line.map((one) => one.observed.response_seconds), line.map((one) => one.predicted.response_seconds.mean)]);
+  parts.misses.update([line.map((one) => one.second - now), line.map((one) => one.error), line.map(() => 0)]);
+}
+
+/** A share with its sign. */
+function signed(share) {
+  return `${share > 0 ? "+" : share < 0 ? "−" : ""}${percent(Math.abs(share))}`;
 }
 
 async function ask(question) {

@@ -9,7 +9,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
-import { fake, synthetic } from "./synthetic.mjs";
+import { compared, fake, synthetic } from "./synthetic.mjs";
 
 const root = new URL("../..", import.meta.url).pathname;
 const binary = process.env.SPLITPLACE_BIN ?? `${root}target/debug/splitplace`;
@@ -115,6 +115,33 @@ test("what-if answers with a table from the twin, by keyboard", { timeout: 180_0
   await page.waitForFunction(() => document.querySelector("#view").innerText.includes("If server were gone"));
   await page.waitForSelector("#what-if-table");
   await page.waitForFunction(() => document.querySelector("#view").innerText.includes("what would move"));
+  await close(page);
+});
+
+test("the twin's error is drawn over time, and told", { timeout: 120_000 }, async () => {
+  const { structure, history, pulse } = synthetic(4, 40);
+  const twin = compared("model-1", [0, 0.5, -0.25]);
+  const page = await open("light", WIDE, `${where.dashboard.split("#")[0]}#twin`, (page) => page.addInitScript(fake, { structure, history, pulses: [{ ...pulse(30), twin }] }));
+  await page.waitForFunction(() => /−25/.test(document.querySelector('section[aria-label="Prediction beside observation"] table:not(.u-legend) tbody')?.innerText));
+  assert.match(await page.locator("#view h3", { hasText: "Error of the mean" }).innerText(), /model-1/);
+  // Both ends of the error are on the canvas: it has ink above the line of no error and below it.
+  await page.waitForSelector("#errors canvas");
+  const ink = await page.evaluate(() => {
+    const canvas = document.querySelector("#errors canvas");
+    const accent = document.createElement("canvas").getContext("2d");
+    accent.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--accent").trim();
+    accent.fillRect(0, 0, 1, 1);
+    const wanted = accent.getImageData(0, 0, 1, 1).data;
+    const { width, height } = canvas;
+    const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+    const rows = [];
+    for (let y = 0; y < height; y += 1) for (let x = 0; x < width; x += 1) {
+      const at = 4 * (y * width + x);
+      if (data[at + 3] === 255 && [0, 1, 2].every((part) => Math.abs(data[at + part] - wanted[part]) < 8)) { rows.push(y / height); break; }
+    }
+    return [Math.min(...rows), Math.max(...rows)];
+  });
+  assert.ok(ink[0] < 0.25 && ink[1] > 0.5, `the error's line goes from ${ink[0]} to ${ink[1]} of the plot's height`);
   await close(page);
 });
 

@@ -38,6 +38,16 @@ export function synthetic(nodes = 100, fragments = 1000) {
   return { structure, pulse, history: { second: 0, bounds: [], models: {} } };
 }
 
+/** Comparisons of the twin for one model, ten seconds apart, with these errors of the mean response. */
+export function compared(model, errors) {
+  const figure = (mean) => ({ mean, half_width: 0 });
+  return errors.map((error, at) => ({
+    model, second: at * 10, error,
+    observed: { offered_per_second: 20, answers_per_second: 20, response_seconds: 0.01, p95_seconds: 0.02, held: 0.98, loss: 0, accuracy: 0.9 },
+    predicted: { offered_per_second: 20, answers_per_second: figure(20), response_seconds: figure(0.01 * (1 + error)), p95_seconds: figure(0.02), held: figure(0.98), loss: figure(0), accuracy: figure(0.9) },
+  }));
+}
+
 /** Runs in the page: an EventSource that tells the made-up fleet, a pulse a second. */
 export function fake({ structure, history, pulses }) {
   window.EventSource = class extends EventTarget {
