@@ -4,10 +4,11 @@
 mod small;
 
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
-use rand::SeedableRng as _;
+use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use splitplace_plan::{
-    Annealing, ArmKind, Exact, Greedy, Integer, Outcome, Random, Responses, Solution, Strategy,
+    Annealing, ArmKind, ArmProblem, Bounds, ChainProblem, Exact, Greedy, Integer, NodeSpec,
+    Outcome, Problem, Random, Responses, SegmentSpec, Solution, Strategy,
     joint::{Places, lower_bound, places, room, step, worth},
     rules::check,
     standing::Standing,
@@ -73,6 +74,127 @@ proptest! {
             prop_assert!(is_same, "{} {}", exact, integer);
         }
     }
+}
+
+/// An idle chain of so many equal segments that take so long on each node, which has so many bytes.
+fn line(seconds: &[f64], memory: &[u64], segments: usize, parts: (usize, usize)) -> Problem {
+    let segment = SegmentSpec {
+        weight_bytes: 1_000_003,
+        activation_bytes: 10_007,
+        service: seconds.to_vec(),
+    };
+    let places = seconds.len() + 1;
+    Problem {
+        nodes: memory.iter().copied().map(NodeSpec::of).collect(),
+        links: vec![vec![(1e3, 0.0); places]; places],
+        coding: vec![0.0; places],
+        arms: vec![ArmProblem {
+            name: "a".into(),
+            model: 0,
+            kind: ArmKind::Chain,
+            parts,
+            chains: vec![ChainProblem {
+                segments: vec![segment; segments],
+                boundaries: vec![1.into(); segments + 1],
+            }],
+            arrival_rate: 0.0,
+            arrival_scv: 1.0,
+            bounds: Bounds::default(),
+        }],
+        overhead_bytes: 101,
+        spread: 0.0,
+        places: Problem::PLACES,
+        loss_target: Problem::LOSS,
+        beside: Vec::new(),
+    }
+}
+
+/// Both programmes fill a node to its last byte, and take one byte less for what it is: too little.
+#[test]
+fn memory_that_is_exactly_enough_is_enough_and_a_byte_less_is_not() {
+    let whole = 3 * 1_000_003 + 10_007 + 101;
+    let two = 2 * 1_000_003 + 10_007 + 101;
+    let one = 1_000_003 + 10_007 + 101;
+    let by: [&dyn Strategy; 2] = [&Exact, &Integer::default()];
+    for strategy in by {
+        let nodes = |memory: [u64; 2]| -> Vec<(usize, usize)> {
+            let problem = line(&[0.1, 0.3], &memory, 3, (1, 2));
+            let solution = strategy.solve(&problem, 0);
+            assert_eq!(check(&problem, &solution), Ok(()), "{}", strategy.name());
+            let places = places(&solution).remove(0).unwrap_or_default();
+            let stages = places.iter().flatten();
+            stages
+                .map(|stage| (stage.node, stage.segments.len()))
+                .collect()
+        };
+        assert_eq!(nodes([whole, whole]), [(0, 3)], "{}", strategy.name());
+        // It goes where it is slower, or two thirds of it stay.
+        assert_eq!(nodes([whole - 1, one - 1]), [], "{}", strategy.name());
+        assert_eq!(nodes([one, whole]).len(), 2, "{}", strategy.name());
+        assert_eq!(nodes([one - 1, whole]), [(1, 3)], "{}", strategy.name());
+        let mut both = nodes([two, one]);
+        both.sort_unstable();
+        assert_eq!(both, [(0, 2), (1, 1)], "{}", strategy.name());
+        assert_eq!(nodes([two - 1, one]), [], "{}", strategy.name());
+        assert_eq!(nodes([two, one - 1]), [], "{}", strategy.name());
+    }
+}
+
+/// An idle chain, where the programme's sum is what `worth` says, on up to four nodes that hold a part of it each. Live
+/// bytes are the same everywhere, for the programme counts the largest of a chain.
+#[test]
+fn the_integer_programme_is_as_good_as_brute_force_under_memory_limits() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut between = |low: f64, high: f64| {
+        let unit = f64::from(rng.next_u32()) / f64::from(u32::MAX);
+        low + (high - low) * unit
+    };
+    let (mut bound, mut placed) = (0, 0);
+    for number in 0..30 {
+        let (nodes, segments) = (2 + number % 3, 4 + number % 5);
+        let seconds: Vec<f64> = (0..nodes).map(|_| between(0.05, 0.5)).collect();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "some megabytes"
+        )]
+        let memory: Vec<u64> = (0..nodes)
+            .map(|_| between(1.1e6, 1e6 * segments as f64) as u64)
+            .collect();
+        let mut problem = line(&seconds, &memory, segments, (1, nodes));
+        let roomy = line(&seconds, &vec![100_000_000; nodes], segments, (1, nodes));
+        for to in problem.links.iter_mut().flatten() {
+            *to = (between(20.0, 2000.0), between(0.0, 0.05));
+        }
+        let chain = &mut problem.arms[0].chains[0];
+        for segment in &mut chain.segments {
+            let factor = between(0.2, 2.0);
+            segment
+                .service
+                .iter_mut()
+                .for_each(|seconds| *seconds *= factor);
+        }
+        let solution = Integer {
+            nodes: 20_000,
+            ..Integer::default()
+        }
+        .solve(&problem, 0);
+        assert_eq!(check(&problem, &solution), Ok(()));
+        let found = worth(&problem, &places(&solution)).cost();
+        let least = brute_force(&problem);
+        assert!(
+            (found - least).abs() < 1e-6 * least,
+            "{number}: {found} {least}"
+        );
+        let free = Problem {
+            nodes: roomy.nodes,
+            ..problem.clone()
+        };
+        bound += usize::from(brute_force(&free) < least * (1.0 - 1e-9));
+        placed += usize::from(least < 3600.0);
+    }
+    // Memory was a question, and mostly had an answer.
+    assert!(bound >= 15 && placed >= 20, "{bound} {placed}");
 }
 
 /// The sums that a search keeps are those that are made anew, whatever was changed before and taken back; and what it

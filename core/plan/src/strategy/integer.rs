@@ -37,6 +37,23 @@ impl Default for Integer {
     }
 }
 
+/// Times that it is solved, where the solver's tolerance, some bytes, took more than there is: each time with less of it.
+const ATTEMPTS: usize = 4;
+
+/// Bytes that places take of each node.
+fn needed(problem: &Problem, places: &Places) -> Vec<u64> {
+    let mut needed = vec![0u64; problem.nodes.len()];
+    for (arm, branches) in problem.arms.iter().zip(places) {
+        for (chain, stages) in arm.chains.iter().zip(branches.iter().flatten()) {
+            for stage in stages {
+                let bytes = problem.memory(chain, stage.segments.clone());
+                needed[stage.node] = needed[stage.node].saturating_add(bytes);
+            }
+        }
+    }
+    needed
+}
+
 /// The binaries of one chain.
 struct Path {
     /// `[from the centre to n]`, then for each further segment `[from][to]`.
@@ -53,7 +70,28 @@ impl Integer {
             .sum()
     }
 
+    /// The programme's places, within memory to the byte.
     fn places(self, problem: &Problem) -> Option<Places> {
+        let mut spare = vec![0u64; problem.nodes.len()];
+        for _ in 0..ATTEMPTS {
+            let found = self.solved(problem, &spare)?;
+            let needed = needed(problem, &found);
+            let nodes = problem.nodes.iter().zip(needed).zip(&mut spare);
+            let mut fits = true;
+            for ((node, needed), spare) in nodes {
+                let over = needed.saturating_sub(node.memory_bytes);
+                *spare = spare.saturating_add(over.saturating_mul(4));
+                fits &= over == 0;
+            }
+            if fits {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// Places for nodes of so much less memory, in the solver's numbers: a byte or so may be missing.
+    fn solved(self, problem: &Problem, spare: &[u64]) -> Option<Places> {
         let mut program = microlp::Problem::new(OptimizationDirection::Minimize);
         let mut memory: Vec<Vec<(Variable, f64)>> = vec![Vec::new(); problem.nodes.len()];
         let mut paths: Vec<Vec<Path>> = Vec::new();
@@ -64,9 +102,9 @@ impl Integer {
             bound(&mut program, arm, &own);
             paths.push(own);
         }
-        for (node, taken) in problem.nodes.iter().zip(&memory) {
+        for ((node, spare), taken) in problem.nodes.iter().zip(spare).zip(&memory) {
             let expression = sum(taken);
-            let megabytes = node.memory_bytes as f64 / 1e6;
+            let megabytes = node.memory_bytes.saturating_sub(*spare) as f64 / 1e6;
             program.add_constraint(expression, ComparisonOp::Le, megabytes);
         }
         let mut options = SolveOptions::default();
