@@ -1,6 +1,7 @@
 //! What a plan is worth, by whoever can say: formulas in microseconds, simulation in milliseconds.
 
 mod analytic;
+mod graph;
 mod simulated;
 
 use splitplace_plan::Plan;

@@ -29,10 +29,12 @@ pub struct Analytic {
 /// Iterations at most.
 const ITERATIONS: u64 = 200;
 
-struct Flow<'a> {
-    load: &'a Load,
-    arm: &'a ArmPlan,
-    rate: f64,
+/// The requests of one model that one arm takes.
+pub(super) struct Flow<'a> {
+    pub(super) load: &'a Load,
+    pub(super) arm: &'a ArmPlan,
+    /// Of them, a second.
+    pub(super) rate: f64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -42,36 +44,35 @@ struct Station {
     busy: f64,
 }
 
-impl Analytic {
-    fn flows<'a>(&self, world: &'a World, plan: &'a Plan) -> Vec<Flow<'a>> {
-        let mut flows = Vec::new();
-        for load in &world.loads {
-            let Some(model) = plan
-                .models
-                .get(&load.model)
-                .filter(|model| !model.arms.is_empty())
-            else {
-                continue;
-            };
-            let rate = load.arrivals.rate();
-            let fastest = |kind: Option<ArmKind>| {
-                let arms = model.arms.iter();
-                arms.filter(|arm| kind.is_none_or(|kind| arm.kind == kind))
-                    .min_by_key(|arm| arm.predicted)
-            };
-            match self.kind {
-                Some(kind) => {
-                    let arm = fastest(Some(kind)).or_else(|| fastest(None));
-                    flows.extend(arm.map(|arm| Flow { load, arm, rate }));
-                }
-                None => {
-                    let rate = rate / model.arms.len() as f64;
-                    flows.extend(model.arms.iter().map(|arm| Flow { load, arm, rate }));
-                }
+/// Who takes what comes. `kind` is [`Analytic::kind`].
+pub(super) fn flows<'a>(world: &'a World, plan: &'a Plan, kind: Option<ArmKind>) -> Vec<Flow<'a>> {
+    let mut flows = Vec::new();
+    for load in &world.loads {
+        let Some(model) = plan
+            .models
+            .get(&load.model)
+            .filter(|model| !model.arms.is_empty())
+        else {
+            continue;
+        };
+        let rate = load.arrivals.rate();
+        let fastest = |kind: Option<ArmKind>| {
+            let arms = model.arms.iter();
+            arms.filter(|arm| kind.is_none_or(|kind| arm.kind == kind))
+                .min_by_key(|arm| arm.predicted)
+        };
+        match kind {
+            Some(kind) => {
+                let arm = fastest(Some(kind)).or_else(|| fastest(None));
+                flows.extend(arm.map(|arm| Flow { load, arm, rate }));
+            }
+            None => {
+                let rate = rate / model.arms.len() as f64;
+                flows.extend(model.arms.iter().map(|arm| Flow { load, arm, rate }));
             }
         }
-        flows
     }
+    flows
 }
 
 /// Work for one node: rate, seconds, and the queue's bound for each fragment.
@@ -81,12 +82,16 @@ struct Work {
     fragments: std::collections::BTreeSet<splitplace_plan::FragmentId>,
 }
 
+/// Samples that a worker of so many fragments holds, waiting and in service.
+pub(super) fn capacity(worker: &Worker, fragments: usize) -> usize {
+    fragments.max(1) * worker.queue_limit as usize + worker.node.cores.max(1) as usize
+}
+
 impl Work {
     fn station(&self, worker: &Worker) -> Station {
         let cores = f64::from(worker.node.cores.max(1));
         let rate: f64 = self.parts.iter().map(|(rate, _)| rate).sum();
-        let places = self.fragments.len().max(1) * worker.queue_limit as usize;
-        let capacity = (places + worker.node.cores.max(1) as usize).min(MAX_CAPACITY);
+        let capacity = capacity(worker, self.fragments.len()).min(MAX_CAPACITY);
         let scv = worker.service.scv();
         let parts: Result<Vec<_>, splitplace_queueing::Error> = self
             .parts
@@ -121,7 +126,7 @@ impl Evaluator for Analytic {
 
     /// Costs O(iterations · (hops + nodes · K²)); some iterations.
     fn evaluate(&self, world: &World, plan: &Plan, _: Seed) -> Evaluation {
-        let flows = self.flows(world, plan);
+        let flows = flows(world, plan, self.kind);
         let workers: BTreeMap<&NodeId, &Worker> = world
             .workers
             .iter()
@@ -161,42 +166,49 @@ impl Evaluator for Analytic {
                 break;
             }
         }
-        summarise(world, &flows, &workers, &stations, spent)
+        let judged = flows.iter().map(|flow| {
+            let mut kept = 1.0;
+            let mut slowest = 0.0_f64;
+            for route in &flow.arm.branches {
+                for hop in &route.hops {
+                    kept *= 1.0 - stations.get(&hop.node).map_or(0.0, |station| station.loss);
+                }
+                let wait = |node: &NodeId| stations.get(node).map_or(0.0, |station| station.wait);
+                slowest = slowest.max(along(world, flow, route, &workers, &wait));
+            }
+            (kept, slowest)
+        });
+        let judged: Vec<_> = judged.collect();
+        let busy = |node: &NodeId| stations.get(node).map_or(0.0, |station| station.busy);
+        summarise(world, &flows, &judged, &busy, spent)
     }
 }
 
-fn seconds(hop: &Hop, load: &Load, worker: &Worker) -> f64 {
+/// Seconds that one request of a load takes of a worker.
+pub(super) fn seconds(hop: &Hop, load: &Load, worker: &Worker) -> f64 {
     (hop.service + hop.coding).as_secs_f64() * f64::from(load.samples) * worker.service.mean()
 }
 
-fn summarise(
+/// What is known of each flow, the share answered and the seconds to its answer, as an evaluation of unknown error;
+/// `busy` is the share of a node's cores that work.
+pub(super) fn summarise(
     world: &World,
     flows: &[Flow<'_>],
-    workers: &BTreeMap<&NodeId, &Worker>,
-    stations: &BTreeMap<&NodeId, Station>,
+    judged: &[(f64, f64)],
+    busy: &dyn Fn(&NodeId) -> f64,
     spent: u64,
 ) -> Evaluation {
     let (mut answered, mut latency, mut accuracy) = (0.0, 0.0, 0.0);
-    for flow in flows {
-        let mut kept = 1.0;
-        let mut slowest = 0.0_f64;
-        for route in &flow.arm.branches {
-            for hop in &route.hops {
-                kept *= 1.0 - stations.get(&hop.node).map_or(0.0, |station| station.loss);
-            }
-            slowest = slowest.max(along(world, flow, route, workers, stations));
-        }
+    for (flow, (kept, seconds)) in flows.iter().zip(judged) {
         let rate = flow.rate * kept;
         answered += rate;
-        latency += rate * slowest;
+        latency += rate * seconds;
         let known = flow.arm.accuracy.unwrap_or(world.settings.accuracy_unknown);
         accuracy += rate * known;
     }
     let offered: f64 = world.loads.iter().map(|load| load.arrivals.rate()).sum();
     let watts = world.workers.iter().map(|worker| {
-        let busy = stations
-            .get(&worker.node.id)
-            .map_or(0.0, |station| station.busy);
+        let busy = busy(&worker.node.id);
         let ends = worker.watts.first().zip(worker.watts.last());
         ends.map_or(0.0, |(idle, full)| idle + busy.min(1.0) * (full - idle))
     });
@@ -221,13 +233,13 @@ fn summarise(
     }
 }
 
-/// Mean seconds along a route: services, waits, transfers and the wait for each link.
-fn along(
+/// Mean seconds along a route: services, waits on nodes, transfers and the wait for each link.
+pub(super) fn along(
     world: &World,
     flow: &Flow<'_>,
     route: &Route,
     workers: &BTreeMap<&NodeId, &Worker>,
-    stations: &BTreeMap<&NodeId, Station>,
+    wait: &dyn Fn(&NodeId) -> f64,
 ) -> f64 {
     let mut from = Place::Center;
     let mut total = 0.0;
@@ -247,9 +259,8 @@ fn along(
         if let Some(hop) = hop
             && let Some(worker) = workers.get(&hop.node)
         {
-            let wait = stations.get(&hop.node).map_or(0.0, |station| station.wait);
             let own = seconds(hop, flow.load, worker) + 2.0 * worker.overhead.as_secs_f64();
-            total += hop.reach * (own + wait);
+            total += hop.reach * (own + wait(&hop.node));
         }
         from = to;
     }

@@ -11,6 +11,7 @@ use super::*;
 use crate::{
     Law,
     arrivals::Process,
+    chainnet::{ChainNet, Kind},
     world::{Control, Load, Worker},
 };
 
@@ -189,4 +190,40 @@ fn common_random_numbers_sharpen_differences() {
     let apart = first.variance() + second.variance();
     let paired = race.difference(0.95).half_width.powi(2);
     assert!(paired * 20.0 < apart, "{paired} {apart}");
+}
+
+/// Loads and queues as the network has seen them, services of constant length: the plain one is as near as it is to its
+/// own systems, in other units of time.
+#[test]
+fn chainnet_judges_plans_as_it_does_systems() {
+    let network = ChainNet::shipped(Kind::Plain).unwrap();
+    for (nodes, rate, limit) in [(2, 70.0, 12), (3, 90.0, 9), (4, 120.0, 20)] {
+        let world = world(nodes, rate, 0.0, limit);
+        let said = network.evaluate(&world, &plan(nodes), Seed(1));
+        let found = simulated(0.01).evaluate(&world, &plan(nodes), Seed(1));
+        let case = format!("{nodes} {rate} {limit}\n{said:?}\n{found:?}");
+        assert!(
+            (said.latency.mean / found.latency.mean - 1.0).abs() < 0.1,
+            "{case}"
+        );
+        assert!((said.loss.mean - found.loss.mean).abs() < 0.02, "{case}");
+        assert!(
+            (said.throughput.mean / found.throughput.mean - 1.0).abs() < 0.05,
+            "{case}"
+        );
+        assert!((said.accuracy.mean - 0.9).abs() < 1e-9, "{case}");
+        // 1 W and 2 more for the share of the time that a node works: offered, lost samples among it.
+        let busy = (rate * 0.01).min(1.0);
+        assert!(
+            (said.watts.mean - f64::from(nodes) * (1.0 + 2.0 * busy)).abs() < 1e-9,
+            "{case}"
+        );
+        assert!(said.latency.half_width.is_infinite(), "{case}");
+    }
+    // What has no arm, or one on a node that there is not, answers nothing.
+    let world = world(2, 70.0, 0.0, 12);
+    for plan in [Plan::default(), plan(3)] {
+        let said = network.evaluate(&world, &plan, Seed(1));
+        assert!((said.loss.mean - 1.0).abs() < 1e-9 && said.throughput.mean.abs() < 1e-9);
+    }
 }
