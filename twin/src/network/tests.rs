@@ -162,6 +162,129 @@ fn variability_passes_through_light_stages() {
     assert!((wait / 5.25 - 1.0).abs() < 0.06, "{wait}");
 }
 
+/// The same stations where gaps are hyperexponential of SCV 8 with balanced means: the last waits 29.6 by their simulation,
+/// and a two-moment formula says 8.90.
+#[test]
+fn variability_of_what_comes_reaches_the_last_stage() {
+    let scv = 8.0_f64;
+    let share = f64::midpoint(1.0, ((scv - 1.0) / (scv + 1.0)).sqrt());
+    let mut stream = Seed(12).stream("gaps", 0);
+    let mut now = 0.0;
+    let times = (0..1_500_000).map(|_| {
+        let rate = 2.0
+            * if stream.unit() < share {
+                share
+            } else {
+                1.0 - share
+            };
+        now -= (1.0 - stream.unit()).ln() / rate;
+        Timestamp::from_nanos((now * 1e9) as u64)
+    });
+    let times: std::sync::Arc<[Timestamp]> = times.collect();
+    let law = |place| Law::exponential(if place == 8 { 0.9 } else { 0.6 }).unwrap();
+    let mut network = Network {
+        stations: vec![StationSpec::in_order(usize::MAX); 9],
+        chains: vec![Chain {
+            arrivals: Process::Trace(times),
+            ..chain(1.0, (0..9).map(|place| step(place, law(place))).collect())
+        }],
+        ..Network::default()
+    };
+    let with = simulate(&network, u64::MAX).0.chains[0].response.mean();
+    network.chains[0].steps.truncate(8);
+    let without = simulate(&network, u64::MAX).0.chains[0].response.mean();
+    let wait = with - without - 0.9;
+    assert!((wait / 29.6 - 1.0).abs() < 0.1, "{wait}");
+}
+
+/// Little: as many are inside, looked at once a second, as come in a second times how long they stay. Of each station by
+/// leaving off what comes after it: the same seed gives the same jobs the same services up to there.
+#[test]
+fn as_many_are_inside_as_come_times_how_long_they_stay() {
+    #[derive(Default)]
+    struct Stays(Vec<(u64, u64)>);
+    impl Observer for Stays {
+        fn delivered(&mut self, _: usize, born: Timestamp, now: Timestamp) {
+            self.0.push((born.as_nanos(), now.as_nanos()));
+        }
+        fn lost(&mut self, _: usize, _: usize, _: Timestamp, _: Loss) {}
+    }
+    const SECOND: u64 = 1_000_000_000;
+    let steps = vec![
+        step(0, Law::exponential(0.8).unwrap()),
+        step(1, Law::gamma(1.8, 0.5).unwrap()),
+        step(2, Law::gamma(0.9, 2.0).unwrap()),
+    ];
+    let [mut before_looked, mut before_told] = [0.0; 2];
+    for length in 1..=steps.len() {
+        let network = Network {
+            stations: DISCIPLINES
+                .iter()
+                .zip([1, 2, 1])
+                .map(|(&kind, servers)| station(kind, servers, usize::MAX))
+                .collect(),
+            chains: vec![chain(0.8, steps[..length].to_vec())],
+            ..Network::default()
+        };
+        let mut stays = Stays::default();
+        let ran = run(&network, Seed(4), until(300_000), &mut stays);
+        assert_eq!(stays.0.len() as u64, ran.arrived);
+        let seconds = ran.ended.as_nanos() / SECOND;
+        // Whole seconds in [born, gone).
+        let seen = |&(born, gone): &(u64, u64)| gone.div_ceil(SECOND) - born.div_ceil(SECOND);
+        let looked = stays.0.iter().map(seen).sum::<u64>() as f64 / seconds as f64;
+        let stayed: u64 = stays.0.iter().map(|(born, gone)| gone - born).sum();
+        let mean = stayed as f64 / ran.arrived as f64 / SECOND as f64;
+        let told = ran.arrived as f64 / seconds as f64 * mean;
+        let station = (looked - before_looked, told - before_told);
+        assert!(
+            (station.0 / station.1 - 1.0).abs() < 0.01,
+            "{length}: {station:?}"
+        );
+        // And it is a queue: more than what is in service.
+        let work = 0.8 * steps[length - 1].service.mean();
+        assert!(station.1 > 1.1 * work, "{length}: {station:?} {work}");
+        (before_looked, before_told) = (looked, told);
+    }
+}
+
+/// Jackson: exponential stations without bounds, shared by chains in different orders, are as if each were alone with
+/// Poisson arrivals of all that comes to it, whatever happens at the others.
+#[test]
+fn exponential_stations_without_bounds_have_a_product_form() {
+    let means = [0.5, 0.8, 0.3];
+    let servers = [1, 1, 2];
+    let (rates, paths) = ([0.3, 0.4], [vec![0, 1, 2], vec![2, 0]]);
+    let at = |station: usize| step(station, Law::exponential(means[station]).unwrap());
+    let network = Network {
+        stations: servers
+            .iter()
+            .map(|&servers| station(Discipline::InOrder, servers, usize::MAX))
+            .collect(),
+        chains: rates
+            .iter()
+            .zip(&paths)
+            .map(|(&rate, path)| chain(rate, path.iter().map(|&one| at(one)).collect()))
+            .collect(),
+        ..Network::default()
+    };
+    let (tally, _) = simulate(&network, 1_000_000);
+    let response = |station: usize| {
+        let uses = rates
+            .iter()
+            .zip(&paths)
+            .filter(|(_, path)| path.contains(&station));
+        let rate: f64 = uses.map(|(rate, _)| rate).sum();
+        mmck(rate, means[station], servers[station], 200).1
+    };
+    for (path, tally) in paths.iter().zip(&tally.chains) {
+        let expected: f64 = path.iter().map(|&station| response(station)).sum();
+        let found = tally.response.mean();
+        assert!((found / expected - 1.0).abs() < 0.02, "{found} {expected}");
+        assert_eq!(tally.delivered_share(), 1.0);
+    }
+}
+
 #[test]
 fn wires_add_their_time_and_a_shared_one_makes_queue() {
     let link = Link {
