@@ -253,6 +253,7 @@ fn world(observed: &Observed, effort: Effort) -> World {
         faults: Vec::new(),
         settings: observed.settings,
         control: observed.control,
+        exits: BTreeMap::new(),
         warm_up: effort.warm_up,
         duration: effort.warm_up + effort.measured,
     }

@@ -5,34 +5,39 @@
 //! what the live system does, as far as time can see it:
 //!
 //! - a worker queues frames by deadline, at most so many for each fragment, computes on as many threads
-//!   as it has cores, drops what has expired before it computes it, hands the rest to the next worker
-//!   or, where an exit answers, to the centre (`worker/src/{node,compute}.rs`); coding for a link is
-//!   counted with the service behind it;
+//!   as it has cores, drops what has expired before it computes it, computes all hops that a route has there in a
+//!   row, hands the rest to the next worker or, where an exit answers, to the centre
+//!   (`worker/src/{node,compute}.rs`); coding for a link is counted with the service behind it;
+//! - exits answer by their confidence, by the rules of their controller where they have one, and where nothing is
+//!   known of them in the share that the plan expects (`worker/src/station.rs`);
 //! - a link sends frames one after another at its rate and delays them side by side, and holds a bounded
 //!   number (`link/src/{shape,sender}.rs`);
 //! - the centre rings alarms, notices lost nodes after a while, plans, has fragments loaded, adopts,
-//!   retires (`orchestrator/src/center`).
+//!   retires, keeps the rules of exits true to what comes (`orchestrator/src/center`).
 //!
 //! Left out: the bytes of tensors, processor time of the centre, contention between processes of one
 //! machine (unless a worker is declared to share), a second connection attempt.
 //!
 //! Reading order: this module (what may be said about a world), `node`,
-//! `run`, `carry`, `work`, `control`, `report`.
+//! `run`, `carry`, `work`, `exits`, `control`, `steering`, `report`.
 
 mod carry;
 mod control;
+mod exits;
 mod node;
 mod report;
 mod run;
+mod steering;
 mod window;
 mod work;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use splitplace_brain::Settings;
 use splitplace_fleet::{Link, Links, Node, NodeId, Place, Timestamp};
 use splitplace_plan::ModelName;
 
+pub use exits::{ExitControl, Exits};
 pub use report::{ArmReport, ModelReport, NodeReport, PlanChange, Report};
 pub use run::run;
 
@@ -135,6 +140,12 @@ pub struct Control {
     pub load: (Duration, f64),
     /// Frames that may wait for one peer, at a worker and at the centre.
     pub peer_frames: (u32, u32),
+    /// Between two reports of a worker's stations.
+    pub report: Duration,
+    /// Between two looks at what has moved for the controllers of exits.
+    pub look: Duration,
+    /// From such a look to new rules on all nodes.
+    pub solve: Duration,
 }
 
 impl Default for Control {
@@ -150,6 +161,9 @@ impl Default for Control {
             fetch_bytes_per_second: 100e6,
             load: (Duration::from_millis(20), 2e-9),
             peer_frames: (1024, 4096),
+            report: Duration::from_millis(500),
+            look: Duration::from_millis(100),
+            solve: Duration::from_millis(200),
         }
     }
 }
@@ -169,6 +183,8 @@ pub struct World {
     pub settings: Settings,
     /// Of the centre.
     pub control: Control,
+    /// By model and variant what is known of early exits. Where nothing is, the share that a plan expects leaves at each.
+    pub exits: BTreeMap<(ModelName, String), Exits>,
     /// Requests that come before do not count.
     pub warm_up: Duration,
     /// No requests come from then on; the run ends when the last has ended.
@@ -214,6 +230,10 @@ impl World {
             if !names.contains(node) {
                 wrong.push(format!("a fault names {node}, which is no node"));
             }
+        }
+        for ((model, variant), exits) in &self.exits {
+            let told = exits.check().into_iter();
+            wrong.extend(told.map(|why| format!("exits of {model}/{variant}: {why}")));
         }
         if self.duration <= self.warm_up {
             wrong.push("the warm-up takes the whole duration".into());

@@ -8,15 +8,11 @@ use rand_chacha::ChaCha8Rng;
 use splitplace_link::ExitSaid;
 use splitplace_plan::Generation;
 use splitplace_policy::exit::{
-    AdaEe, AdaEeSettings, At, ExitChoice, ExitOutcome, ExitPolicy, Intent, Intents, Nested,
-    NestedSettings, Rule, RuleExit, audit, rule::Looks,
+    At, ExitOutcome, Intent, Intents, OnNode, Rule, RuleExit, rule::Looks,
 };
 use splitplace_proto::control;
 
 use crate::{exits::Exit, fragments::Service, news::Told};
-
-/// Share of the places that may be taken when a request is audited: under load nobody is kept for calibration's sake.
-const AUDIT_BACKLOG: f64 = 0.5;
 
 /// A route's exits on this node.
 #[derive(Debug)]
@@ -38,7 +34,7 @@ pub(crate) struct Around {
 
 #[derive(Debug)]
 struct Inner {
-    control: Option<Control>,
+    control: OnNode,
     rng: ChaCha8Rng,
     present: u32,
     /// How many are present at the node behind, as it was last heard.
@@ -47,31 +43,6 @@ struct Inner {
     refused: u64,
     stages: Vec<Service>,
     answered: Vec<u64>,
-}
-
-/// How exits decide in the place of their thresholds.
-#[derive(Debug)]
-struct Control {
-    rule: Rule,
-    /// One that learns here; it decides, the rule only promises.
-    learner: Option<Box<dyn ExitPolicy>>,
-    audit_share: f64,
-    /// Most that may be present for one to be audited.
-    audit_present: f64,
-}
-
-impl Control {
-    fn policy(&self) -> &dyn ExitPolicy {
-        self.learner.as_deref().unwrap_or(&self.rule)
-    }
-
-    /// Probability of answering.
-    fn stop(&self, at: &At, behind: Option<u32>) -> f64 {
-        match &self.learner {
-            Some(learner) => learner.stop(at),
-            None => self.rule.stop(at, behind.map(|behind| behind as usize)),
-        }
-    }
 }
 
 impl Station {
@@ -84,7 +55,7 @@ impl Station {
         around: Around,
     ) -> Self {
         let inner = Inner {
-            control: None,
+            control: OnNode::default(),
             rng: ChaCha8Rng::seed_from_u64(seed),
             present: 0,
             behind: None,
@@ -115,31 +86,11 @@ impl Station {
                 rule.exits.len()
             ));
         }
-        let is_same = |name: &str| {
-            let old = inner.control.as_ref().and_then(|old| old.learner.as_ref());
-            old.is_some_and(|old| old.name() == name)
-        };
-        let learner: Option<Box<dyn ExitPolicy>> = match rules.policy.as_str() {
-            // What was learnt is kept.
-            "ada-ee" | "nested" if is_same(&rules.policy) => {
-                inner.control.as_mut().and_then(|old| old.learner.take())
-            }
-            "ada-ee" => Some(Box::new(AdaEe::over(
-                &rules.spent,
-                AdaEeSettings::default(),
-            ))),
-            "nested" => Some(Box::new(Nested::over(
-                &rules.spent,
-                NestedSettings::default(),
-            ))),
-            _ => None,
-        };
-        inner.control = Some(Control {
-            rule,
-            learner,
-            audit_share: rules.audit_share.clamp(0.0, 1.0),
-            audit_present: AUDIT_BACKLOG * f64::from(rules.places),
-        });
+        let (policy, places) = (&rules.policy, rules.places);
+        let audit_share = rules.audit_share;
+        inner
+            .control
+            .take(rule, policy, &rules.spent, audit_share, places);
         Ok(())
     }
 
@@ -177,18 +128,12 @@ impl Station {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let present = inner.present.max(1) as usize;
-        let rng = &mut inner.rng;
-        let (mut intent, mut audits) = (Intent(u16::MAX), is_audited);
-        if let Some(control) = &inner.control {
-            intent = control.policy().begin(present, rng);
-            let is_calm = f64::from(inner.present) <= control.audit_present;
-            audits |= is_calm && audit::audited(control.audit_share, rng);
-        }
+        let (intent, audits) = inner.control.begin(inner.present, &mut inner.rng);
         Visit {
             station: Arc::clone(self),
             intent,
             present,
-            is_audited: audits,
+            is_audited: is_audited || audits,
             stage: 0,
             since: Instant::now(),
             confidences: Vec::new(),
@@ -245,25 +190,19 @@ impl Visit {
         }
         self.stage += 1;
         let number = exit.number.saturating_sub(1) as usize;
-        let floor = f64::from(min_accuracy);
-        let promises = |rule: Option<&Rule>| {
-            let promised = rule.and_then(|rule| rule.promised(number, confidence));
-            floor <= 0.0 || promised.is_some_and(|promised| promised >= floor)
+        let at = At {
+            exit: number,
+            confidence,
+            present: inner.present.max(1) as usize,
+            intent: self.intent,
         };
+        let threshold = f64::from(exit.threshold);
+        let behind = inner.behind.map(|behind| behind as usize);
+        let floor = f64::from(min_accuracy);
         let stops = !self.is_audited
-            && match &inner.control {
-                None => said.confidence >= exit.threshold && promises(None),
-                Some(control) => {
-                    let at = At {
-                        exit: number,
-                        confidence,
-                        present: inner.present.max(1) as usize,
-                        intent: self.intent,
-                    };
-                    let p = control.stop(&at, inner.behind);
-                    ExitChoice::drawn(p, &mut inner.rng).stop && promises(Some(&control.rule))
-                }
-            };
+            && inner
+                .control
+                .stops(&at, threshold, behind, floor, &mut inner.rng);
         if stops {
             self.leaves(inner, self.stage - 1, true);
         }
@@ -285,9 +224,8 @@ impl Visit {
         if let Some(count) = inner.answered.get_mut(answered) {
             *count += 1;
         }
-        let learner = inner.control.as_mut().and_then(|c| c.learner.as_mut());
-        if let Some(learner) = learner.filter(|_| is_answered) {
-            learner.learn(&ExitOutcome {
+        if is_answered {
+            inner.control.answered(&ExitOutcome {
                 intent: self.intent,
                 present: self.present,
                 confidences: &self.confidences,
@@ -441,7 +379,7 @@ mod tests {
         }
         let learnt = |station: &Station| {
             let inner = station.inner.lock();
-            inner.control.as_ref().unwrap().policy().explain()["requests"]
+            inner.control.policy().unwrap().explain()["requests"]
         };
         assert_eq!(learnt(&station), 50.0);
         station.control(&rules).unwrap();

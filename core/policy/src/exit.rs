@@ -6,14 +6,15 @@
 //!
 //! Reading order: [`table`], [`records`], [`contract`], then the controllers, the simple ones first:
 //! [`fixed`], [`single`] (knapsack, queueing LP), [`data_driven`], [`ada_ee`], [`nested`], [`backlog`],
-//! [`joint`]; what of them is sent to nodes, [`rule`]; of a chain of stations [`mod@line`], [`priced`], and what it is measured against, [`apart`]; what keeps
-//! them true: [`observe`], [`bursts`], [`audit`], and who puts it together for a line that serves, [`mod@task`] and [`govern`]; what they achieve: [`evaluate`] and [`seen`] (exact),
+//! [`joint`]; what of them is sent to nodes, [`rule`], and how these decide by it, [`on_node`]; of a chain of stations [`mod@line`], [`priced`], and what it is measured against, [`apart`]; what keeps
+//! them true: [`observe`], [`bursts`], [`audit`], and who puts it together for a line that serves, [`mod@task`], [`govern`] and [`along`]; what they achieve: [`evaluate`] and [`seen`] (exact),
 //! [`simulate`]; and [`synthetic`], a network to try them on.
 //!
 //! Conventions: K counts the request in service; "present" at a decision includes the request that is decided
 //! about; exits count from 0 and the network's end is the last; times are seconds.
 
 pub mod ada_ee;
+pub mod along;
 pub mod apart;
 pub mod audit;
 pub mod backlog;
@@ -31,6 +32,7 @@ pub mod joint;
 pub mod line;
 pub mod nested;
 pub mod observe;
+pub mod on_node;
 mod polish;
 pub mod priced;
 mod process;
@@ -55,6 +57,7 @@ pub use fixed::{FixedExit, Thresholds};
 pub use joint::Joint;
 pub use line::Line;
 pub use nested::{Nested, NestedSettings};
+pub use on_node::OnNode;
 pub use priced::Priced;
 pub use records::Records;
 pub use rule::{Rule, RuleExit};

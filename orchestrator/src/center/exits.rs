@@ -14,15 +14,18 @@ use parking_lot::Mutex;
 use splitplace_fleet::NodeId;
 use splitplace_plan::{ArmKind, ArmPlan, Generation, ModelName, Plan, Route, RouteId};
 use splitplace_policy::exit::{
-    ExitError, Records, Rule, ada_ee,
-    govern::{Assumed, Governor, GovernorSettings, GovernorView},
+    ExitError, Records, Rule,
+    along::{self, Held, Took, held},
+    govern::{Governor, GovernorSettings, GovernorView},
     observe::Moved,
     rule::Looks,
     task::{Solved, Task},
 };
 use splitplace_proto::{
     center::ExitControlStatus,
-    control::{ExitIntents, ExitRule, ExitRules, StationReport, center_message, exit_rule},
+    control::{
+        ExitIntents, ExitRule, ExitRules, ServiceTime, StationReport, center_message, exit_rule,
+    },
 };
 
 use super::{Inner, flow::Part, served::Served};
@@ -45,14 +48,6 @@ struct Arm {
     audit_share: f64,
     /// Time from the first exit on, by exit: what the bandits weigh.
     spent: Vec<f64>,
-}
-
-/// What one node holds of the exits.
-#[derive(Clone, Debug, PartialEq)]
-struct Held {
-    node: NodeId,
-    exits: usize,
-    assumed: Assumed,
 }
 
 /// All of them.
@@ -160,21 +155,13 @@ impl Steering {
                 };
                 match governor {
                     Ok(governor) => {
-                        let mut all = 0.0;
-                        let times = nodes.iter().flat_map(|held| &held.assumed.stages);
-                        let to: Vec<f64> = times
-                            .map(|stage| {
-                                all += stage;
-                                all
-                            })
-                            .collect();
                         let new = Arm {
                             governor,
                             generation: plan.generation,
                             route: route.id,
+                            spent: along::spent(&nodes),
                             nodes,
                             audit_share: config.audit_share,
-                            spent: ada_ee::shares(&to),
                         };
                         arms.insert(key, new);
                     }
@@ -212,25 +199,13 @@ impl Steering {
             for _ in 0..report.refused.min(1 << 20) {
                 arm.governor.lost();
             }
-            let held = &arm.nodes[place];
-            let stage = |number: usize| report.stages.get(number).filter(|stage| stage.count > 0);
-            let is_end = held.assumed.stages.len() > held.exits;
-            // What follows the last exit here belongs to it where another node goes on.
-            let behind = stage(held.exits).filter(|_| !is_end);
-            for number in 0..held.assumed.stages.len() {
-                let Some(time) = stage(number) else { continue };
-                let last = number + 1 == held.exits;
-                let more = behind
-                    .filter(|_| last)
-                    .map_or(0.0, |stage| stage.mean_seconds);
-                arm.governor.took(
-                    place,
-                    number,
-                    time.count,
-                    time.mean_seconds + more,
-                    time.variance_seconds2,
-                );
-            }
+            let took = |stage: &ServiceTime| Took {
+                count: stage.count,
+                mean: stage.mean_seconds,
+                variance: stage.variance_seconds2,
+            };
+            let took: Vec<Took> = report.stages.iter().map(took).collect();
+            arm.nodes[place].tell(&mut arm.governor, place, &took);
         }
     }
 
@@ -401,36 +376,6 @@ fn governor(
     Governor::new(settings, &records, assumed).map_err(|error| error.to_string())
 }
 
-/// The nodes of a route that hold exits or the network's end, with the times between them as planned.
-fn held(route: &Route, threads: &impl Fn(&NodeId) -> u32) -> Vec<Held> {
-    let mut all: Vec<Held> = Vec::new();
-    let mut since = 0.0;
-    for (place, hop) in route.hops.iter().enumerate() {
-        if all.last().is_none_or(|held| held.node != hop.node) {
-            since = 0.0;
-            all.push(Held {
-                node: hop.node.clone(),
-                exits: 0,
-                assumed: Assumed {
-                    stages: Vec::new(),
-                    servers: threads(&hop.node),
-                },
-            });
-        }
-        let Some(held) = all.last_mut() else { continue };
-        since += (hop.service + hop.coding).as_secs_f64();
-        for _ in &hop.exits {
-            held.exits += 1;
-            held.assumed.stages.push(std::mem::take(&mut since));
-        }
-        if place + 1 == route.hops.len() {
-            held.assumed.stages.push(since);
-        }
-    }
-    all.retain(|held| !held.assumed.stages.is_empty());
-    all
-}
-
 /// Solves what is due, beside everything else, and sends the rules.
 pub(super) async fn steer(inner: Arc<Inner>) {
     let mut looks = tokio::time::interval(LOOK);
@@ -459,54 +404,5 @@ impl Inner {
                 .sessions
                 .send(&node, center_message::Kind::Exits(rules));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use splitplace_plan::{ExitRule as Exit, FragmentId, Hop};
-
-    use super::*;
-
-    fn hop(node: &str, millis: u64, exits: u32) -> Hop {
-        let exit = |number| Exit {
-            number,
-            name: format!("exit{number}"),
-            output: format!("exit{number}"),
-            threshold: 0.9,
-        };
-        Hop {
-            service: Duration::from_millis(millis),
-            exits: (0..exits).map(exit).collect(),
-            ..Hop::new(NodeId::new(node), FragmentId([0; 32]), 0..1)
-        }
-    }
-
-    #[test]
-    fn stages_lie_between_exits_and_nodes_without_any_are_no_stations() {
-        let route = Route {
-            id: RouteId(1),
-            hops: vec![
-                hop("door", 1, 0),
-                hop("a", 2, 1),
-                hop("a", 3, 1),
-                hop("b", 4, 0),
-                hop("b", 5, 1),
-                hop("b", 6, 0),
-            ],
-            bytes_out: 0,
-        };
-        let held = held(&route, &|_| 2);
-        let stages: Vec<_> = held
-            .iter()
-            .map(|held| (held.node.as_str(), held.exits, held.assumed.stages.clone()))
-            .collect();
-        let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
-        assert_eq!(stages.len(), 2);
-        assert_eq!((stages[0].0, stages[0].1), ("a", 2));
-        assert!(close(&stages[0].2, &[0.002, 0.003]));
-        assert_eq!((stages[1].0, stages[1].1), ("b", 1));
-        assert!(close(&stages[1].2, &[0.009, 0.006]));
-        assert_eq!(held[0].assumed.servers, 2);
     }
 }

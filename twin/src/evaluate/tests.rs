@@ -55,6 +55,7 @@ fn world(nodes: u32, rate: f64, scv: f64, queue_limit: u32) -> World {
             ..splitplace_brain::Settings::default()
         },
         control: Control::default(),
+        exits: BTreeMap::new(),
         warm_up: Duration::from_secs(5),
         duration: Duration::from_secs(85),
     }

@@ -77,6 +77,7 @@ pub(super) fn build(file: File) -> Result<Scenario, Vec<String>> {
         faults: Vec::new(),
         settings: settings(&file),
         control: control(&file, &mut wrong),
+        exits: BTreeMap::new(),
         warm_up: wrong.time("warm-up-s", file.warm_up_s * 1e3),
         duration: wrong.time("duration-s", file.duration_s * 1e3),
     };

@@ -5,7 +5,7 @@
 //! placements are random, as the published networks' were; the others are greedy ones and those a few random
 //! steps away, because it is near good placements that a surrogate has to tell them apart.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use splitplace_brain::Settings;
 use splitplace_fleet::{Link, Links, Node, NodeId, NodeState, Place, Snapshot, Timestamp};
@@ -193,7 +193,7 @@ impl Drawn {
             cores: 1,
             macs_per_second: 1e9,
             memory_bytes: self.problem.nodes[number].memory_bytes,
-            labels: std::collections::BTreeMap::new(),
+            labels: BTreeMap::new(),
             emulated: false,
         };
         let workers = (0..self.problem.nodes.len()).map(|number| Worker {
@@ -227,6 +227,7 @@ impl Drawn {
             faults: Vec::new(),
             settings,
             control: Control::default(),
+            exits: BTreeMap::new(),
             warm_up: length / 5,
             duration: length + length / 5,
         };
@@ -273,7 +274,7 @@ impl Drawn {
     #[must_use]
     pub fn label(&self, requests: u64, seed: Seed) -> Vec<Label> {
         let (world, plan) = self.world(requests);
-        let policy = by_name("random", &std::collections::BTreeMap::new()).expect("it is ours");
+        let policy = by_name("random", &BTreeMap::new()).expect("it is ours");
         let report = run(&world, policy, &crate::planner::Fixed(plan), seed);
         let told = self.problem.arms.iter().map(|arm| {
             let seen = report.models.get(&ModelName::new(&arm.name));

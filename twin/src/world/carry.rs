@@ -9,6 +9,7 @@ use splitplace_lifecycle::{Event as Fact, Fault as Trouble, RequestId};
 
 use super::{
     World,
+    control::NO_LINE,
     node::Frame,
     run::{Event, Sim},
 };
@@ -40,7 +41,7 @@ impl Sim<'_> {
             return None;
         };
         let waiting = self.requests.get_mut(request.0)?;
-        waiting.attempt = attempt;
+        (waiting.attempt, waiting.right) = (attempt, None);
         let samples = self.world.loads[waiting.load as usize].samples;
         let failed = |fault| {
             Some(Fact::BranchFailed {
@@ -59,11 +60,15 @@ impl Sim<'_> {
         let table = self.centre.table(number);
         let found = table.and_then(|table| {
             let route = table.route_number(route)?;
-            Some((route, table.routes[route as usize].hops[0].bytes_in))
+            let row = &table.routes[route as usize];
+            Some((route, row.hops[0].bytes_in, row.line))
         });
-        let Some((route, bytes)) = found else {
+        let Some((route, bytes, line)) = found else {
             return failed(Trouble::StaleRoute);
         };
+        if line != NO_LINE {
+            self.steering.sent(line, now);
+        }
         let frame = Frame {
             request: request.0,
             deadline: now + slack,
@@ -74,6 +79,9 @@ impl Sim<'_> {
             route,
             branch: branch as u16,
             hop: 0,
+            intent: u16::MAX,
+            present: 0,
+            is_audited: false,
         };
         let centre = self.sites.len() as u32;
         if self.send(now, centre, to, bytes, frame, None) {

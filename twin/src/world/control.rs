@@ -28,13 +28,23 @@ pub(super) struct HopRow {
     pub(super) bytes_in: u64,
     /// Share of requests that get here; below 1 behind an exit.
     pub(super) reach: f64,
+    /// Which of the nodes along the route it is on, hops in a row on one being one.
+    pub(super) station: u16,
+    /// Exits of the network before the first behind this hop, and behind it.
+    pub(super) first_exit: u8,
+    pub(super) exits: u8,
 }
+
+/// [`RouteRow::line`] of a route of whose exits nothing is known.
+pub(super) const NO_LINE: u32 = u32::MAX;
 
 /// One route.
 #[derive(Clone, Debug)]
 pub(super) struct RouteRow {
     pub(super) hops: Vec<HopRow>,
     pub(super) bytes_out: u64,
+    /// Number of what decides at its exits.
+    pub(super) line: u32,
 }
 
 /// A plan as workers hold it.
@@ -56,14 +66,21 @@ impl Table {
             parts: BTreeMap::new(),
         };
         for route in plan.routes() {
-            let mut hops = Vec::with_capacity(route.hops.len());
+            let mut hops: Vec<HopRow> = Vec::with_capacity(route.hops.len());
             for hop in &route.hops {
                 let Some(&node) = nodes.get(&hop.node) else {
                     continue;
                 };
                 let slot = sites[node as usize].slot(hop.fragment, hop.memory_bytes);
                 table.parts.entry(node).or_default().insert(slot);
+                let station = hops
+                    .last()
+                    .map_or(0, |before| before.station + u16::from(before.node != node));
+                let first = hop.exits.first().map_or(0, |exit| exit.number.max(1) - 1);
                 hops.push(HopRow {
+                    station,
+                    first_exit: u8::try_from(first).unwrap_or(u8::MAX),
+                    exits: u8::try_from(hop.exits.len()).unwrap_or(u8::MAX),
                     node,
                     slot,
                     service: hop.service + hop.coding,
@@ -75,7 +92,11 @@ impl Table {
             if hops.len() == route.hops.len() && !hops.is_empty() {
                 table.numbers.insert(route.id, table.routes.len() as u32);
                 let bytes_out = route.bytes_out;
-                table.routes.push(RouteRow { hops, bytes_out });
+                table.routes.push(RouteRow {
+                    hops,
+                    bytes_out,
+                    line: NO_LINE,
+                });
             }
         }
         table
@@ -170,6 +191,11 @@ impl Centre {
         u32::try_from(number).ok()
     }
 
+    /// The number that the next table will have.
+    pub(super) fn number_of_next(&self) -> u32 {
+        self.tables.len() as u32
+    }
+
     pub(super) fn table(&self, number: u32) -> Option<&Arc<Table>> {
         self.tables.get(number as usize)?.as_ref()
     }
@@ -213,6 +239,7 @@ impl Sim<'_> {
             site.accept(0, &table.part(node));
         }
         self.centre.tables.push(Some(table));
+        self.follow(now, &plan, 0);
         let orders = self.brain.observe(now, snapshot);
         self.obey(now, orders);
         let orders = self.brain.adopt(now, &plan);
@@ -416,6 +443,7 @@ impl Sim<'_> {
             seen.is_settled = seen.state == NodeState::Alive;
         }
         self.trace.add(rolling.plan.generation.0);
+        self.follow(now, &rolling.plan, rolling.table);
         let orders = self.brain.adopt(now, &rolling.plan);
         self.obey(now, orders);
         self.observe(now);
@@ -466,5 +494,6 @@ impl Sim<'_> {
         self.centre.tables[..old]
             .iter_mut()
             .for_each(|table| *table = None);
+        self.steering.forget(old as u32);
     }
 }

@@ -26,6 +26,11 @@ pub(super) struct Frame {
     pub(super) branch: u16,
     /// The hop that shall run next; the number of hops for a result.
     pub(super) hop: u16,
+    /// What its exits intend on this node, and how many were present when it was turned to.
+    pub(super) intent: u16,
+    pub(super) present: u8,
+    /// Whether it goes to the network's end whatever exits say.
+    pub(super) is_audited: bool,
 }
 
 impl Frame {
@@ -45,9 +50,11 @@ pub(super) enum Place {
 }
 
 /// A fragment that is, or was, on a node.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Held {
     bytes: u64,
+    /// Frames that may wait for it.
+    limit: u32,
     is_loaded: bool,
     waiting: u32,
 }
@@ -116,9 +123,22 @@ impl Site {
         self.slots.insert(fragment, slot);
         self.held.push(Held {
             bytes,
-            ..Held::default()
+            limit: self.queue_limit,
+            is_loaded: false,
+            waiting: 0,
         });
         slot
+    }
+
+    /// Lets no more than so many frames wait for a fragment.
+    pub(super) fn bound(&mut self, slot: u32, waiting: u32) {
+        let served = match &self.place {
+            Place::Desk(_) => 0,
+            // Who shares a processor is served and waits.
+            Place::Share(_) => self.cores,
+        };
+        let held = &mut self.held[slot as usize];
+        held.limit = self.queue_limit.min(waiting.saturating_add(served));
     }
 
     /// Bytes of these that are not loaded, with their number.
@@ -160,12 +180,17 @@ impl Site {
     /// Takes a frame that waits for a fragment, unless as many wait as may.
     pub(super) fn wait(&mut self, slot: u32) -> bool {
         let held = &mut self.held[slot as usize];
-        if self.queue_limit <= held.waiting {
+        if held.limit <= held.waiting {
             self.refused += 1;
             return false;
         }
         held.waiting += 1;
         true
+    }
+
+    /// A frame that is here already is with the next fragment.
+    pub(super) fn stay(&mut self, slot: u32) {
+        self.held[slot as usize].waiting += 1;
     }
 
     /// How many times as long as alone one takes that begins now.

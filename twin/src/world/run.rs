@@ -9,15 +9,17 @@ use std::{
 use splitplace_brain::{Arrival, Brain, Order, Report as Ended};
 use splitplace_fleet::{Links, NodeId, Timestamp};
 use splitplace_lifecycle::{Ending, Event as Fact, Fault as Trouble, RequestId};
-use splitplace_plan::Plan;
+use splitplace_plan::{ArmKind, Plan};
 use splitplace_policy::Policy;
 
 use super::{
     Fault, World,
     carry::Pipe,
     control::{Centre, Table},
+    exits::Line,
     node::{Frame, Site},
     report::{ModelReport, NodeReport, Report},
+    steering::Steering,
     window::Window,
 };
 use crate::{
@@ -58,12 +60,18 @@ pub(super) enum Event {
     Loaded { node: u32, epoch: u32, roll: u32 },
     /// Time to look at what may be retired.
     Tick,
+    /// Time to look at what has moved for the controllers of exits.
+    Look,
+    /// New rules for an arm's exits are on its nodes.
+    Ruled(u32),
 }
 
 /// A request that has not ended.
 pub(super) struct Waiting {
     pub(super) load: u32,
     pub(super) attempt: u32,
+    /// Share of its samples that its answer is right about, where an exit or the end behind some answered.
+    pub(super) right: Option<f32>,
 }
 
 pub(super) struct Sim<'w> {
@@ -84,6 +92,9 @@ pub(super) struct Sim<'w> {
     pub(super) services: Stream,
     pub(super) jitter: Stream,
     pub(super) hardness: Stream,
+    pub(super) intents: Stream,
+    pub(super) choices: Stream,
+    pub(super) steering: Steering,
     truths: Stream,
     coming: usize,
     pub(super) report: Report,
@@ -169,6 +180,9 @@ impl<'w> Sim<'w> {
             services: seed.stream("service", 0),
             jitter: seed.stream("jitter", 0),
             hardness: seed.stream("hardness", 0),
+            intents: seed.stream("intents", 0),
+            choices: seed.stream("exits", 0),
+            steering: Steering::default(),
             truths: seed.stream("truth", 0),
             coming: 0,
             report,
@@ -246,6 +260,8 @@ impl<'w> Sim<'w> {
             Event::Emptied { node, roll } => self.emptied(now, node, roll),
             Event::Loaded { node, epoch, roll } => self.loaded(now, node, epoch, roll),
             Event::Tick => self.tick(now),
+            Event::Look => self.look(now),
+            Event::Ruled(arm) => self.ruled(arm),
         }
     }
 
@@ -254,6 +270,7 @@ impl<'w> Sim<'w> {
         let waiting = Waiting {
             load: number,
             attempt: 0,
+            right: None,
         };
         let request = self.requests.push(waiting);
         let sla = draw(&load.slas, &mut self.promises[number as usize].of(request));
@@ -328,6 +345,10 @@ impl<'w> Sim<'w> {
             self.trace.add_text(&decision.arm.name);
             let unknown = self.world.settings.accuracy_unknown;
             share = decision.arm.accuracy_without(missing.len(), unknown);
+            if let Some(right) = waiting.right {
+                share = f64::from(right);
+                self.trace.add(u64::from(right.to_bits()));
+            }
             self.feedback(request, waiting.load, share);
         }
         let born = now - ended.response;
@@ -386,6 +407,7 @@ impl<'w> Sim<'w> {
         if site.is_up {
             site.crash(now);
             let epoch = site.epoch;
+            self.steering.crash(node);
             self.agenda
                 .push(now + after, Event::Noticed { node, epoch });
         }
@@ -393,7 +415,31 @@ impl<'w> Sim<'w> {
 
     /// The tables of a plan, for workers.
     pub(super) fn tabulate(&mut self, plan: &Plan) -> Arc<Table> {
-        Arc::new(Table::new(plan, &self.numbers, &mut self.sites))
+        let mut table = Table::new(plan, &self.numbers, &mut self.sites);
+        let number = self.centre.number_of_next();
+        for (model, planned) in &plan.models {
+            for arm in planned.arms.iter().filter(|arm| arm.kind == ArmKind::Exits) {
+                let known = (model.clone(), arm.variant.clone());
+                let (Some(exits), [route]) = (self.world.exits.get(&known), &arm.branches[..])
+                else {
+                    continue;
+                };
+                let Some(row) = table.route_number(route.id) else {
+                    continue;
+                };
+                let row = &mut table.routes[row as usize];
+                row.line = self.steering.lines.len() as u32;
+                for hop in &row.hops {
+                    if let Some(waiting) = exits.waiting() {
+                        self.sites[hop.node as usize].bound(hop.slot, waiting);
+                    }
+                }
+                let delay = |from, to| self.links.get(&self.end(from), &self.end(to)).delay;
+                let line = Line::new(exits.clone(), row, number, delay);
+                self.steering.lines.push(Some(line));
+            }
+        }
+        Arc::new(table)
     }
 }
 

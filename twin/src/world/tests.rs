@@ -1,5 +1,7 @@
 //! By hand where it can be done by hand; laws of conservation where it cannot.
 
+mod exits;
+
 use std::collections::BTreeMap;
 
 use splitplace_fleet::NodeState;
@@ -50,6 +52,7 @@ fn world(names: &[&str], load: Load) -> World {
         faults: vec![],
         settings: Settings::default(),
         control: Control::default(),
+        exits: BTreeMap::new(),
         warm_up: Duration::ZERO,
         duration: ms(10_000),
     }

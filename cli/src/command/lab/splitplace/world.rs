@@ -1,6 +1,6 @@
 //! What the experiment is made of: applications from measured packages, the paper's fleets, its promises.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use splitplace_fleet::{Link, Links, Node, NodeState, Place, Snapshot, Timestamp};
@@ -264,6 +264,7 @@ impl Ground {
                 faults: Vec::new(),
                 settings: Settings::default(),
                 control: Control::default(),
+                exits: BTreeMap::new(),
                 warm_up: before,
                 duration: before + counted,
             },
