@@ -16,7 +16,7 @@ use splitplace_plan::{ArmKind, ArmPlan, Generation, ModelPlan, Plan, lint::lint}
 
 pub use offered::Offered;
 pub use place::Offer;
-pub use strategic::{Model, Part, Segment, Strategic, Variant};
+pub use strategic::{EarlyExit, Model, Part, Segment, Strategic, Variant};
 
 /// What may be chosen about planning; the defaults are the live planner's.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +38,12 @@ impl Default for PlannerSettings {
         Self {
             max_parts: 4,
             spread: 0.05,
-            kinds: BTreeSet::from([ArmKind::Whole, ArmKind::Chain, ArmKind::Semantic]),
+            kinds: BTreeSet::from([
+                ArmKind::Whole,
+                ArmKind::Chain,
+                ArmKind::Semantic,
+                ArmKind::Exits,
+            ]),
             overhead_bytes: 0,
             seed: 0,
         }

@@ -38,6 +38,7 @@
 //! The whole format is in `docs/twin.md`. The only module that knows serde and TOML.
 
 mod build;
+mod exits;
 mod file;
 mod outcome;
 

@@ -8,7 +8,7 @@ use splitplace_plan::{ArmPlan, Generation, ModelName, Plan, Strategy, lint::lint
 
 use super::{
     Planner, PlannerSettings, nothing,
-    place::{Offer, place},
+    place::{Offer, coding, place},
     sound,
 };
 
@@ -79,14 +79,9 @@ impl Planner for Offered {
                 .entry(offer.model.clone())
                 .or_insert_with(nothing);
         }
-        // The centre codes as if it were as fast as the fastest node.
-        let speeds = nodes.iter().map(|node| node.macs_per_second);
-        let fastest = speeds.clone().fold(0.0, f64::max);
-        let coding = speeds.chain([fastest]);
-        let coding = coding.map(|speed| if speed > 0.0 { 1.0 / speed } else { 0.0 });
         let offers = self.columns(&columns);
         let by = (&*self.strategy, &self.settings);
-        let placed = place(&offers, &nodes, coding.collect(), snapshot, by, &mut 0);
+        let placed = place(&offers, &nodes, coding(&nodes), snapshot, by, &mut 0);
         for (name, arms) in placed {
             plan.models.entry(name).or_insert_with(nothing).arms = arms;
         }

@@ -80,6 +80,16 @@ pub(super) fn place(
     arms
 }
 
+/// [`Problem::coding`] where a way's times are multiply-accumulates: the centre codes as if it were as fast as the
+/// fastest node.
+pub(super) fn coding(nodes: &[&Node]) -> Vec<f64> {
+    let speeds = nodes.iter().map(|node| node.macs_per_second);
+    let fastest = speeds.clone().fold(0.0, f64::max);
+    let all = speeds.chain([fastest]);
+    all.map(|speed| if speed > 0.0 { 1.0 / speed } else { 0.0 })
+        .collect()
+}
+
 fn links(nodes: &[&Node], snapshot: &Snapshot) -> Vec<Vec<(f64, f64)>> {
     let mut places: Vec<Place> = nodes.iter().map(|node| Place::from(&node.id)).collect();
     places.push(Place::Center);

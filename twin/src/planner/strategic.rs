@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use splitplace_fleet::{Node, Snapshot};
 use splitplace_plan::{
-    ArmKind, ArmProblem, Bounds, ChainProblem, Generation, ModelName, Plan, SegmentSpec, Strategy,
+    ArmKind, ArmProblem, Bounds, ChainProblem, Crossing, Generation, ModelName, Plan, SegmentSpec,
+    Strategy, Way,
 };
 
 use super::{
     Planner, PlannerSettings, nothing,
-    place::{Offer, place},
+    place::{Offer, coding, place},
     sound,
 };
 
@@ -31,6 +32,19 @@ pub struct Part {
     pub segments: Vec<Segment>,
     /// Bytes of one sample before the first, between, and after the last: one more than segments.
     pub crossing_bytes: Vec<u64>,
+    /// Ways to code what crosses behind so many segments, beside not at all; times in multiply-accumulates.
+    pub codings: Vec<(usize, Way)>,
+}
+
+/// A head on the way that may answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EarlyExit {
+    /// Segments before it: at least one, and fewer than there are.
+    pub behind: usize,
+    /// Multiply-accumulates of the head.
+    pub macs: f64,
+    /// Share of the requests that is expected to be answered there.
+    pub leave: f64,
 }
 
 /// A way to run a model.
@@ -46,6 +60,10 @@ pub struct Variant {
     pub is_semantic: bool,
     /// Whether it is a smaller network that stands for the model: run whole or in pieces, as memory will have it.
     pub is_compressed: bool,
+    /// Its early exits in order, of a variant of one part.
+    pub exits: Vec<EarlyExit>,
+    /// Expected share of correct answers when they may answer.
+    pub exits_accuracy: Option<f64>,
 }
 
 /// A model to be served.
@@ -100,10 +118,8 @@ impl Planner for Strategic {
                 plan.models.insert(model.name.clone(), nothing());
             }
             let offers = self.offers(&models, &nodes);
-            // Scenarios know no coding.
-            let coding = vec![0.0; nodes.len() + 1];
             let by = (&*self.strategy, &self.settings);
-            for (name, arms) in place(&offers, &nodes, coding, snapshot, by, &mut next) {
+            for (name, arms) in place(&offers, &nodes, coding(&nodes), snapshot, by, &mut next) {
                 plan.models.entry(name).or_insert_with(nothing).arms = arms;
             }
         }
@@ -120,6 +136,7 @@ impl Strategic {
             ArmKind::Whole,
             ArmKind::Semantic,
             ArmKind::Chain,
+            ArmKind::Exits,
             ArmKind::Compressed,
         ] {
             if !self.settings.kinds.contains(&kind) {
@@ -128,7 +145,8 @@ impl Strategic {
             for model in models {
                 for variant in &model.variants {
                     let fits = variant.is_semantic == (kind == ArmKind::Semantic)
-                        && variant.is_compressed == (kind == ArmKind::Compressed);
+                        && variant.is_compressed == (kind == ArmKind::Compressed)
+                        && (kind != ArmKind::Exits || !variant.exits.is_empty());
                     let can_be_cut = variant.parts.iter().all(|part| 1 < part.segments.len());
                     let is_short = nodes.len() < 2 || self.settings.max_parts < 2 || !can_be_cut;
                     if !fits || (kind == ArmKind::Chain && is_short) {
@@ -140,7 +158,8 @@ impl Strategic {
                         ArmKind::Whole | ArmKind::Semantic => (1, 1),
                     };
                     let chain = |part| match kind {
-                        ArmKind::Chain | ArmKind::Exits | ArmKind::Compressed => cut(part, nodes),
+                        ArmKind::Chain | ArmKind::Compressed => cut(part, &[], nodes),
+                        ArmKind::Exits => cut(part, &variant.exits, nodes),
                         ArmKind::Whole | ArmKind::Semantic => uncut(part, nodes),
                     };
                     let name = match kind {
@@ -150,7 +169,10 @@ impl Strategic {
                     offers.push(Offer {
                         model: model.name.clone(),
                         variant: variant.name.clone(),
-                        accuracy: variant.accuracy,
+                        accuracy: match kind {
+                            ArmKind::Exits => variant.exits_accuracy,
+                            _ => variant.accuracy,
+                        },
                         problem: ArmProblem {
                             name,
                             model: 0,
@@ -169,29 +191,41 @@ impl Strategic {
     }
 }
 
-fn spec(segment: &Segment, nodes: &[&Node]) -> SegmentSpec {
+/// `macs` is what it computes for each request of the arm, on average.
+fn spec(segment: &Segment, macs: f64, nodes: &[&Node]) -> SegmentSpec {
     SegmentSpec {
         weight_bytes: segment.weight_bytes,
         activation_bytes: segment.activation_bytes,
         service: nodes
             .iter()
-            .map(|node| segment.macs / node.macs_per_second)
+            .map(|node| macs / node.macs_per_second)
             .collect(),
     }
 }
 
-fn cut(part: &Part, nodes: &[&Node]) -> ChainProblem {
+/// Segment by segment, weighted with the share of requests that no exit before has answered, as the live planner does
+/// (`orchestrator/src/planning/candidates.rs`).
+fn cut(part: &Part, exits: &[EarlyExit], nodes: &[&Node]) -> ChainProblem {
+    let reach = |segments: usize| {
+        let left = exits.iter().filter(|exit| exit.behind <= segments);
+        let left: f64 = left.map(|exit| exit.leave).sum();
+        (1.0 - left).clamp(0.001, 1.0)
+    };
+    let segments = part.segments.iter().enumerate().map(|(number, segment)| {
+        let heads = exits.iter().filter(|exit| exit.behind == number + 1);
+        let heads: f64 = heads.map(|exit| exit.macs).sum();
+        spec(segment, (segment.macs + heads) * reach(number), nodes)
+    });
+    let crossings = part.crossing_bytes.iter().enumerate().map(|(at, &bytes)| {
+        let mut crossing = Crossing::from(bytes);
+        let ways = part.codings.iter().filter(|(behind, _)| *behind == at);
+        crossing.ways.extend(ways.map(|(_, way)| *way));
+        crossing.reach = reach(at);
+        crossing
+    });
     ChainProblem {
-        segments: part
-            .segments
-            .iter()
-            .map(|segment| spec(segment, nodes))
-            .collect(),
-        boundaries: part
-            .crossing_bytes
-            .iter()
-            .map(|&bytes| bytes.into())
-            .collect(),
+        segments: segments.collect(),
+        boundaries: crossings.collect(),
     }
 }
 
@@ -209,7 +243,7 @@ fn uncut(part: &Part, nodes: &[&Node]) -> ChainProblem {
     let crossing = &part.crossing_bytes;
     let ends = [crossing.first(), crossing.last()];
     ChainProblem {
-        segments: vec![spec(&all, nodes)],
+        segments: vec![spec(&all, all.macs, nodes)],
         boundaries: ends.map(|bytes| bytes.copied().unwrap_or(0).into()).into(),
     }
 }
@@ -236,6 +270,7 @@ mod tests {
         Part {
             segments: macs.iter().map(segment).collect(),
             crossing_bytes: (0..=macs.len() as u64).map(|at| 100 * (at + 1)).collect(),
+            codings: Vec::new(),
         }
     }
 
@@ -267,6 +302,8 @@ mod tests {
                         parts: vec![part(&[1000.0, 2000.0, 3000.0])],
                         is_semantic: false,
                         is_compressed: false,
+                        exits: Vec::new(),
+                        exits_accuracy: None,
                     },
                     Variant {
                         name: "semantic".into(),
@@ -274,6 +311,8 @@ mod tests {
                         parts: vec![part(&[800.0]), part(&[900.0])],
                         is_semantic: true,
                         is_compressed: false,
+                        exits: Vec::new(),
+                        exits_accuracy: None,
                     },
                     Variant {
                         name: "small".into(),
@@ -281,6 +320,8 @@ mod tests {
                         parts: vec![part(&[1500.0])],
                         is_semantic: false,
                         is_compressed: true,
+                        exits: Vec::new(),
+                        exits_accuracy: None,
                     },
                 ],
                 site: site.map(Into::into),
@@ -342,5 +383,57 @@ mod tests {
         assert!(arms.iter().all(|arm| arm.kind != ArmKind::Whole));
         let nowhere = strategic(Some("z")).plan(&snapshot, &Plan::default(), Generation(1));
         assert!(nowhere.models["m"].arms.is_empty());
+    }
+
+    #[test]
+    fn exits_and_codings_are_planned_for_as_they_cost() {
+        let snapshot = fleet(&[("a", "x", 400), ("b", "x", 400)]);
+        let mut strategic = strategic(None);
+        let base = &mut strategic.models[0].variants[0];
+        base.exits = vec![EarlyExit {
+            behind: 1,
+            macs: 500.0,
+            leave: 0.6,
+        }];
+        base.exits_accuracy = Some(0.88);
+        let way = Way {
+            codec: "u8".parse().unwrap(),
+            bytes: 20,
+            encode: 100.0,
+            decode: 200.0,
+        };
+        base.parts[0].codings = vec![(1, way), (2, way)];
+        strategic.models[0].variants.truncate(1);
+        let plan = strategic.plan(&snapshot, &Plan::default(), Generation(1));
+        let arms = &plan.models["m"].arms;
+        let arm = arms.iter().find(|arm| arm.kind == ArmKind::Exits).unwrap();
+        assert_eq!((&*arm.name, arm.accuracy), ("base/exits", Some(0.88)));
+        let hops = &arm.branches[0].hops;
+        // The head runs with the segment before it; behind it come four of ten.
+        assert_eq!(hops[0].service, Duration::from_micros(1500));
+        assert_eq!((hops[0].exits.len(), hops[0].exits[0].number), (1, 1));
+        assert!(hops[1..].iter().all(|hop| (hop.reach - 0.4).abs() < 1e-9));
+        let rest: Duration = hops[1..].iter().map(|hop| hop.service).sum();
+        assert_eq!(rest, Duration::from_millis(5));
+        let chain = arms.iter().find(|arm| arm.kind == ArmKind::Chain).unwrap();
+        let hops = &chain.branches[0].hops;
+        let moves = hops.iter().skip(1).filter(|hop| hop.bytes_in == 20);
+        // Default links have no rate, so that coding is not worth its time; a slow one makes it so.
+        assert_eq!(moves.count(), 0);
+        // On nodes that hold two segments each.
+        let mut slow = fleet(&[("a", "x", 100), ("b", "x", 100)]);
+        strategic.settings.kinds = [ArmKind::Chain].into();
+        slow.links = splitplace_fleet::Links::new(splitplace_fleet::Link {
+            rate_bytes_per_second: 1e4,
+            delay: Duration::ZERO,
+            jitter: Duration::ZERO,
+        });
+        let plan = strategic.plan(&slow, &Plan::default(), Generation(1));
+        let arms = &plan.models["m"].arms;
+        let chain = arms.iter().find(|arm| arm.kind == ArmKind::Chain).unwrap();
+        let hop = &chain.branches[0].hops[1];
+        assert_eq!((hop.bytes_in, hop.coding), (20, Duration::from_micros(300)));
+        assert_eq!(chain.branches[0].hops[0].codec, way.codec);
+        assert_eq!(lint(&plan, &slow), []);
     }
 }

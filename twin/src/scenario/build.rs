@@ -7,11 +7,11 @@ use std::{
 
 use splitplace_brain::Settings;
 use splitplace_fleet::{Link, Links, Node, NodeId, NodeState, Place, Timestamp};
-use splitplace_plan::{ArmKind, Exact, ModelName};
+use splitplace_plan::{ArmKind, Exact, ModelName, Way};
 use splitplace_policy::by_name;
 
 use super::{
-    Scenario,
+    Scenario, exits,
     file::{
         DisciplineEntry, FaultEntry, File, LinkEntry, LoadEntry, ModelEntry, NodeEntry, PartEntry,
     },
@@ -21,16 +21,17 @@ use crate::{
     arrivals::{Phase, Process},
     network::Discipline,
     planner::{Model, Part, PlannerSettings, Segment, Strategic, Variant},
-    world::{Control, Fault, Load, Worker, World},
+    strategies,
+    world::{Control, Exits, Fault, Load, Worker, World},
 };
 
 /// Mistakes found so far.
 #[derive(Default)]
-struct Wrong(Vec<String>);
+pub(super) struct Wrong(pub(super) Vec<String>);
 
 impl Wrong {
     /// A number of seconds, bytes and so on: finite and not negative, else a mistake and 0.
-    fn amount(&mut self, what: &str, value: f64) -> f64 {
+    pub(super) fn amount(&mut self, what: &str, value: f64) -> f64 {
         if (0.0..1e15).contains(&value) {
             return value;
         }
@@ -82,6 +83,11 @@ pub(super) fn build(file: File) -> Result<Scenario, Vec<String>> {
         duration: wrong.time("duration-s", file.duration_s * 1e3),
     };
     let mut models = Vec::new();
+    let known: Vec<_> = file
+        .models
+        .iter()
+        .map(|entry| exits::of_model(entry, &mut wrong))
+        .collect();
     for copy in 1..=copies {
         let suffix = if copies == 1 {
             String::new()
@@ -93,11 +99,15 @@ pub(super) fn build(file: File) -> Result<Scenario, Vec<String>> {
             .iter()
             .flat_map(|entry| workers(entry, &suffix, &mut wrong));
         world.workers.extend(workers.collect::<Vec<_>>());
-        models.extend(
-            file.models
-                .iter()
-                .map(|entry| model(entry, &suffix, &mut wrong)),
-        );
+        for (entry, known) in file.models.iter().zip(&known) {
+            let model = model(entry, &suffix, known, &mut wrong);
+            let exits = known.iter().map(|(variant, exits)| {
+                let key = (model.name.clone(), variant.clone());
+                (key, exits.clone())
+            });
+            world.exits.extend(exits);
+            models.push(model);
+        }
         world.loads.extend(
             file.loads
                 .iter()
@@ -120,6 +130,14 @@ pub(super) fn build(file: File) -> Result<Scenario, Vec<String>> {
         wrong.0.push(error.to_string());
     }
     let settings = planning(&file, &mut wrong);
+    let strategy = file.planning.strategy.as_deref().unwrap_or("exact");
+    let strategy = strategies::by_name(strategy).unwrap_or_else(|| {
+        let known = strategies::STRATEGIES.join(", ");
+        wrong.0.push(format!(
+            "planning.strategy = {strategy:?}; known are {known}"
+        ));
+        Box::new(Exact)
+    });
     if wrong.0.is_empty() {
         wrong.0 = world.check();
     }
@@ -132,7 +150,7 @@ pub(super) fn build(file: File) -> Result<Scenario, Vec<String>> {
         world,
         planner: Strategic {
             models,
-            strategy: Box::new(Exact),
+            strategy,
             settings,
         },
         policy: (file.policy.name, file.policy.params),
@@ -165,13 +183,14 @@ fn planning(file: &File, wrong: &mut Wrong) -> PlannerSettings {
             ArmKind::Whole,
             ArmKind::Chain,
             ArmKind::Semantic,
+            ArmKind::Exits,
             ArmKind::Compressed,
         ];
         let known = |name: &String| kinds.into_iter().find(|kind| kind.label() == name);
         settings.kinds = arms.iter().filter_map(known).collect();
         for name in arms.iter().filter(|name| known(name).is_none()) {
             wrong.0.push(format!(
-                "planning.arms names {name:?}; known are whole, chain, semantic, compressed"
+                "planning.arms names {name:?}; known are whole, chain, semantic, exits, compressed"
             ));
         }
     }
@@ -333,7 +352,12 @@ fn links(file: &File, world: &mut World, wrong: &mut Wrong) {
     world.links = known;
 }
 
-fn model(entry: &ModelEntry, suffix: &str, wrong: &mut Wrong) -> Model {
+fn model(
+    entry: &ModelEntry,
+    suffix: &str,
+    known: &BTreeMap<String, Exits>,
+    wrong: &mut Wrong,
+) -> Model {
     let name = &entry.name;
     let variants = entry.variants.iter().map(|variant| {
         let own = format!("{name}/{}", variant.name);
@@ -363,6 +387,8 @@ fn model(entry: &ModelEntry, suffix: &str, wrong: &mut Wrong) -> Model {
                 .collect(),
             is_semantic: variant.semantic,
             is_compressed: variant.compressed,
+            exits: exits::planned(variant),
+            exits_accuracy: known.get(&variant.name).map(exits::accuracy),
         }
     });
     let site = (!suffix.is_empty()).then(|| suffix.to_owned());
@@ -396,7 +422,38 @@ fn part(entry: &PartEntry, own: &str, wrong: &mut Wrong) -> Part {
     Part {
         segments,
         crossing_bytes: crossing.collect(),
+        codings: codings(entry, own, wrong),
     }
+}
+
+fn codings(entry: &PartEntry, own: &str, wrong: &mut Wrong) -> Vec<(usize, Way)> {
+    let mut codings = Vec::with_capacity(entry.codings.len());
+    for coding in &entry.codings {
+        if !(1..entry.segments.len()).contains(&coding.behind) {
+            wrong.0.push(format!(
+                "{own}: codings: behind = {} is not between two of {} segments",
+                coding.behind,
+                entry.segments.len()
+            ));
+        }
+        let codec = match coding.codec.parse() {
+            Ok(codec) => codec,
+            Err(error) => {
+                wrong.0.push(format!("{own}: codings: {error}"));
+                continue;
+            }
+        };
+        let mut amount =
+            |what: &str, value| wrong.amount(&format!("{own}: codings: {what}"), value);
+        let way = Way {
+            codec,
+            bytes: (amount("kb", coding.kb) * 1e3) as u64,
+            encode: amount("encode-mmacs", coding.encode_mmacs) * 1e6,
+            decode: amount("decode-mmacs", coding.decode_mmacs) * 1e6,
+        };
+        codings.push((coding.behind, way));
+    }
+    codings
 }
 
 fn load(entry: &LoadEntry, suffix: &str, wrong: &mut Wrong) -> Load {

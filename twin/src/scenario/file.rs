@@ -67,6 +67,7 @@ pub(super) struct Admission {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Planning {
+    pub(super) strategy: Option<String>,
     pub(super) arms: Option<Vec<String>>,
     pub(super) max_parts: Option<usize>,
     pub(super) spread: Option<f64>,
@@ -162,8 +163,27 @@ pub(super) struct VariantEntry {
     pub(super) semantic: bool,
     #[serde(default)]
     pub(super) compressed: bool,
+    #[serde(default)]
+    pub(super) exits: Vec<ExitEntry>,
+    pub(super) exit_policy: Option<String>,
+    pub(super) loss_target: Option<f64>,
+    pub(super) exit_places: Option<u32>,
+    pub(super) audit_share: Option<f64>,
     #[serde(rename = "part")]
     pub(super) parts: Vec<PartEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ExitEntry {
+    /// Segments before it.
+    pub(super) behind: usize,
+    /// Of all requests the share that it answers at its threshold.
+    pub(super) leave: f64,
+    /// Share of right answers if all requests were answered there.
+    pub(super) accuracy: f64,
+    #[serde(default)]
+    pub(super) mmacs: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -171,6 +191,21 @@ pub(super) struct VariantEntry {
 pub(super) struct PartEntry {
     pub(super) segments: Vec<SegmentEntry>,
     pub(super) crossing_kb: Vec<f64>,
+    #[serde(default)]
+    pub(super) codings: Vec<CodingEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct CodingEntry {
+    /// Segments before what crosses.
+    pub(super) behind: usize,
+    pub(super) codec: String,
+    pub(super) kb: f64,
+    #[serde(default)]
+    pub(super) encode_mmacs: f64,
+    #[serde(default)]
+    pub(super) decode_mmacs: f64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -82,9 +82,15 @@ impl Exits {
         wrong
     }
 
+    /// Who makes rules, if it is not left to the thresholds.
+    pub(super) fn governed(&self) -> Option<&ExitControl> {
+        let control = self.control.as_ref();
+        control.filter(|control| control.policy != "threshold")
+    }
+
     /// Frames that may wait for a fragment of a controlled arm: one of the places is in service.
     pub(super) fn waiting(&self) -> Option<u32> {
-        let control = self.control.as_ref()?;
+        let control = self.governed()?;
         Some(control.places.saturating_sub(1).max(1))
     }
 

@@ -130,8 +130,7 @@ impl Sim<'_> {
         for (model, planned) in &plan.models {
             for arm in planned.arms.iter().filter(|arm| arm.kind == ArmKind::Exits) {
                 let known = self.world.exits.get(&(model.clone(), arm.variant.clone()));
-                let Some((exits, control)) = known.and_then(|it| Some((it, it.control.as_ref()?)))
-                else {
+                let Some((exits, control)) = known.and_then(|it| Some((it, it.governed()?))) else {
                     continue;
                 };
                 let [route] = &arm.branches[..] else { continue };

@@ -291,9 +291,12 @@ fn strategic() -> Strategic {
             })
             .collect(),
         crossing_bytes: vec![1000; macs.len() + 1],
+        codings: Vec::new(),
     };
     let variant = |name: &str, parts, is_semantic| Variant {
         is_compressed: false,
+        exits: Vec::new(),
+        exits_accuracy: None,
         name: name.into(),
         accuracy: Some(if is_semantic { 0.85 } else { 0.9 }),
         parts,

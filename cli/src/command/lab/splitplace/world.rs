@@ -178,6 +178,7 @@ fn variant(variant: &PackageVariant, tables: &Tables) -> anyhow::Result<Variant>
                 })
                 .collect(),
             crossing_bytes: chain.boundaries.iter().map(|one| one.bytes).collect(),
+            codings: Vec::new(),
         });
     }
     Ok(Variant {
@@ -186,6 +187,8 @@ fn variant(variant: &PackageVariant, tables: &Tables) -> anyhow::Result<Variant>
         parts,
         is_semantic,
         is_compressed: variant.technique.is_some(),
+        exits: Vec::new(),
+        exits_accuracy: None,
     })
 }
 
