@@ -29,7 +29,10 @@ SNAPSHOTS = ROOT / "charts/snapshots"
 HELM = os.environ.get("HELM", "helm")
 # The oldest that the chart allows, and the newest whose schemas the validator has.
 VERSIONS = ["1.30", "1.37"]
-CASES = {"default": [], "extreme": ["ci/extreme-values.yaml"], "bare": ["ci/bare-values.yaml"], "existing": ["ci/existing-values.yaml"]}
+CASES = {
+    "default": [], "extreme": ["ci/extreme-values.yaml"], "bare": ["ci/bare-values.yaml"],
+    "existing": ["ci/existing-values.yaml"], "plain": ["ci/plain-values.yaml"],
+}
 passed, failed, skipped = [], [], []
 
 
@@ -218,6 +221,41 @@ def references():
         check(f"references {case}", "\n".join(problems))
 
 
+def left_behind():
+    """The page names everything that Helm leaves where it is, and everything that ours make while they run."""
+    page = (ROOT / "docs/kubernetes.md").read_text()
+    section = page.partition("## What stays after `helm uninstall`")[2].partition("\n## ")[0]
+    told, commands = section.partition("\n    kubectl")[::2]
+    problems = []
+    for case in CASES:
+        name = "edge-ai" if case == "extreme" else "sp-splitplace"
+        stays = set()
+        for one in objects(render(case)):
+            kind, own, notes = one["kind"], one["metadata"]["name"], one["metadata"].get("annotations", {})
+            if notes.get("helm.sh/resource-policy") == "keep" or "helm.sh/hook" in notes:
+                stays.add((kind, own))
+            # What may be created by name is created while it runs.
+            if kind == "Role":
+                for rule in one["rules"]:
+                    if not {"get", "update", "patch"}.isdisjoint(rule["verbs"]) and "resourceNames" in rule:
+                        stays |= {(resource, made) for resource in rule["resources"] for made in rule["resourceNames"]}
+            if kind == "Certificate":
+                stays.add(("secrets", one["spec"]["secretName"]))
+        # Of the release, or not made by anybody: they are looked at, or marked.
+        stays = {(kind, own) for kind, own in stays if kind not in ("services", "pods")}
+        for kind, own in sorted(stays):
+            word = f"`…{own.removeprefix(name)}`" if own.startswith(name) else own.split(".")[0].removesuffix("s")
+            if word.lower() not in told.lower():
+                problems.append(f"{case}: {kind} {own} stays and is not named")
+            is_labelled = kind in ("PersistentVolumeClaim", "secrets")
+            if not is_labelled and own.replace(name, "splitplace", 1) not in commands:
+                problems.append(f"{case}: {kind} {own} stays and no command deletes it")
+    check("what stays after an uninstall is documented", "\n".join(problems))
+    made = [one for one in objects(render("extreme")) if one["kind"] == "Certificate"]
+    unlabelled = [one["metadata"]["name"] for one in made if one["spec"]["secretTemplate"]["labels"] != {"app.kubernetes.io/part-of": "splitplace"}]
+    check("secrets of cert-manager are found by their label", "" if made and not unlabelled else str(unlabelled))
+
+
 # What each part may do in the cluster. Whoever adds a line says so here, where a reviewer sees it.
 GRANTED = {
     "Role sp-splitplace-operator": [
@@ -404,6 +442,7 @@ def main():
     snapshots(bless)
     restricted()
     references()
+    left_behind()
     rights()
     refusals()
     values_are_explained()

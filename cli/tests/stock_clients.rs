@@ -3,20 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::{io::Write as _, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
-use splitplace_tests::process::Process;
+use splitplace_tests::{process::Process, tools::named};
 
-/// The Python with the clients' packages; says so where it can be seen when there is none.
-fn python(test: &str) -> Option<std::ffi::OsString> {
-    let python = std::env::var_os("SPLITPLACE_PYTHON").filter(|path| !path.is_empty());
-    if python.is_none() {
-        // Past the capture of the test runner.
-        let mut terminal = std::io::stderr();
-        let _ = writeln!(terminal, "SKIPPED {test}: SPLITPLACE_PYTHON is not set");
-    }
-    python
-}
+const PYTHON: &str = "SPLITPLACE_PYTHON";
 
 fn script(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -26,7 +17,7 @@ fn script(name: &str) -> std::path::PathBuf {
 
 #[test]
 fn tritonclient_works_unchanged() {
-    let Some(python) = python("tritonclient_works_unchanged") else {
+    let Some(python) = named(PYTHON, "tritonclient_works_unchanged") else {
         return;
     };
     let mut command = Command::new(env!("CARGO_BIN_EXE_splitplace"));
@@ -51,7 +42,7 @@ fn tritonclient_works_unchanged() {
 
 #[test]
 fn onnx_runtime_reproduces_the_whole_from_fragments() {
-    let Some(python) = python("onnx_runtime_reproduces_the_whole_from_fragments") else {
+    let Some(python) = named(PYTHON, "onnx_runtime_reproduces_the_whole_from_fragments") else {
         return;
     };
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");

@@ -20,10 +20,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, header::CONTENT_TYPE};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 
@@ -31,6 +32,9 @@ use crate::rights::Right;
 
 /// What an answer's body is: whole, or a stream of changes.
 pub type Out = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// The only form that is spoken; clients that would rather have another are told by this.
+const JSON: &str = "application/json";
 
 /// `(plural, name)`; everything lives in one namespace or in none.
 type Key = (String, String);
@@ -331,10 +335,8 @@ impl Fake {
             .split('&')
             .filter_map(|pair| pair.split_once('='))
             .map(|(key, value)| {
-                (
-                    key.to_owned(),
-                    value.replace("%3D", "=").replace("%2F", "/"),
-                )
+                let value = percent_decode_str(value).decode_utf8_lossy();
+                (key.to_owned(), value.into_owned())
             })
             .collect();
         let suffix = sub.map_or(String::new(), |sub| format!("/{sub}"));
@@ -376,6 +378,10 @@ impl Fake {
         let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let Some(name) = name else {
             return match (&parts.method, is_watch) {
+                // What an older server says, or one that has this switched off: whoever asked lists first then.
+                (&Method::GET, true) if query.contains_key("sendInitialEvents") => {
+                    refuse(422, "Invalid")
+                }
                 (&Method::GET, true) => self.watch(&plural, &query),
                 (&Method::GET, false) => self.list(&plural, &query),
                 _ => self.create(&plural, body),
@@ -472,10 +478,17 @@ impl Fake {
             .filter(|((of, _), object)| of == plural && is_selected(object, query))
             .map(|(_, object)| object)
             .collect();
-        let version = state.version.to_string();
-        reply(
-            &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items}),
-        )
+        let mut list =
+            json!({"metadata": {"resourceVersion": state.version.to_string()}, "items": items});
+        // What kind an empty list is of, its reader knows.
+        if let Some(first) = items.first() {
+            list["apiVersion"] = first["apiVersion"].clone();
+            list["kind"] = json!(format!(
+                "{}List",
+                first["kind"].as_str().unwrap_or_default()
+            ));
+        }
+        reply(&list)
     }
 
     fn watch(&self, plural: &str, query: &BTreeMap<String, String>) -> Response<Out> {
@@ -525,33 +538,40 @@ impl Fake {
                 }
             },
         );
-        Response::new(UnsyncBoxBody::new(StreamBody::new(stream)))
+        Response::builder()
+            .header(CONTENT_TYPE, JSON)
+            .body(UnsyncBoxBody::new(StreamBody::new(stream)))
+            .unwrap()
     }
 }
 
 fn is_selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
     query.get("labelSelector").is_none_or(|selector| {
         let (key, value) = selector.split_once('=').unwrap();
-        object["metadata"]["labels"][key] == json!(value)
+        let (key, is_wanted) = key
+            .strip_suffix('!')
+            .map_or((key, true), |key| (key, false));
+        (object["metadata"]["labels"][key] == json!(value)) == is_wanted
     })
 }
 
 fn reply(object: &Value) -> Response<Out> {
-    Response::new(whole(object))
+    answer(200, object)
 }
 
 fn refuse(code: u16, reason: &str) -> Response<Out> {
     let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "metadata": {},
         "code": code, "reason": reason, "message": reason});
-    Response::builder()
-        .status(code)
-        .body(whole(&status))
-        .unwrap()
+    answer(code, &status)
 }
 
-fn whole(value: &Value) -> Out {
+fn answer(code: u16, value: &Value) -> Response<Out> {
     let bytes = Full::new(Bytes::from(serde_json::to_vec(value).unwrap()));
-    UnsyncBoxBody::new(bytes.map_err(|never| match never {}))
+    Response::builder()
+        .status(code)
+        .header(CONTENT_TYPE, JSON)
+        .body(UnsyncBoxBody::new(bytes.map_err(|never| match never {})))
+        .unwrap()
 }
 
 /// A kubeconfig that leads to an API server over plain HTTP, in a namespace.

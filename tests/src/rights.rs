@@ -6,9 +6,11 @@
     reason = "what fails here is a failed test"
 )]
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
+
+use crate::chart;
 
 /// A right as a role grants it, or as a request needs it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,9 +37,7 @@ impl Right {
 /// What roles of the chart grant, by their names in one of its snapshots (`default`, in the namespace `edge`).
 #[must_use]
 pub fn granted(snapshot: &str, roles: &[&str]) -> BTreeSet<Right> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/snapshots");
-    let text = fs::read_to_string(folder.join(format!("{snapshot}.yaml"))).unwrap();
-    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let objects = chart::rendered(snapshot);
     let texts = |list: &Value| -> Vec<String> {
         let list = list.as_array().into_iter().flatten();
         list.map(|one| one.as_str().unwrap().to_owned()).collect()

@@ -7,6 +7,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -103,15 +104,26 @@ pub(crate) async fn run(args: Elect) -> Result<ExitCode> {
         let _ = stopped.wait_for(|stop| *stop).await;
     }));
     eprintln!("waiting for the Lease {}", args.lease);
-    let leads = wait(&args, &config, &mut stands, &pulse).await?;
+    let mut asked = asked();
+    let leads = wait(&args, &config, &mut stands, &mut asked, &pulse).await?;
     let code = if leads {
-        lead(&args, &config, &cluster, stands, &pulse).await?
+        lead(&args, &config, &cluster, stands, asked, &pulse).await?
     } else {
         ExitCode::SUCCESS
     };
     let _ = stop.send(true);
     let _ = election.await;
     Ok(code)
+}
+
+/// Whether this process was asked to stop. One who looks now and then misses no signal in between.
+fn asked() -> watch::Receiver<bool> {
+    let (said, asked) = watch::channel(false);
+    tokio::spawn(async move {
+        fleet::asked_to_stop().await;
+        said.send_replace(true);
+    });
+    asked
 }
 
 /// The settings that the orchestrator will have.
@@ -140,12 +152,13 @@ async fn wait(
     args: &Elect,
     config: &Config,
     stands: &mut watch::Receiver<Standing>,
+    asked: &mut watch::Receiver<bool>,
     pulse: &Pulse,
 ) -> Result<bool> {
     let waiting = Waiting::start(config, args.leader.clone()).await?;
     let leads = loop {
         tokio::select! {
-            () = fleet::asked_to_stop() => break false,
+            _ = asked.wait_for(|asked| *asked) => break false,
             changed = stands.changed() => changed.context("the election ended")?,
         }
         let now = *stands.borrow_and_update();
@@ -163,6 +176,7 @@ async fn lead(
     config: &Config,
     cluster: &Cluster,
     mut stands: watch::Receiver<Standing>,
+    mut asked: watch::Receiver<bool>,
     pulse: &Arc<Pulse>,
 ) -> Result<ExitCode> {
     pulse.leads(true);
@@ -180,37 +194,48 @@ async fn lead(
         }
         cluster.mark_leader(&args.name, true).await?;
     }
-    let length = Duration::from_secs(args.lease_seconds);
     let patience = Duration::from_secs(args.hung_seconds);
+    let mut lost = pin!(stands.wait_for(|now| *now != Standing::Leads));
     tokio::select! {
-        () = fleet::asked_to_stop() => {
-            pulse.ready(false);
-            // It drains; its own limits bound that, and the Lease is renewed meanwhile.
-            terminate(&child);
-            let status = child.wait().await?;
-            if args.label_pod {
-                let _ = cluster.mark_leader(&args.name, false).await;
-            }
-            Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
-        _ = stands.wait_for(|now| *now != Standing::Leads) => {
-            terminate(&child);
-            if tokio::time::timeout(length / 4, child.wait()).await.is_err() {
-                child.kill().await?;
-            }
-            Err(anyhow::anyhow!("the Lease {} was lost; starting again as a standby", args.lease))
-        }
+        _ = asked.wait_for(|asked| *asked) => {}
+        _ = lost.as_mut() => return give_up(args, child).await,
         status = child.wait() => {
-            Err(anyhow::anyhow!("the orchestrator ended by itself with {}", status?))
+            bail!("the orchestrator ended by itself with {}", status?)
         }
         () = look(config, &args.leader, patience, pulse) => {
             // It would not hear a request to stop either.
             child.kill().await?;
-            Err(anyhow::anyhow!(
-                "the orchestrator has answered nothing for {patience:?}; starting again as a standby"
-            ))
+            bail!("the orchestrator has answered nothing for {patience:?}; starting again as a standby")
         }
     }
+    pulse.ready(false);
+    // It drains; its own limits bound that, and the Lease is renewed meanwhile. Where it cannot be, somebody else may lead.
+    terminate(&child);
+    let status = tokio::select! {
+        status = child.wait() => status?,
+        _ = lost => return give_up(args, child).await,
+    };
+    if args.label_pod {
+        let _ = cluster.mark_leader(&args.name, false).await;
+    }
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Ends an orchestrator without a Lease before anybody else may start one.
+async fn give_up(args: &Elect, mut child: Child) -> Result<ExitCode> {
+    let patience = Duration::from_secs(args.lease_seconds) / 4;
+    terminate(&child);
+    if tokio::time::timeout(patience, child.wait()).await.is_err() {
+        child.kill().await?;
+    }
+    bail!(
+        "the Lease {} was lost; starting again as a standby",
+        args.lease
+    )
 }
 
 /// Keeps it known whether the orchestrator is ready, which the pod is then. Ends when it has answered once, and then

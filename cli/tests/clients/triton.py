@@ -1,9 +1,12 @@
 """A stock client, unchanged: tritonclient over gRPC and HTTP, synchronous, asynchronous and streaming.
 
-    python triton.py GRPC_ADDRESS HTTP_ADDRESS
+    python triton.py GRPC_ADDRESS HTTP_ADDRESS [CA_FILE]
+
+With an authority's certificate, over TLS.
 """
 import asyncio
 import queue
+import ssl
 import sys
 
 import numpy as np
@@ -15,6 +18,10 @@ from tritonclient.utils import InferenceServerException
 
 A = np.arange(16, dtype=np.int32).reshape(1, 16)
 B = np.ones((1, 16), dtype=np.int32)
+CA = sys.argv[3] if len(sys.argv) > 3 else None
+GRPC = {"ssl": True, "root_certificates": CA} if CA else {}
+HTTP = {"ssl": True, "ssl_context_factory": lambda: ssl.create_default_context(cafile=CA)} if CA else {}
+HTTP_AIO = {"ssl": True, "ssl_context": ssl.create_default_context(cafile=CA)} if CA else {}
 
 
 def inputs(module, **binary):
@@ -39,7 +46,7 @@ def refused(call, *words):
 
 
 def grpc_sync(address):
-    with grpc.InferenceServerClient(address) as client:
+    with grpc.InferenceServerClient(address, **GRPC) as client:
         assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("simple")
         assert not client.is_model_ready("x")
         assert client.get_server_metadata().name == "splitplace"
@@ -67,7 +74,7 @@ def grpc_sync(address):
 
 def grpc_callbacks(address):
     answers = queue.Queue()
-    with grpc.InferenceServerClient(address) as client:
+    with grpc.InferenceServerClient(address, **GRPC) as client:
         for _ in range(8):
             client.async_infer("simple", inputs(grpc), lambda result, error: answers.put((result, error)))
         for _ in range(8):
@@ -89,7 +96,7 @@ def grpc_callbacks(address):
 
 
 async def grpc_async(address):
-    async with grpc_aio.InferenceServerClient(address) as client:
+    async with grpc_aio.InferenceServerClient(address, **GRPC) as client:
         results = await asyncio.gather(*(client.infer("simple", inputs(grpc_aio)) for _ in range(8)))
         for result in results:
             check(result)
@@ -107,7 +114,7 @@ async def grpc_async(address):
 
 
 def http_sync(address):
-    with http.InferenceServerClient(address) as client:
+    with http.InferenceServerClient(address, **HTTP) as client:
         assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("simple")
         assert client.get_server_metadata()["name"] == "splitplace"
         assert client.get_model_metadata("simple")["inputs"][0]["datatype"] == "INT32"
@@ -125,13 +132,13 @@ def http_sync(address):
 
 
 async def http_async(address):
-    async with http_aio.InferenceServerClient(address) as client:
+    async with http_aio.InferenceServerClient(address, **HTTP_AIO) as client:
         for result in await asyncio.gather(*(client.infer("simple", inputs(http_aio)) for _ in range(8))):
             check(result)
 
 
 def main():
-    over_grpc, over_http = sys.argv[1:]
+    over_grpc, over_http = sys.argv[1:3]
     grpc_sync(over_grpc)
     grpc_callbacks(over_grpc)
     asyncio.run(grpc_async(over_grpc))

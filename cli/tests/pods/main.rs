@@ -6,9 +6,11 @@
 
 mod commands;
 mod doctor;
+mod load;
 mod operator;
 mod serving;
 mod standby;
+mod traefik;
 mod upgrade;
 
 use commands::good;

@@ -19,10 +19,12 @@ use splitplace_tests::{
 
 use crate::{
     commands::{free_port, good, run, splitplace, status, write},
+    load::Load,
     operator::{model_of, worker},
 };
 
 const LEADER: &str = "splitplace.dev/leader";
+const MODEL: &str = "fashion-mnist";
 
 /// A pod of the StatefulSet: the same command, ports of its own since both are on this machine.
 struct Pod {
@@ -89,7 +91,13 @@ impl Pod {
     }
 
     fn leads(&self, fake: &Fake) -> bool {
-        fake.get("pods", self.name).unwrap()["metadata"]["labels"][LEADER] == "true"
+        leads(fake, self.name)
+    }
+
+    /// Takes it out of every Service, as its end does before anybody asks the process to stop, or puts it back.
+    fn terminates(&self, fake: &Fake, does: bool) {
+        let status = json!({"conditions": [{"type": "Ready", "status": if does { "False" } else { "True" }}]});
+        fake.put("pods", json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": self.name}, "status": status}));
     }
 
     fn is_ready(&self) -> bool {
@@ -102,6 +110,11 @@ impl Pod {
     }
 }
 
+fn leads(fake: &Fake, pod: &str) -> bool {
+    let pod = fake.get("pods", pod).unwrap_or_default();
+    pod["metadata"]["labels"][LEADER] == "true"
+}
+
 /// A Service: each connection goes to the pod that carries the leader's label then.
 fn service(fake: &Fake, ports: Vec<(&'static str, u16)>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -109,11 +122,7 @@ fn service(fake: &Fake, ports: Vec<(&'static str, u16)>) -> SocketAddr {
     let fake = fake.clone();
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
-            let leads = |name: &str| {
-                let pod = fake.get("pods", name).unwrap_or_default();
-                pod["metadata"]["labels"][LEADER] == "true"
-            };
-            let found = ports.iter().find(|(name, _)| leads(name));
+            let found = ports.iter().find(|(name, _)| leads(&fake, name));
             // Nobody leads: the connection is closed.
             let Some((_, port)) = found else { continue };
             let Ok(pod) = TcpStream::connect(("127.0.0.1", *port)) else {
@@ -145,31 +154,65 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
     let _ = from.shutdown(Shutdown::Both);
 }
 
+/// Two pods of which the first leads, with two workers.
+struct Pair {
+    fake: Fake,
+    pods: [Pod; 2],
+    /// The Services of clients and of workers.
+    services: (SocketAddr, SocketAddr),
+    processes: [Option<Process>; 2],
+    _workers: [Process; 2],
+}
+
+impl Pair {
+    fn start(folder: &Path) -> Self {
+        let fake = Fake::new();
+        write(folder, "kubeconfig", &kubeconfig(fake.serve(), "edge"));
+        let models = folder.join("models").display().to_string();
+        good(&["packages", &models, "--only", MODEL]);
+        let pods = ["sp-0", "sp-1"].map(|name| Pod::new(name, &fake));
+        let ports = |port: fn(&Pod) -> u16| pods.iter().map(|pod| (pod.name, port(pod))).collect();
+        let services = (
+            service(&fake, ports(|pod| pod.grpc)),
+            service(&fake, ports(|pod| pod.workers)),
+        );
+        let first = pods[0].start(folder, services);
+        until("the first leads", || pods[0].leads(&fake).then_some(())).unwrap();
+        let second = pods[1].start(folder, services);
+        let workers = ["attic", "cellar"].map(|node| worker(node, &services.1.to_string(), folder));
+        let server = services.0.to_string();
+        good(&[
+            "health",
+            "--wait=90s",
+            "--model",
+            MODEL,
+            "--server",
+            &server,
+        ]);
+        until("both do their duty", || {
+            pods.iter().all(Pod::is_ready).then_some(())
+        })
+        .unwrap();
+        Self {
+            fake,
+            pods,
+            services,
+            processes: [Some(first), Some(second)],
+            _workers: workers,
+        }
+    }
+}
+
 #[test]
 fn a_standby_answers_reads_and_takes_over_with_the_state() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let fake = Fake::new();
-    write(folder, "kubeconfig", &kubeconfig(fake.serve(), "edge"));
-    let models = folder.join("models").display().to_string();
-    good(&["packages", &models, "--only", "fashion-mnist"]);
-    let (first, second) = (Pod::new("sp-0", &fake), Pod::new("sp-1", &fake));
-    let grpc = service(&fake, vec![("sp-0", first.grpc), ("sp-1", second.grpc)]);
-    let workers = service(
-        &fake,
-        vec![("sp-0", first.workers), ("sp-1", second.workers)],
-    );
-    let leader = first.start(folder, (grpc, workers));
-    until("the first leads", || first.leads(&fake).then_some(())).unwrap();
-    let standby = second.start(folder, (grpc, workers));
-    let _workers = ["attic", "cellar"].map(|node| worker(node, &workers.to_string(), folder));
-    let server = grpc.to_string();
+    let pair = Pair::start(folder);
+    let [first, second] = &pair.pods;
+    let (fake, services) = (&pair.fake, pair.services);
+    let [leader, standby] = pair.processes.map(Option::unwrap);
+    let server = pair.services.0.to_string();
     let at = ["--server", &server];
-    good(&[&["health", "--wait=90s", "--model=fashion-mnist"], &at[..]].concat());
-    until("both do their duty", || {
-        (first.is_ready() && second.is_ready()).then_some(())
-    })
-    .unwrap();
 
     // State to be taken over: wishes, a plan, what the policy has learned.
     let wishes = json!({"parameters": {"splitplace_wishes": {"variants": ["whole"], "sla": {"milliseconds": 1234}}}});
@@ -215,10 +258,10 @@ fn a_standby_answers_reads_and_takes_over_with_the_state() {
     assert!(text.contains("standby") && text.contains(&server), "{text}");
 
     leader.kill_9().unwrap();
-    until("the second leads", || second.leads(&fake).then_some(())).unwrap();
+    until("the second leads", || second.leads(fake).then_some(())).unwrap();
     assert!(!fake.get("leases", "orchestrator").unwrap()["spec"]["holderIdentity"].is_null());
     // Whoever died could not take its label off.
-    assert!(!first.leads(&fake));
+    assert!(!first.leads(fake));
     good(&[&["health", "--wait=90s", "--model=fashion-mnist"], &at[..]].concat());
     let answer = good(
         &[
@@ -239,11 +282,11 @@ fn a_standby_answers_reads_and_takes_over_with_the_state() {
     assert!(before["generation"].as_u64() <= after["generation"].as_u64());
 
     // One that hangs is not dead: nobody would notice but whoever started it.
-    let _again = first.start(folder, (grpc, workers));
+    let _again = first.start(folder, services);
     until("the first waits", || first.is_ready().then_some(())).unwrap();
     let hung = child_of(standby.id());
     signal(hung, "STOP").unwrap();
-    until("the first leads again", || first.leads(&fake).then_some(())).unwrap();
+    until("the first leads again", || first.leads(fake).then_some(())).unwrap();
     let (ended, _, errors) = standby.output().unwrap();
     assert!(
         !ended.success() && errors.contains("has answered nothing for 10s"),
@@ -255,6 +298,73 @@ fn a_standby_answers_reads_and_takes_over_with_the_state() {
     let used = nameless(fake.used());
     assert_eq!(rights::missing(&granted, &used), []);
     assert_eq!(rights::idle(&granted, &used), []);
+}
+
+#[test]
+fn an_upgrade_and_a_rollback_with_a_standby_lose_no_request_that_was_let_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut pair = Pair::start(folder);
+    let of = |pod: &Pod| (pod.name, format!("127.0.0.1:{}", pod.http));
+    let (fake, pods) = (pair.fake.clone(), pair.pods.each_ref().map(of));
+    let load = Load::start(MODEL, move || {
+        let is_served = |name: &str| {
+            let pod = fake.get("pods", name).unwrap_or_default();
+            leads(&fake, name) && pod["status"]["conditions"][0]["status"] != "False"
+        };
+        let found = pods.iter().find(|(name, _)| is_served(name))?;
+        Some(found.1.clone())
+    });
+    load.goes_on();
+    // The StatefulSet begins with the last pod; the rollback finds that one leading.
+    for (at, pod) in [1, 0, 1, 0].map(|at| (at, &pair.pods[at])) {
+        pod.terminates(&pair.fake, true);
+        let old = pair.processes[at].take().unwrap();
+        let (status, errors) = old.terminate().unwrap();
+        assert!(status.success(), "{}: {errors}", pod.name);
+        // A Lease that was given back is taken sooner than a pod comes.
+        let other = &pair.pods[1 - at];
+        until("the other leads", || other.leads(&pair.fake).then_some(())).unwrap();
+        pair.processes[at] = Some(pod.start(folder, pair.services));
+        pod.terminates(&pair.fake, false);
+        until("both do their duty", || {
+            pair.pods.iter().all(Pod::is_ready).then_some(())
+        })
+        .unwrap();
+        load.goes_on();
+    }
+    assert!(pair.pods[1].leads(&pair.fake));
+    load.end();
+}
+
+#[test]
+fn a_leader_that_does_not_come_to_an_end_is_ended_when_it_loses_its_lease() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pair = Pair::start(folder.path());
+    let leader = pair.processes[0].take().unwrap();
+    // As one whose requests take long, for longer than anybody could wait here.
+    signal(child_of(leader.id()), "STOP").unwrap();
+    signal(leader.id(), "TERM").unwrap();
+    pair.fake.deny("PUT leases", true);
+    let (ended, _, errors) = leader.output().unwrap();
+    assert!(
+        !ended.success() && errors.contains("the Lease orchestrator was lost"),
+        "{errors}"
+    );
+    pair.fake.deny("PUT leases", false);
+    until("the second leads", || {
+        pair.pods[1].leads(&pair.fake).then_some(())
+    })
+    .unwrap();
+    let server = pair.services.0.to_string();
+    good(&[
+        "health",
+        "--wait=90s",
+        "--model",
+        MODEL,
+        "--server",
+        &server,
+    ]);
 }
 
 /// Rights as if every object were meant: what this test calls its objects, the chart does not.

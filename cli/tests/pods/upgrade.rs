@@ -7,86 +7,31 @@
 //! nothing of each other.
 
 use std::{
-    io,
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
-    thread::{self, JoinHandle},
+    thread,
 };
 
-use serde_json::json;
-use splitplace_tests::{
-    http,
-    process::{Process, signal, until},
-};
+use splitplace_tests::process::{Process, signal, until};
 
 use crate::{
     commands::{free_port, good, splitplace, status, write},
+    load::{BETWEEN, Load},
     operator::worker,
 };
 
 const MODEL: &str = "fashion-mnist";
-/// Clients that ask without a pause.
-const CLIENTS: u64 = 4;
-/// Answers between two steps, so that each step happens under load.
-const BETWEEN: u64 = 40;
-
-#[derive(Default)]
-struct Counts {
-    /// Whether the Service leads to the orchestrator.
-    is_in_service: AtomicBool,
-    is_over: AtomicBool,
-    answered: AtomicU64,
-    refused: AtomicU64,
-}
-
-/// Asks again and again; gives what was lost.
-fn client(number: u64, address: String, counts: Arc<Counts>) -> JoinHandle<Vec<String>> {
-    thread::spawn(move || {
-        let pixels: Vec<u64> = (0..784).map(|k| (k * 37 + number) % 251).collect();
-        let body = json!({
-            "inputs": [{"name": "image", "shape": [1, 1, 28, 28], "datatype": "FP32", "data": pixels}],
-            "parameters": {"splitplace_sla_ms": 60_000},
-        })
-        .to_string();
-        let mut lost = Vec::new();
-        while !counts.is_over.load(SeqCst) {
-            if !counts.is_in_service.load(SeqCst) {
-                thread::yield_now();
-                continue;
-            }
-            let path = format!("/v2/models/{MODEL}/infer");
-            match http::ask(&address, "POST", &path, &[], body.as_bytes()) {
-                Ok(answer) if answer.status == 200 => {
-                    counts.answered.fetch_add(1, SeqCst);
-                }
-                Ok(answer) if answer.header("splitplace-admitted") == Some("false") => {
-                    counts.refused.fetch_add(1, SeqCst);
-                }
-                Ok(answer) => lost.push(format!("{answer:?}")),
-                Err(error) => {
-                    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-                    if kind == Some(io::ErrorKind::ConnectionRefused) {
-                        counts.refused.fetch_add(1, SeqCst);
-                    } else {
-                        // Whoever waits for an answer does not get one: that is a loss, whoever is to blame.
-                        lost.push(format!("{error:#}"));
-                    }
-                }
-            }
-        }
-        lost
-    })
-}
 
 struct Release {
     folder: tempfile::TempDir,
     config: String,
     grpc: String,
     center: String,
-    counts: Arc<Counts>,
+    /// Whether the Service leads to the orchestrator.
+    is_in_service: Arc<AtomicBool>,
 }
 
 impl Release {
@@ -117,20 +62,13 @@ impl Release {
 
     /// The StatefulSet's way with its pod.
     fn replace_orchestrator(&self, old: Process) -> Process {
-        self.counts.is_in_service.store(false, SeqCst);
+        self.is_in_service.store(false, SeqCst);
         let (status, errors) = old.terminate().unwrap();
         assert!(status.success(), "{errors}");
         let new = self.orchestrator();
         self.ready(&[]);
-        self.counts.is_in_service.store(true, SeqCst);
+        self.is_in_service.store(true, SeqCst);
         new
-    }
-
-    /// Waits until the load goes on.
-    fn goes_on(&self) {
-        let wanted = self.counts.answered.load(SeqCst) + BETWEEN;
-        let is_so = || (wanted <= self.counts.answered.load(SeqCst)).then_some(());
-        until("answers go on", is_so).unwrap();
     }
 }
 
@@ -147,13 +85,13 @@ fn an_upgrade_and_a_rollback_lose_no_request_that_was_let_in() {
         path("store"),
     );
     let config = write(folder.path(), "orchestrator.toml", &config);
-    let counts = Arc::new(Counts::default());
+    let is_in_service = Arc::new(AtomicBool::new(false));
     let release = Release {
         folder,
         config,
         grpc,
         center,
-        counts: Arc::clone(&counts),
+        is_in_service: Arc::clone(&is_in_service),
     };
     let mut orchestrator = release.orchestrator();
     let mut workers = ["attic", "cellar", "shed"]
@@ -163,19 +101,19 @@ fn an_upgrade_and_a_rollback_lose_no_request_that_was_let_in() {
     }
     release.ready(&["--model", MODEL]);
     release.ready(&[]);
-    counts.is_in_service.store(true, SeqCst);
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|number| client(number, http.clone(), Arc::clone(&counts)))
-        .collect();
-    release.goes_on();
+    is_in_service.store(true, SeqCst);
+    let load = Load::start(MODEL, move || {
+        is_in_service.load(SeqCst).then(|| http.clone())
+    });
+    load.goes_on();
 
     // The upgrade, one thing after another.
     for (name, slot) in &mut workers {
         *slot = slot.take().map(|old| release.replace_worker(name, old));
-        release.goes_on();
+        load.goes_on();
     }
     orchestrator = release.replace_orchestrator(orchestrator);
-    release.goes_on();
+    load.goes_on();
 
     // The rollback, both controllers at once.
     let orchestrator = thread::scope(|scope| {
@@ -188,19 +126,9 @@ fn an_upgrade_and_a_rollback_lose_no_request_that_was_let_in() {
         pods.join().unwrap();
         new
     });
-    release.goes_on();
+    load.goes_on();
 
-    counts.is_over.store(true, SeqCst);
-    let lost: Vec<String> = clients
-        .into_iter()
-        .flat_map(|client| client.join().unwrap())
-        .collect();
-    let (answered, refused) = (counts.answered.load(SeqCst), counts.refused.load(SeqCst));
-    println!(
-        "{answered} answered, {refused} refused before they were let in, {} lost",
-        lost.len()
-    );
-    assert!(lost.is_empty(), "{lost:#?}");
+    let (answered, _) = load.end();
     assert!(6 * BETWEEN <= answered);
     let (status, errors) = orchestrator.terminate().unwrap();
     assert!(status.success(), "{errors}");

@@ -3,14 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod center;
+mod fetching;
 mod leaders;
 mod models;
+mod neighbours;
 mod node_stories;
 mod real;
 #[path = "../cases/refused.rs"]
 mod refused;
 mod rights;
 mod snapshots;
+mod statuses;
 
 use std::{sync::Arc, time::Duration};
 
@@ -174,4 +177,27 @@ pub(crate) fn message(fake: &Fake, name: &str, kind: &str) -> String {
     found.map_or(String::new(), |found| {
         found["message"].as_str().unwrap().to_owned()
     })
+}
+
+/// Waits until a model is served.
+pub(crate) async fn ready(fake: &Fake, name: &str) {
+    fake.until("ready", |fake| said(fake, name, "Ready") == "True Served")
+        .await;
+}
+
+/// Every condition, in order.
+pub(crate) fn all_said(fake: &Fake, name: &str) -> Vec<String> {
+    ["Accepted", "Fetched", "Placed", "PromiseKept", "Ready"]
+        .map(|kind| format!("{kind} {}", said(fake, name, kind)))
+        .into()
+}
+
+/// Waits until each was told in an event.
+pub(crate) async fn told(fake: &Fake, reasons: &[&str]) {
+    for reason in reasons {
+        fake.until(reason, |fake| {
+            fake.reasons().iter().any(|told| told == reason)
+        })
+        .await;
+    }
 }

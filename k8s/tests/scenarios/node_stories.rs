@@ -10,7 +10,7 @@ use splitplace_k8s::{
     operator::Options,
 };
 
-use crate::{Fake, Story, client, cluster_node, options, run, said_by, settings, start};
+use crate::{Fake, Story, client, cluster_node, options, run, said_by, settings, start, told};
 
 fn label(fake: &Fake, name: &str) -> Value {
     fake.get("nodes", name).unwrap()["metadata"]["labels"]["splitplace.dev/hold"].clone()
@@ -137,7 +137,7 @@ async fn a_taint_that_workers_do_not_tolerate_moves_them() {
     fake.until("alive", |fake| fake.node_state("attic") == "Alive Session")
         .await;
     assert_eq!(label(&fake, "attic"), Value::Null);
-    told(&fake, "NodeTainted").await;
+    told(&fake, &["NodeTainted"]).await;
     center.change(|seen| seen.nodes.retain(|node| node.name != "cellar"));
     fake.until("held", |fake| fake.node_state("cellar") == "Held Tainted")
         .await;
@@ -154,14 +154,6 @@ async fn a_taint_that_workers_do_not_tolerate_moves_them() {
     fake.until("alive", |fake| fake.node_state("cellar") == "Alive Session")
         .await;
     operator.stop().await;
-}
-
-/// Waits for an event.
-async fn told(fake: &Fake, reason: &str) {
-    fake.until(reason, |fake| {
-        fake.reasons().iter().any(|told| told == reason)
-    })
-    .await;
 }
 
 /// Both nodes in the cluster and their workers alive.
@@ -192,7 +184,7 @@ async fn a_node_that_the_cluster_has_no_more_loses_its_fragments_while_its_worke
         fake.node_state("cellar") == "Leaving NodeDeleted"
     })
     .await;
-    told(&fake, "NodeDeleted").await;
+    told(&fake, &["NodeDeleted"]).await;
     fake.until("drained", |_| center.calls() == ["drain cellar"])
         .await;
     let ready = || said_by(&fake.get("edgenodes", "cellar").unwrap(), "Ready");
@@ -337,7 +329,7 @@ async fn a_node_that_was_drained_at_the_orchestrator_is_not_lost() {
         fake.node_state("cellar") == "Leaving Drained"
     })
     .await;
-    told(&fake, "NodeDrained").await;
+    told(&fake, &["NodeDrained"]).await;
     let message = fake.get("edgenodes", "cellar").unwrap()["status"]["message"].clone();
     assert!(
         message.as_str().unwrap().contains("undrain cellar"),
@@ -381,7 +373,7 @@ async fn nodes_of_an_orchestrator_that_is_away_are_unknown_and_still_cordoned() 
             && said_by(&node, "Ready") == "Unknown OrchestratorUnreachable"
     })
     .await;
-    told(&fake, "NodeUnknown").await;
+    told(&fake, &["NodeUnknown"]).await;
     let status = fake.get("edgenodes", "attic").unwrap()["status"].clone();
     assert_eq!(status["speed"], "2.00 GMAC/s");
     assert!(
@@ -401,7 +393,7 @@ async fn nodes_of_an_orchestrator_that_is_away_are_unknown_and_still_cordoned() 
         fake.node_state("attic") == "Alive Session"
     })
     .await;
-    told(&fake, "NodeKnownAgain").await;
+    told(&fake, &["NodeKnownAgain"]).await;
     operator.stop().await;
 }
 
@@ -410,7 +402,7 @@ async fn events_lead_to_the_very_object_that_they_are_about() {
     let (fake, center) = (cluster(), Story::new());
     let operator = start(&fake, &center, "a");
     both(&fake).await;
-    told(&fake, "NodeJoined").await;
+    told(&fake, &["NodeJoined"]).await;
     let uid = |name: &str| fake.get("edgenodes", name).unwrap()["metadata"]["uid"].clone();
     let first = uid("cellar");
     center.node("cellar", "lost");

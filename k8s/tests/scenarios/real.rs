@@ -4,7 +4,7 @@
 //!
 //! One test each: a server is started once, and each story goes on where the last one stopped.
 
-use std::{fs, io::Write as _, path::Path, time::Duration};
+use std::{io::Write as _, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use splitplace_k8s::{crds, look, model::EdgeModel, node::EdgeNode};
 use splitplace_tests::{
     apiserver::{ADMIN, ApiServer, Extent, Programs},
+    chart,
     cluster::Fake,
 };
 
@@ -329,18 +330,10 @@ async fn definitions_are_taken_and_bad_objects_are_not(world: &World) {
 
 /// The roles as the chart makes them, and what they do not grant.
 async fn the_chart_s_rights_are_granted(world: &World) {
-    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/snapshots/default.yaml");
-    let chart = fs::read_to_string(chart).unwrap();
     let mut granted = 0;
-    for object in chart.split("\n---\n") {
-        let line = |start: &str| {
-            object
-                .lines()
-                .find_map(|line| line.strip_prefix(start).map(str::to_owned))
-        };
-        let (Some(kind), Some(name)) = (line("kind: "), line("  name: ")) else {
-            continue;
-        };
+    for object in chart::rendered("default") {
+        let text = |field: &Value| field.as_str().unwrap_or_default().to_owned();
+        let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
         let plural = match kind.as_str() {
             "Role" => "namespaces/edge/roles",
             "RoleBinding" => "namespaces/edge/rolebindings",
@@ -349,7 +342,10 @@ async fn the_chart_s_rights_are_granted(world: &World) {
             _ => continue,
         };
         let path = format!("/apis/rbac.authorization.k8s.io/v1/{plural}/{name}");
-        world.apply(&path, "helm", object).await.unwrap();
+        world
+            .apply(&path, "helm", &object.to_string())
+            .await
+            .unwrap();
         granted += 1;
     }
     assert!(
