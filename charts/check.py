@@ -4,11 +4,13 @@
     charts/check.py --bless    # write the snapshots
 
 Needs `helm` (HELM names another one) and, from Python's index, kubernetes-validate, jsonschema and PyYAML;
-charts/check.sh brings both. With helm-python-sdk, a second, newer Helm renders too, and both must agree.
+charts/check.sh brings both. With cloudcoil's models of cert-manager and of the Prometheus operator, their objects are held
+against them; with helm-python-sdk, a second, newer Helm renders too, and both must agree.
 With `promtool`, alerts are checked and tried on made-up series.
 """
 
 import copy
+import importlib
 import json
 import os
 import pathlib
@@ -100,6 +102,64 @@ def schemas():
                     done = subprocess.run([tool, "-k", version, "--strict", "--quiet", file.name], capture_output=True, text=True)
                 check(f"schemas {case} {version}", done.stdout + done.stderr if done.returncode else "")
             check(f"names {case} {version}", "\n".join(names(objects(text))))
+
+
+# Whose objects the chart renders without bringing their definitions, and the models that were made from those.
+# Traefik's are in no package; a real Traefik reads them in cli/tests/pods/traefik.rs.
+DEFINED = {
+    "cert-manager.io/v1": "cloudcoil.models.cert_manager.v1",
+    "monitoring.coreos.com/v1": "cloudcoil.models.prometheus_operator.v1",
+}
+
+
+def unknown(given, kept, path):
+    """Fields that a definition does not have: the API server would drop them without a word."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        for key, value in given.items():
+            if key in kept:
+                yield from unknown(value, kept[key], f"{path}.{key}")
+            else:
+                yield f"{path}.{key} is no field"
+    elif isinstance(given, list) and isinstance(kept, list):
+        for at, (one, other) in enumerate(zip(given, kept, strict=True)):
+            yield from unknown(one, other, f"{path}[{at}]")
+
+
+def wrong(one):
+    """What the definition of an object's kind has against it."""
+    model = getattr(importlib.import_module(DEFINED[one["apiVersion"]]), one["kind"])
+    try:
+        read = model.model_validate(one)
+    except ValueError as error:
+        return [str(error)]
+    return list(unknown(one, read.model_dump(mode="json", by_alias=True, exclude_unset=True), one["kind"]))
+
+
+def definitions():
+    try:
+        for module in DEFINED.values():
+            importlib.import_module(module)
+    except ImportError as error:
+        skipped.append(f"{error.name}: objects of others were not held against their definitions")
+        return
+    seen = {}
+    for case in CASES:
+        for one in objects(render(case)):
+            if one["apiVersion"] in DEFINED:
+                seen[one["kind"]] = one
+                check(f"definition {case} {one['kind']} {one['metadata']['name']}", "\n".join(wrong(one)))
+    wanted = {"Certificate", "Issuer", "ServiceMonitor", "PrometheusRule"}
+    check("objects of others are rendered", "" if set(seen) == wanted else str(set(seen) ^ wanted))
+    # That it would be seen: what is missing, what is of another kind, what nobody knows.
+    for kind, spoil in {
+        "Certificate": lambda spec: spec.pop("issuerRef"),
+        "Issuer": lambda spec: spec.update(selfSigned=[]),
+        "ServiceMonitor": lambda spec: spec["endpoints"][0].update(scheme="gopher"),
+        "PrometheusRule": lambda spec: spec["groups"][0]["rules"][0].update(severity="page"),
+    }.items():
+        bad = copy.deepcopy(seen.get(kind, {}))
+        spoil(bad["spec"])
+        check(f"definition refuses a spoilt {kind}", "" if wrong(bad) else "it was taken")
 
 
 def documented():
@@ -439,6 +499,7 @@ def main():
     bless = "--bless" in sys.argv
     lint()
     schemas()
+    definitions()
     snapshots(bless)
     restricted()
     references()
