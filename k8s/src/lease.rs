@@ -3,11 +3,7 @@
 //! Clocks of machines are not compared. Whoever waits watches whether the Lease changes, by a clock of
 //! its own; whoever leads stops by itself before anybody else may believe that it has.
 
-use std::{
-    future::Future,
-    pin::pin,
-    time::{Duration, Instant},
-};
+use std::{future::Future, pin::pin, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -15,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
 use kube::{Api, Client, api::PostParams};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::cluster::{Error, doing, is_conflict};
 
@@ -68,6 +64,18 @@ pub fn claim(spec: &LeaseSpec, own: &str, unchanged: Duration) -> Claim {
     }
 }
 
+/// How a try to have the Lease ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tried {
+    /// It is ours now.
+    Ours,
+    /// Somebody else has it.
+    Others,
+    /// It changed between reading and writing, by whomever: by another who wants it, by a person who labels it, or by an
+    /// own try that was given up here and still came through there.
+    Raced,
+}
+
 /// Somebody who wants to lead.
 struct Elector {
     api: Api<Lease>,
@@ -98,8 +106,8 @@ impl Elector {
         }
     }
 
-    /// One try. True when the Lease is ours now.
-    async fn attempt(&mut self) -> Result<bool, Error> {
+    /// One try.
+    async fn attempt(&mut self) -> Result<Tried, Error> {
         let name = self.options.name.clone();
         let found = self
             .api
@@ -113,8 +121,8 @@ impl Elector {
             };
             lease.metadata.name = Some(name.clone());
             return match self.api.create(&PostParams::default(), &lease).await {
-                Ok(_) => Ok(true),
-                Err(error) if is_conflict(&error) => Ok(false),
+                Ok(_) => Ok(Tried::Ours),
+                Err(error) if is_conflict(&error) => Ok(Tried::Raced),
                 Err(error) => Err(doing(format!("make the Lease {name}"))(error)),
             };
         };
@@ -129,7 +137,7 @@ impl Elector {
         };
         let spec = lease.spec.take().unwrap_or_default();
         if claim(&spec, &self.options.holder, since.elapsed()) == Claim::Leave {
-            return Ok(false);
+            return Ok(Tried::Others);
         }
         lease.spec = Some(self.spec(Some(&spec)));
         // The version goes along: of two who take it at once, one is told so.
@@ -138,8 +146,8 @@ impl Elector {
             .replace(&name, &PostParams::default(), &lease)
             .await
         {
-            Ok(_) => Ok(true),
-            Err(error) if is_conflict(&error) => Ok(false),
+            Ok(_) => Ok(Tried::Ours),
+            Err(error) if is_conflict(&error) => Ok(Tried::Raced),
             Err(error) => Err(doing(format!("renew the Lease {name}"))(error)),
         }
     }
@@ -170,47 +178,62 @@ pub async fn elect(
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let api = Api::namespaced(client, &options.namespace);
-    let length = options.length;
+    let (length, name) = (options.length, options.name.clone());
     let mut elector = Elector {
         api,
         options,
         seen: None,
     };
     let mut shutdown = pin!(shutdown);
-    let mut beat = tokio::time::interval(length / 4);
+    // One try that is not answered, and one that somebody was faster than, must not cost the Lease: with an eighth between
+    // tries and a quarter for each, two or more fit before a leader stops.
+    let (pause, patience) = (length / 8, length / 4);
+    let mut beat = tokio::time::interval(pause);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // A leader that could not renew for half of `length` stops: others may take over after all of it.
+    // A leader that could not renew for half of `length` stops, in the middle of a try too: others may take over after all
+    // of it, and what is left is for ending what it led.
     let mut renewed = Instant::now();
     loop {
+        let before = *standing.borrow();
+        let leads = before == Standing::Leads;
+        let limit = renewed + length / 2;
+        let say = |now| {
+            if before != now {
+                tracing::info!(lease = name, standing = ?now, "leadership changed");
+                standing.send_replace(now);
+            }
+        };
         tokio::select! {
+            biased;
             () = shutdown.as_mut() => break,
+            () = tokio::time::sleep_until(limit), if leads => {
+                say(Standing::Unknown);
+                continue;
+            }
             _ = beat.tick() => {}
         }
         let begin = Instant::now();
-        let tried = tokio::time::timeout(length / 4, elector.attempt()).await;
-        let before = *standing.borrow();
-        let doubted = || {
-            if before == Standing::Leads && renewed.elapsed() < length / 2 {
-                Standing::Leads
-            } else {
-                Standing::Unknown
-            }
-        };
-        let now = match tried {
-            Ok(Ok(true)) => {
+        let until = begin + patience;
+        let until = if leads { until.min(limit) } else { until };
+        let tried = tokio::time::timeout_at(until, elector.attempt()).await;
+        let is_still_ours = leads && Instant::now() < limit;
+        match tried {
+            Ok(Ok(Tried::Ours)) => {
                 renewed = begin;
-                Standing::Leads
+                say(Standing::Leads);
             }
-            Ok(Ok(false)) => Standing::Follows,
+            Ok(Ok(Tried::Others)) => say(Standing::Follows),
+            // Only who reads another's name there knows that another leads.
+            Ok(Ok(Tried::Raced)) if is_still_ours => {}
+            Ok(Ok(Tried::Raced)) => say(Standing::Follows),
             Ok(Err(error)) => {
                 tracing::warn!(code = "SP501", %error, "the Lease cannot be had");
-                doubted()
+                if !is_still_ours {
+                    say(Standing::Unknown);
+                }
             }
-            Err(_) => doubted(),
-        };
-        if before != now {
-            tracing::info!(lease = elector.options.name, standing = ?now, "leadership changed");
-            standing.send_replace(now);
+            Err(_) if is_still_ours => {}
+            Err(_) => say(Standing::Unknown),
         }
     }
     if standing.send_replace(Standing::Unknown) == Standing::Leads {

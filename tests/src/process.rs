@@ -136,6 +136,28 @@ impl Process {
         Ok((status, text, errors))
     }
 
+    /// Whether it has ended, well or not.
+    ///
+    /// # Errors
+    /// When that cannot be known.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// What has become of it, for a message: its end or that it still ran, and everything it said on standard error.
+    /// It is killed.
+    #[must_use]
+    pub fn fate(mut self) -> String {
+        let ended = match self.child.try_wait() {
+            Ok(Some(status)) => format!("ended with {status}"),
+            Ok(None) => "still ran".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        // It may have ended.
+        let _ = self.child.kill();
+        format!("{ended}; its errors: {}", self.errors())
+    }
+
     fn errors(&mut self) -> String {
         let errors = self.errors.take().map(thread::JoinHandle::join);
         errors.and_then(Result::ok).unwrap_or_default()

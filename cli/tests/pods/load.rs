@@ -1,4 +1,4 @@
-//! Clients that never pause, and what becomes of each of their requests.
+//! Clients that pause only when they are refused, and what becomes of each of their requests.
 
 use std::{
     io,
@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -14,6 +15,8 @@ use splitplace_tests::{http, process::until};
 
 /// How many there are.
 const CLIENTS: u64 = 4;
+/// Before somebody who was refused, or found nobody, tries again: whoever is to serve needs the processor more.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Answers between two steps, so that each step happens under load.
 pub(crate) const BETWEEN: u64 = 40;
 
@@ -49,9 +52,18 @@ impl Load {
 
     /// Waits until the load goes on.
     pub(crate) fn goes_on(&self) {
-        let wanted = self.counts.answered.load(SeqCst) + BETWEEN;
-        let is_so = || (wanted <= self.counts.answered.load(SeqCst)).then_some(());
-        until("answers go on", is_so).unwrap();
+        let wanted = self.further();
+        until("answers go on", || self.has_reached(wanted).then_some(())).unwrap();
+    }
+
+    /// How many answers there are when the load goes on.
+    pub(crate) fn further(&self) -> u64 {
+        self.counts.answered.load(SeqCst) + BETWEEN
+    }
+
+    /// Whether there are so many answers.
+    pub(crate) fn has_reached(&self, wanted: u64) -> bool {
+        wanted <= self.counts.answered.load(SeqCst)
     }
 
     /// Ends it; gives how many were answered and how many refused before they were let in. None was lost.
@@ -87,7 +99,7 @@ fn client(
     let mut lost = Vec::new();
     while !counts.is_over.load(SeqCst) {
         let Some(address) = service() else {
-            thread::yield_now();
+            thread::sleep(PAUSE);
             continue;
         };
         match http::ask(&address, "POST", &path, &[], body.as_bytes()) {
@@ -96,12 +108,14 @@ fn client(
             }
             Ok(answer) if answer.header("splitplace-admitted") == Some("false") => {
                 counts.refused.fetch_add(1, SeqCst);
+                thread::sleep(PAUSE);
             }
             Ok(answer) => lost.push(format!("{answer:?}")),
             Err(error) => {
                 let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
                 if kind == Some(io::ErrorKind::ConnectionRefused) {
                     counts.refused.fetch_add(1, SeqCst);
+                    thread::sleep(PAUSE);
                 } else {
                     // Whoever waits for an answer does not get one: that is a loss, whoever is to blame.
                     lost.push(format!("{error:#}"));
