@@ -214,6 +214,12 @@ pub(crate) fn status(status: &StatusResponse) {
         ]);
     }
     println!("{nodes}");
+    for link in status.links.iter().filter(|link| !link.distrust.is_empty()) {
+        println!(
+            "no link from {} to {}: {} (SP409)",
+            link.from, link.to, link.distrust
+        );
+    }
     let mut arms = table(["model", "state", "arm", "accuracy", "predicted", "route"]);
     for model in &status.models {
         let name = format!("{}/{}", model.model, model.version);
@@ -426,6 +432,7 @@ pub(crate) fn status_json(status: &StatusResponse) -> serde_json::Value {
             "frames_per_second": link.frames_per_second,
             "bytes_per_second": link.bytes_per_second,
             "reconnects": link.reconnects,
+            "distrust": link.distrust,
         })).collect::<Vec<_>>(),
         "decisions": status.decisions.iter().map(|one| serde_json::json!({
             // A text: the number uses all 64 bits.

@@ -23,6 +23,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 use splitplace_fleet::Timestamp;
 use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_rustls::rustls;
 use tonic::{body::Body, transport::Endpoint};
 use tower::{Service, ServiceExt as _};
 
@@ -99,6 +100,7 @@ pub struct Sender {
     is_lost: Arc<AtomicBool>,
     tallies: Arc<Tallies>,
     task: JoinHandle<()>,
+    distrust: Arc<Mutex<Option<String>>>,
     /// How the link is slowed; read for every frame.
     shape: Option<Arc<Mutex<LinkShape>>>,
     /// Where it goes.
@@ -142,6 +144,7 @@ impl Sender {
                 .expect("the system can start one more thread");
             door
         });
+        let distrust = Arc::default();
         let stream = Stream {
             peer: peer.to_owned(),
             own_name: config.own_name,
@@ -150,6 +153,7 @@ impl Sender {
             waiting: Arc::new(Mutex::new(waiting)),
             is_shaped: config.shape.is_some(),
             is_lost: Arc::clone(&is_lost),
+            distrust: Arc::clone(&distrust),
             tallies: Arc::clone(&tallies),
             events,
             pause_max: config.pause_max,
@@ -162,6 +166,7 @@ impl Sender {
             is_lost,
             tallies,
             task,
+            distrust,
             shape,
             address,
         })
@@ -218,6 +223,13 @@ impl Sender {
         self.is_lost.load(Ordering::Relaxed)
     }
 
+    /// Why the peer's certificate is not trusted, while that is so: the link comes up when somebody mends it, and
+    /// not before. A peer that is merely away is trusted.
+    #[must_use]
+    pub fn distrust(&self) -> Option<String> {
+        self.distrust.lock().clone()
+    }
+
     /// What went over it.
     #[must_use]
     pub fn tallies(&self) -> &Tallies {
@@ -257,6 +269,7 @@ struct Stream {
     waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>,
     is_shaped: bool,
     is_lost: Arc<AtomicBool>,
+    distrust: Arc<Mutex<Option<String>>>,
     tallies: Arc<Tallies>,
     events: Arc<dyn Events>,
     pause_max: Duration,
@@ -270,6 +283,7 @@ impl Stream {
                 Ok(()) => pause = Duration::from_millis(20),
                 Err(error) => {
                     tracing::debug!(peer = self.peer, error = %Chain(&*error), "stream broke");
+                    self.judge(certificate_error(&*error).map(ToString::to_string));
                 }
             }
             self.is_lost.store(true, Ordering::Relaxed);
@@ -279,6 +293,29 @@ impl Stream {
             pause = (pause * 2).min(self.pause_max);
             self.tallies.reconnects.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Notes whether certificates are why there is no stream. Said once, however often it is tried again.
+    fn judge(&self, distrust: Option<String>) {
+        let mut known = self.distrust.lock();
+        if *known == distrust {
+            return;
+        }
+        match &distrust {
+            Some(why) => tracing::warn!(
+                code = "SP409",
+                node = self.own_name,
+                peer = self.peer,
+                address = self.address,
+                why,
+                "no link to a peer because of a certificate"
+            ),
+            None => tracing::info!(
+                peer = self.peer,
+                "certificates do not keep a link down any more"
+            ),
+        }
+        *known = distrust;
     }
 
     /// Connects and sends until the stream ends.
@@ -304,6 +341,7 @@ impl Stream {
         headers.insert(PEER_HEADER, HeaderValue::from_str(&self.own_name)?);
         self.is_lost.store(false, Ordering::Relaxed);
         let response = channel.ready().await?.call(request).await?;
+        self.judge(None);
         let mut body = response.into_body();
         let mut receipts = Receipts::default();
         while let Some(frame) = body.frame().await {
@@ -333,6 +371,28 @@ impl Stream {
             self.events.lost(&self.peer, frames);
         }
     }
+}
+
+/// What is wrong with the peer's certificate, if an error comes from that. What a peer has against the own one comes after
+/// the handshake, as a stream that breaks.
+fn certificate_error<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a rustls::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        // What such an error wraps is no source of it.
+        let inner = error.downcast_ref::<std::io::Error>();
+        let inner = inner.and_then(std::io::Error::get_ref);
+        let error: &(dyn std::error::Error + 'static) = match inner {
+            Some(inner) => inner,
+            None => error,
+        };
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return matches!(found, rustls::Error::InvalidCertificate(_)).then_some(found);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// An error with what caused it, on one line.

@@ -3,15 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
+    fs,
     net::SocketAddr,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use splitplace_link::{
-    Backlog, Events, Frame, LinkShape, Receiver, SendError, Sender, SenderConfig, Sink, Tensor,
-    WireLimits,
+    Backlog, Events, Files, Frame, LinkShape, Receiver, Secured, Security, SendError, Sender,
+    SenderConfig, Sink, Tensor, WireLimits,
 };
 use splitplace_proto::data::{self, DType, data_plane_client::DataPlaneClient};
 use tokio::{net::TcpListener, sync::mpsc};
@@ -97,6 +100,99 @@ fn frame(request: u64, size: usize) -> Frame {
         tensors: vec![tensor],
         ..Frame::default()
     }
+}
+
+/// An authority in a folder, and what it signs there for one name.
+fn signed(folder: &Path, authority: &str, name: &str) -> Security {
+    let issuer = folder.join(authority);
+    let path = |file: String| folder.join(file);
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // One authority for all that it signs.
+    let key = match fs::read_to_string(&issuer) {
+        Ok(pem) => KeyPair::from_pem(&pem).unwrap(),
+        Err(_) => KeyPair::generate().unwrap(),
+    };
+    fs::write(&issuer, key.serialize_pem()).unwrap();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, authority);
+    let files = Files {
+        ca: path(format!("{authority}.crt")),
+        cert: path(format!("{authority} {name}.crt")),
+        key: path(format!("{authority} {name}.key")),
+    };
+    fs::write(&files.ca, params.self_signed(&key).unwrap().pem()).unwrap();
+    let (issuer, own) = (Issuer::new(params, key), KeyPair::generate().unwrap());
+    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let cert = params.signed_by(&own, &issuer).unwrap();
+    fs::write(&files.cert, cert.pem()).unwrap();
+    fs::write(&files.key, own.serialize_pem()).unwrap();
+    Security::open(files).unwrap()
+}
+
+/// Opens a stream with one certificate to a peer with another; sends until it is clear how it ends.
+async fn meet(own: Security, peer: Security) -> Option<String> {
+    let (tx, mut frames) = mpsc::unbounded_channel();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let receiver = Receiver::new(Arc::new(Into(tx)), WireLimits::default());
+    let router = tonic::transport::Server::builder().add_service(receiver);
+    let secured = Secured::new(listener, move || peer.server());
+    let _server = tokio::spawn(router.serve_with_incoming(secured));
+    let config = SenderConfig {
+        address: format!("localhost:{}", address.port()),
+        security: Some(own),
+        ..config(address)
+    };
+    let (sender, _lost) = open(config);
+    loop {
+        // Handed back while there is no stream.
+        let _ = sender.send(frame(1, 1));
+        if let Some(why) = sender.distrust() {
+            assert!(matches!(sender.send(frame(2, 1)), Err(SendError::Lost(_))));
+            return Some(why);
+        }
+        if frames.try_recv().is_ok() {
+            return sender.distrust();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn certificates_that_keep_a_link_down_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = |authority, name| signed(folder.path(), authority, name);
+    assert_eq!(
+        meet(made("ours", "localhost"), made("ours", "localhost")).await,
+        None
+    );
+    let why = meet(made("ours", "localhost"), made("theirs", "localhost"))
+        .await
+        .unwrap();
+    assert!(why.contains("UnknownIssuer"), "{why}");
+    let why = meet(made("ours", "localhost"), made("ours", "elsewhere"))
+        .await
+        .unwrap();
+    assert!(why.contains("not valid for name"), "{why}");
+}
+
+#[tokio::test]
+async fn a_peer_that_is_merely_away_is_not_distrusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let own = signed(folder.path(), "ours", "localhost");
+    let (sender, mut lost) = open(SenderConfig {
+        security: Some(own),
+        ..config(address)
+    });
+    sender.send(frame(1, 1)).unwrap();
+    assert_eq!(lost.recv().await.unwrap().1.len(), 1);
+    assert!(sender.is_lost());
+    assert_eq!(sender.distrust(), None);
 }
 
 #[tokio::test]

@@ -474,6 +474,7 @@ const fn fault(reason: Reason) -> Fault {
         Reason::QueueFull => Fault::QueueFull,
         Reason::UnknownRoute => Fault::StaleRoute,
         Reason::PeerLost => Fault::PeerLost,
+        Reason::PeerDistrusted => Fault::PeerDistrusted,
         Reason::Draining => Fault::Draining,
         Reason::Engine | Reason::Unspecified => Fault::Engine,
     }

@@ -359,6 +359,7 @@ impl Node {
             return;
         }
         let sender = self.peers.read().get(peer).cloned();
+        let distrust = sender.as_ref().and_then(|sender| sender.distrust());
         let (frame, why) = match sender.map(|sender| sender.send(frame.clone())) {
             Some(Ok(())) => return,
             Some(Err(SendError::Full(frame))) => (*frame, "has too many frames waiting"),
@@ -367,7 +368,7 @@ impl Node {
         };
         if peer != CENTER {
             let message = format!("node {peer} {why} from node {}", self.name);
-            self.fail(frame, Failure::new(Reason::PeerLost, message));
+            self.fail(frame, no_link(message, distrust));
         }
         // The centre itself cannot be reached: it will find out by the broken session.
     }
@@ -463,9 +464,11 @@ impl Events for Lost {
         if peer == CENTER {
             return;
         }
+        let sender = self.0.peers.read().get(peer).cloned();
+        let distrust = sender.and_then(|sender| sender.distrust());
         for frame in frames.into_iter().filter(|frame| !probe::is_probe(frame)) {
             let message = format!("the stream from node {} to node {peer} broke", self.0.name);
-            self.0.fail(frame, Failure::new(Reason::PeerLost, message));
+            self.0.fail(frame, no_link(message, distrust.clone()));
         }
     }
 
@@ -475,6 +478,14 @@ impl Events for Lost {
 
     fn broke(&self, peer: &str) {
         self.0.routes.read().unhear(peer);
+    }
+}
+
+/// A frame that did not leave: for as long as the peer is away, or until somebody mends certificates.
+fn no_link(message: String, distrust: Option<String>) -> Failure {
+    match distrust {
+        Some(why) => Failure::new(Reason::PeerDistrusted, format!("{message}: {why}")),
+        None => Failure::new(Reason::PeerLost, message),
     }
 }
 

@@ -528,6 +528,7 @@ impl Worker {
             frames: sender.tallies().frames.load(Relaxed),
             bytes: sender.tallies().bytes.load(Relaxed),
             reconnects: sender.tallies().reconnects.load(Relaxed),
+            distrust: sender.distrust().unwrap_or_default(),
         });
         control::Report {
             fragments: self.node.fragments.reports(),

@@ -31,6 +31,8 @@ pub enum Fault {
     NodeLost,
     /// A worker could not reach the next one.
     PeerLost,
+    /// A worker does not trust the next one's certificate: until somebody mends that.
+    PeerDistrusted,
     /// A worker does not hold the route, or not yet, or not any more.
     StaleRoute,
     /// A fragment's queue was at its bound.
@@ -47,7 +49,7 @@ impl Fault {
     /// Whether another attempt by the same way may end otherwise.
     #[must_use]
     pub const fn is_transient(self) -> bool {
-        !matches!(self, Self::Engine | Self::Expired)
+        !matches!(self, Self::Engine | Self::Expired | Self::PeerDistrusted)
     }
 }
 
@@ -56,6 +58,7 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::NodeLost => "a node on the route was lost",
             Self::PeerLost => "a worker could not reach the next one",
+            Self::PeerDistrusted => "a worker does not trust the next one's certificate",
             Self::StaleRoute => "a worker did not hold the route",
             Self::QueueFull => "a fragment's queue was full",
             Self::Expired => "the time was over before a fragment began",

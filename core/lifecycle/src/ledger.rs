@@ -351,7 +351,7 @@ impl Ledger {
                 missing: entry.missing(),
             }
         } else if attempts >= limits.attempts_max || (!fault.is_transient() && attempt > 0) {
-            // A refusal by the engine is tried once more, by another way, in case the node is ill.
+            // What does not pass by itself is tried once more, by another way, in case it is one node's.
             Ending::Failed {
                 last: fault,
                 attempts,

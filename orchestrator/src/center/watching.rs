@@ -266,8 +266,11 @@ impl Inner {
         }
         let links = book.nodes.links();
         status.links = links
-            .filter(|(.., seen)| seen.frames_per_second > 0.0)
+            .filter(|(from, to, seen)| {
+                seen.frames_per_second > 0.0 || !book.nodes.distrust(from, to).is_empty()
+            })
             .map(|(from, to, seen)| LinkStatus {
+                distrust: book.nodes.distrust(from, to).to_owned(),
                 from: from.to_owned(),
                 to: to.to_owned(),
                 frames_per_second: seen.frames_per_second,

@@ -7,6 +7,8 @@ use splitplace_proto::control::Report;
 
 /// Links that are told apart; each node has at most its peers and the centre.
 pub const LINKS: usize = 8192;
+/// Of what a node says against a certificate.
+const DISTRUST_CHARS: usize = 300;
 /// Weight of the newest report: some reports smooth out single requests.
 const NEW: f64 = 0.5;
 
@@ -50,6 +52,8 @@ struct Tally {
 pub struct Nodes {
     nodes: BTreeMap<String, (f64, NodeUse)>,
     links: BTreeMap<(String, String), (Tally, LinkUse)>,
+    /// Why certificates keep links down.
+    distrust: BTreeMap<(String, String), String>,
 }
 
 impl Nodes {
@@ -86,6 +90,13 @@ impl Nodes {
                 link.bytes,
                 link.reconnects,
             );
+        }
+        self.distrust.retain(|(from, _), _| from != node);
+        let distrusted = report.links.iter().filter(|link| !link.distrust.is_empty());
+        for link in distrusted.take(LINKS.saturating_sub(self.distrust.len())) {
+            let why = link.distrust.chars().take(DISTRUST_CHARS).collect();
+            self.distrust
+                .insert((node.to_owned(), link.peer.clone()), why);
         }
     }
 
@@ -125,6 +136,15 @@ impl Nodes {
         self.nodes.remove(node);
         self.links
             .retain(|(from, to), _| from != node && to != node);
+        self.distrust
+            .retain(|(from, to), _| from != node && to != node);
+    }
+
+    /// Why certificates keep a link down; nothing while they do not.
+    #[must_use]
+    pub fn distrust(&self, from: &str, to: &str) -> &str {
+        let key = (from.to_owned(), to.to_owned());
+        self.distrust.get(&key).map_or("", String::as_str)
     }
 
     /// What a node did last.

@@ -201,7 +201,7 @@ fn a_node_is_as_busy_as_its_report_says() {
             peer: "b".into(),
             frames: bytes / 100,
             bytes,
-            reconnects: 0,
+            ..LinkReport::default()
         }],
         ..Report::default()
     };
@@ -220,6 +220,15 @@ fn a_node_is_as_busy_as_its_report_says() {
     let (from, to, link) = nodes.links().next().unwrap();
     assert_eq!((from, to), ("a", "b"));
     assert!((link.bytes_per_second - 2_000.0).abs() < 2.0);
+    let mut distrusted = report(50, 30_000);
+    distrusted.links[0].distrust = "é".repeat(10_000);
+    nodes.reported(21.0, "a", 2, &distrusted);
+    assert_eq!(nodes.distrust("a", "b").chars().count(), 300);
+    assert_eq!(nodes.distrust("b", "a"), "");
+    nodes.reported(22.0, "a", 2, &report(50, 30_000));
+    assert_eq!(nodes.distrust("a", "b"), "");
+    nodes.reported(23.0, "a", 2, &distrusted);
     nodes.forget("a");
     assert_eq!(nodes.links().count(), 0);
+    assert_eq!(nodes.distrust("a", "b"), "");
 }

@@ -233,25 +233,21 @@ fn a_pause_that_spans_the_deadline_is_not_forgotten() {
 }
 
 #[test]
-fn a_refusal_by_the_engine_is_tried_once_more_and_then_told() {
-    let mut ledger = one();
-    let fault = |attempt| Event::BranchFailed {
-        request: REQUEST,
-        attempt,
-        branch: 0,
-        fault: Fault::Engine,
-    };
-    ledger.step(at(0), routed(0, vec![way(0, &["a"])], false));
-    assert!(decided(&ledger.step(at(1), fault(0))).is_some());
-    ledger.step(at(1), routed(1, vec![way(1, &["b"])], false));
-    let done = ledger.step(at(2), fault(1));
-    assert_eq!(
-        ending(&done),
-        Some(&Ending::Failed {
-            last: Fault::Engine,
-            attempts: 2
-        })
-    );
+fn what_does_not_pass_by_itself_is_tried_once_more_and_then_told() {
+    for last in [Fault::Engine, Fault::PeerDistrusted] {
+        let mut ledger = one();
+        let fault = |attempt| Event::BranchFailed {
+            request: REQUEST,
+            attempt,
+            branch: 0,
+            fault: last,
+        };
+        ledger.step(at(0), routed(0, vec![way(0, &["a"])], false));
+        assert!(decided(&ledger.step(at(1), fault(0))).is_some());
+        ledger.step(at(1), routed(1, vec![way(1, &["b"])], false));
+        let done = ledger.step(at(2), fault(1));
+        assert_eq!(ending(&done), Some(&Ending::Failed { last, attempts: 2 }));
+    }
 }
 
 #[test]
@@ -278,6 +274,7 @@ fn fact() -> impl Strategy<Value = Event> {
     let fault = prop_oneof![
         Just(Fault::NodeLost),
         Just(Fault::PeerLost),
+        Just(Fault::PeerDistrusted),
         Just(Fault::StaleRoute),
         Just(Fault::QueueFull),
         Just(Fault::Expired),
