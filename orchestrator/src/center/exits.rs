@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use splitplace_fleet::NodeId;
-use splitplace_plan::{ArmKind, ArmPlan, Generation, ModelName, Plan, Route, RouteId};
+use splitplace_plan::{ArmKind, ArmPlan, Generation, ModelName, Plan, RouteId};
 use splitplace_policy::exit::{
     ExitError, Records, Rule,
     along::{self, Held, Took, held},

@@ -59,7 +59,7 @@ impl BruteForce {
                 return None;
             }
             let longer = branches.iter().flat_map(|before| {
-                let one = |way: &Vec<Stage>| [&before[..], &[way.clone()]].concat();
+                let one = |way: &Vec<Stage>| [&before[..], std::slice::from_ref(way)].concat();
                 ways.iter().map(one)
             });
             branches = longer.collect();

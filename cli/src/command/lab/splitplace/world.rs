@@ -368,7 +368,7 @@ fn worker(number: usize, nodes: usize) -> anyhow::Result<Worker> {
             cores: 1,
             macs_per_second: kind.mips * 1e6,
             memory_bytes,
-            labels: std::collections::BTreeMap::new(),
+            labels: BTreeMap::new(),
             emulated: false,
         })
     })
