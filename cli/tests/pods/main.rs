@@ -15,6 +15,9 @@ mod upgrade;
 
 use commands::good;
 
+/// Of an orchestrator's settings: unoptimised workers beside other tests are silent for longer than those of a node.
+const PATIENT: &str = "workers.silence-ms = 5000\n";
+
 #[test]
 fn the_definitions_are_printed() {
     let text = good(&["crds"]);

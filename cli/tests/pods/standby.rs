@@ -18,6 +18,7 @@ use splitplace_tests::{
 };
 
 use crate::{
+    PATIENT,
     commands::{free_port, good, run, splitplace, status, write},
     load::Load,
     operator::{model_of, worker},
@@ -58,7 +59,7 @@ impl Pod {
         let config = format!(
             "listen.grpc = \"127.0.0.1:{}\"\nlisten.http = \"127.0.0.1:{}\"\n\
              listen.metrics = \"127.0.0.1:{}\"\nlisten.workers = \"127.0.0.1:{}\"\n\
-             listen.workers-public = \"{workers}\"\nmodels = {:?}\nstore = {:?}\n",
+             listen.workers-public = \"{workers}\"\n{PATIENT}models = {:?}\nstore = {:?}\n",
             self.grpc,
             self.http,
             self.metrics,

@@ -18,6 +18,7 @@ use std::{
 use splitplace_tests::process::{Process, signal, until};
 
 use crate::{
+    PATIENT,
     commands::{free_port, good, splitplace, status, write},
     load::{BETWEEN, Load},
     operator::worker,
@@ -80,7 +81,7 @@ fn an_upgrade_and_a_rollback_lose_no_request_that_was_let_in() {
     let [grpc, http, metrics, center] = [0; 4].map(|_| format!("127.0.0.1:{}", free_port()));
     let config = format!(
         "listen.grpc = \"{grpc}\"\nlisten.http = \"{http}\"\nlisten.metrics = \"{metrics}\"\n\
-         listen.workers = \"{center}\"\nmodels = {:?}\nstore = {:?}\n",
+         listen.workers = \"{center}\"\n{PATIENT}models = {:?}\nstore = {:?}\n",
         path("models"),
         path("store"),
     );

@@ -210,7 +210,7 @@ fn as_many_are_inside_as_come_times_how_long_they_stay() {
         fn lost(&mut self, _: usize, _: usize, _: Timestamp, _: Loss) {}
     }
     const SECOND: u64 = 1_000_000_000;
-    let steps = vec![
+    let steps = [
         step(0, Law::exponential(0.8).unwrap()),
         step(1, Law::gamma(1.8, 0.5).unwrap()),
         step(2, Law::gamma(0.9, 2.0).unwrap()),
