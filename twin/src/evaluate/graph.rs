@@ -98,9 +98,10 @@ impl Evaluator for ChainNet {
                 && routes.all(|route| !route.hops.is_empty() && route.hops.iter().all(is_there))
         });
         let (nodes, system) = system(&flows, &workers);
-        let said = match flows.is_empty() {
-            true => Vec::new(),
-            false => self.predict(&[&system]).remove(0),
+        let said = if flows.is_empty() {
+            Vec::new()
+        } else {
+            self.predict(&[&system]).remove(0)
         };
         let mut chains = system.chains.iter().zip(&said);
         let judged = flows.iter().map(|flow| {
