@@ -352,6 +352,39 @@ fn settings_come_from_file_environment_and_flags() {
 }
 
 #[test]
+fn a_scenario_is_run_reported_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("split.json");
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/scenarios/split.toml");
+    let run = |more: &[&str]| {
+        let file = report.to_str().unwrap();
+        let asked = ["twin", "run", scenario, "--seeds", "2", "--report", file];
+        splitplace().args(asked).args(more).output().unwrap()
+    };
+    let output = run(&[]);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    let told: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    let models = told["models"].as_object().unwrap();
+    assert!(!models.is_empty() && told["runs"] == 2, "{told}");
+    for (plot, bars) in [("split.response.svg", 4), ("split.missed.svg", 2)] {
+        let file = folder.path().join(plot);
+        assert!(printed.contains(file.to_str().unwrap()), "{printed}");
+        let drawn = std::fs::read_to_string(file).unwrap();
+        for model in models.keys() {
+            assert!(drawn.contains(&format!(">{model}</text>")), "{drawn}");
+        }
+        // The background, and of each figure its key and a bar for each model.
+        let expected = 1 + bars * (1 + models.len());
+        assert_eq!(drawn.matches("<rect").count(), expected, "{drawn}");
+    }
+    // The same seed gives the same traces, and JSON alone is printed when that is asked for.
+    let again = run(&["--json"]);
+    let again: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(again["traces"], told["traces"]);
+}
+
+#[test]
 fn what_if_answers_from_a_live_system() {
     let (_up, told) = up(&["--nodes", "2", "--load", "fashion-mnist"]);
     let server = text(&told["grpc"]);

@@ -15,7 +15,7 @@ use clap::Subcommand;
 use indicatif::ProgressBar;
 use splitplace_twin::stats::{Estimate, Summary};
 
-use crate::output;
+use crate::{output, svg::Bar};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TwinCommand {
@@ -106,6 +106,20 @@ pub(crate) fn bar(name: &str, steps: u64) -> ProgressBar {
     let bar = super::load::bar(name, std::time::Duration::ZERO);
     bar.set_length(steps);
     bar
+}
+
+/// A figure as a bar, so many times as high; none is drawn where nothing was counted.
+pub(crate) fn drawn(summary: Option<&Summary>, times: f64) -> Bar {
+    let estimate = summary.map(|summary| summary.estimate(CONFIDENCE));
+    let estimate = estimate.filter(|estimate| 0 < estimate.count);
+    let nothing = Bar {
+        height: f64::NAN,
+        half_width: 0.0,
+    };
+    estimate.map_or(nothing, |estimate| Bar {
+        height: estimate.mean * times,
+        half_width: estimate.half_width * times,
+    })
 }
 
 /// `12.3 ms ± 0.4 ms`.

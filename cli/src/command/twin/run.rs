@@ -1,16 +1,21 @@
 //! `splitplace twin run`.
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde_json::json;
 use splitplace_twin::{
     Seed,
-    scenario::{Outcome, Scenario},
+    scenario::{ModelOutcome, Outcome, Scenario},
+    stats::Summary,
 };
 
-use crate::output;
+use crate::{output, svg::Bars};
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -31,7 +36,7 @@ pub(crate) struct Run {
     /// Threads; 0 for as many as the machine has.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Write everything to this file as JSON.
+    /// Write everything to this file as JSON, and plots beside it.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// As JSON.
@@ -65,13 +70,66 @@ pub(super) fn run(args: &Run) -> anyhow::Result<ExitCode> {
     let told = report(&scenario, &outcome, seconds);
     if let Some(path) = &args.report {
         output::report(path, &told)?;
+        for (what, plot) in plots(&scenario, &outcome) {
+            output::write(&plot_path(path, what), plot.draw())?;
+        }
     }
     if args.json {
         output::json(&told)?;
     } else {
         show(&scenario, &outcome, seconds);
+        if let Some(path) = &args.report {
+            let plots = plots(&scenario, &outcome);
+            let plots = plots.map(|(what, _)| plot_path(path, what).display().to_string());
+            println!("report: {}; plots: {}", path.display(), plots.join(", "));
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `split.json` has its plots in `split.response.svg` and so on.
+fn plot_path(report: &Path, what: &str) -> PathBuf {
+    report.with_extension(format!("{what}.svg"))
+}
+
+/// What the models' requests took, and what became of them, by model, with intervals.
+fn plots(scenario: &Scenario, outcome: &Outcome) -> [(&'static str, Bars); 2] {
+    type Of = fn(&ModelOutcome) -> &Summary;
+    let plot = |what: &str, y: &str, times: f64, figures: &[(&str, Of)]| Bars {
+        title: format!("{what}, {}", scenario.description),
+        y: y.into(),
+        series: figures.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        groups: outcome
+            .models
+            .iter()
+            .map(|(name, model)| {
+                let bars = figures.iter();
+                let bars = bars.map(|(_, of)| super::drawn(Some(of(model)), times));
+                (name.to_string(), bars.collect())
+            })
+            .collect(),
+    };
+    let response = plot(
+        "response",
+        "ms",
+        1e3,
+        &[
+            ("mean", |one| &one.mean),
+            ("p50", |one| &one.p50),
+            ("p95", |one| &one.p95),
+            ("p99", |one| &one.p99),
+        ],
+    );
+    let missed = plot(
+        "lost and late",
+        "% of requests",
+        1e2,
+        &[
+            ("lost", |one| &one.loss),
+            ("SLA missed", |one| &one.violations),
+        ],
+    );
+    [("response", response), ("missed", missed)]
 }
 
 /// Runs a scenario so many times, or until it is precise enough.

@@ -15,7 +15,7 @@ use splitplace_twin::{
 use crate::{
     client::{Client, Server},
     output,
-    svg::{Bar, Bars},
+    svg::Bars,
 };
 
 #[derive(Debug, Args)]
@@ -243,20 +243,7 @@ fn plot(answer: &Answer) -> Bars {
             ("mean", (|one| &one.mean) as fn(&ModelOutcome) -> &Summary),
             ("p95", |one| &one.p95),
         ] {
-            let bars = sides.map(|model| {
-                let estimate = model.map(|model| of(model).estimate(super::CONFIDENCE));
-                let estimate = estimate.filter(|estimate| 0 < estimate.count);
-                estimate.map_or(
-                    Bar {
-                        height: f64::NAN,
-                        half_width: 0.0,
-                    },
-                    |estimate| Bar {
-                        height: estimate.mean * 1e3,
-                        half_width: estimate.half_width * 1e3,
-                    },
-                )
-            });
+            let bars = sides.map(|model| super::drawn(model.map(of), 1e3));
             groups.push((format!("{name} {figure}"), bars.to_vec()));
         }
     }
