@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 
 pub(crate) use bars::{Bar, Bars};
 
-/// Okabe and Ito's colours, which most people can tell apart, and three more.
-const COLOURS: [&str; 9] = [
+/// Okabe and Ito's colours, which most people can tell apart, and four more.
+const COLOURS: [&str; 11] = [
     "#999999", "#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#0072B2", "#8C564B",
-    "#D55E00",
+    "#D55E00", "#000000", "#6A3D9A",
 ];
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
